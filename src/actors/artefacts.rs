@@ -1,9 +1,10 @@
-//! Stores the artefact of each stage, and resumes a document from its artefacts after a crash.
+//! Stores the artefact of each stage, and loads artefacts to resume a document after a crash.
 //!
-//! Artefacts are written without a sync, because they can be rebuilt. The control record holds the hash of each. An
-//! artefact that a power loss damaged is therefore detected, and its stage runs again. Keys are those of the system
-//! that Docweir replaces. A newer version of a document overwrites the artefacts of the older version. An older claim
-//! never overwrites those of a newer claim ([`Fence`]).
+//! Artefacts are written without a sync, because they can be rebuilt. The control record holds the hash of each
+//! artefact. An artefact that a power loss damaged is therefore detected, and its stage runs again. The object keys
+//! are the same as in the system that Docweir replaces. A newer version of a document overwrites the artefacts of the
+//! older version. A process with an older claim never overwrites the artefacts of a process with a newer claim
+//! ([`Fence`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ use crate::messages::job::Input;
 /// Reads and writes the artefacts of documents.
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
-    /// Fence for writes; set if other processes may take over documents.
+    /// Fence for writes. Present if other processes may take over documents.
     fence: Option<Fence>,
-    /// Chunking options, which are written into the metadata of artefacts.
+    /// Chunking options, which are written to the metadata of artefacts.
     pub chunking: chunk::ChunkOptions,
-    /// Embedding model, which is written into the metadata of artefacts.
+    /// Embedding model, which is written to the metadata of artefacts.
     pub model: ModelIdentity,
 }
 
@@ -48,7 +49,7 @@ impl Artefacts {
         let id = &claim.key.id;
         let objects = extract::to_objects(document, id, claim.key.version);
         if claim.key.version > 1 {
-            // A deletion can't be conditional, so check the claim first.
+            // A deletion cannot be conditional, so the claim is checked first.
             if let Some(fence) = &self.fence {
                 fence.demand(&claim.key).await?;
             }
@@ -88,7 +89,7 @@ impl Artefacts {
     }
 
     /// Returns the input of the first unfinished stage. If an artefact is missing or damaged, returns the input of
-    /// the earlier stage that rebuilds it.
+    /// the earlier stage that rebuilds the artefact.
     pub async fn resume(&self, claim: &Claim) -> Result<Input, StageError> {
         if claim.intent == Intent::Delete {
             return Ok(Input::Removal);
@@ -100,14 +101,14 @@ impl Artefacts {
                 Ok(input) => return Ok(input),
                 Err(error) if error.class == ErrorClass::System => return Err(error),
                 Err(error) => {
-                    tracing::warn!(artefact = stage.name(), %error, "artefact unusable; running its stage again");
+                    tracing::warn!(artefact = stage.name(), %error, "artefact unusable; the stage runs again");
                 }
             }
         }
         Ok(Input::Original)
     }
 
-    /// Deletes the artefacts of a deleted document.
+    /// Deletes all artefacts of a deleted document.
     pub async fn purge(&self, id: &DocumentId) -> Result<(), StageError> {
         docweir_objects::delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
         for key in [chunk::artefact::chunks_key(id), chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
@@ -132,7 +133,7 @@ impl Artefacts {
     async fn load_extracted(&self, output: &StageOutput, id: &DocumentId) -> Result<Input, StageError> {
         let (metadata, _) = self.objects.get(&output.key).await.map_err(storage)?;
         let index: PageIndex = serde_json::from_slice(&metadata).map_err(unreadable)?;
-        // In the order in which they were written and hashed: pages first, then metadata.
+        // The objects are listed in the order in which they were hashed: pages first, then metadata.
         let mut objects = Vec::with_capacity(index.pages.len() + 1);
         for page in index.pages {
             let key = format!("extracted/{id}/{}", page.file);
@@ -171,7 +172,7 @@ impl Artefacts {
         }
     }
 
-    /// Returns whether the claim is still valid. Returns `true` if no other process can take over documents.
+    /// Returns whether the claim is still valid. Always returns `true` if no other process can take over documents.
     pub async fn are_ours(&self, claim: &ClaimKey) -> Result<bool, StageError> {
         match &self.fence {
             Some(fence) => fence.holds(claim).await,
@@ -179,7 +180,7 @@ impl Artefacts {
         }
     }
 
-    /// Deletes the pages that a longer earlier version left.
+    /// Deletes the pages of an earlier version that had more pages.
     async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
         let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
         while let Some(page) = listed.next().await.map_err(storage)? {
@@ -194,7 +195,7 @@ impl Artefacts {
     }
 }
 
-/// Lists the page objects that belong to a metadata object.
+/// Lists the files of the pages that belong to an artefact of extraction.
 #[derive(Deserialize)]
 struct PageIndex {
     pages: Vec<PageFile>,
@@ -209,7 +210,7 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// Hashes keys, lengths and bytes, so that two different sets of objects never share a digest.
+/// Hashes the keys, lengths and bytes of objects. Two different sets of objects never hash the same data.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
     for (key, body) in objects {

@@ -1,8 +1,8 @@
-//! Gathers documents into commits. Each process has one committer. Without groups, ten thousand documents would need
-//! ten thousand manifests. With several committers, sequence numbers could land out of order.
+//! Gathers documents into commits. Without such groups, ten thousand documents would need ten thousand manifests.
+//! Each process has one committer; with several, sequence numbers could be used out of order.
 //!
 //! A commit is made when the group is large enough, when its first document has waited long enough, or when no other
-//! document is on its way. A single document therefore does not wait for others that will never come.
+//! claimed document can join the group. A single document therefore does not wait for documents that will never come.
 
 use docweir_core::ranges::out_of_range;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
 
-/// Limits a commit. All documents of a commit become visible in one step.
+/// Limits the size of a commit. All documents of a commit become visible in one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitOptions {
-    /// Largest number of documents in one commit, and of documents that wait for a commit. A larger number means
-    /// fewer commits; a failed commit then repeats more documents.
+    /// Maximum number of documents in one commit, and also of documents that wait for a commit. A larger number needs
+    /// fewer commits, but a failed commit then repeats more documents.
     pub max_documents: usize,
-    /// Memory of the rows in one commit, in bytes. A single document may exceed it.
+    /// Maximum memory of the rows in one commit, in bytes. A single document may exceed this limit.
     pub max_bytes: usize,
-    /// Longest time that a document waits for others to share its commit, in milliseconds. A longer wait means fewer
-    /// commits and later visibility.
+    /// Maximum time that a document waits for others to share its commit, in milliseconds. A longer wait needs fewer
+    /// commits, but makes documents visible later.
     pub max_wait_milliseconds: u64,
 }
 
@@ -54,26 +54,26 @@ impl CommitOptions {
     }
 }
 
-/// Writes documents to the target, in groups.
+/// Writes groups of documents to the target, one commit per group.
 pub struct Committer {
     pub writer: Box<dyn TargetWriter>,
     pub model: ModelIdentity,
     pub options: CommitOptions,
-    /// Limits of one write to the target. The target would refuse a larger group as a whole.
+    /// Limits of one write to the target. The target refuses a larger group as a whole.
     pub target: Capabilities,
-    /// Claims of this process. If every claimed document waits here, no other document will come.
+    /// Claims of this process. If all claimed documents wait for the commit, no other document will join it.
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
     pub retry: RetryOptions,
-    /// Duration of the lease that a renewed claim gets.
+    /// Duration of a lease after the claim was renewed.
     pub lease: Duration,
-    /// Request that arrived when the previous group was full.
+    /// Request that did not fit into the previous group.
     pub carried: Option<Commit>,
 }
 
 impl Committer {
-    /// Commits until every sender is gone. If a commit fails, its documents receive the error, and their pool retries
-    /// them.
+    /// Commits until every sender is dropped. If a commit fails, its documents receive the error, and their pool
+    /// retries them.
     pub async fn run(&mut self, inbox: &Inbox<Commit>) {
         loop {
             let first = match self.carried.take() {
@@ -131,12 +131,13 @@ impl Committer {
         };
         failpoint::reach("commit.swapped", "");
         for answer in answers {
-            // A worker that no longer waits (deadline, drain) finds the document loaded in its next attempt.
+            // A worker may have stopped waiting because of a deadline or a drain. Its next attempt finds the document
+            // loaded.
             let _ = answer.send(outcome.clone());
         }
     }
 
-    /// Fixes the base of the commit, and then returns the requests whose claims are still valid.
+    /// Fixes the version that the commit is based on, and then returns the requests whose claims are still valid.
     /// [`TargetWriter::begin`] explains why this order matters.
     async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<Vec<Commit>, (Vec<Commit>, StageError)> {
         if let Err(error) = self.writer.begin().await {
@@ -149,7 +150,8 @@ impl Committer {
         };
         let (gone, held): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| lost.contains(&c.claim));
         for commit in gone {
-            // The pool drops the document without an error. The holder of the newer claim reports its outcome.
+            // The pool drops the document without an error, because the process with the newer claim reports the
+            // outcome.
             let error = StageError::transient("claim_lost", "the claim on the document is no longer valid");
             let _ = commit.answer.send(Err(error));
         }

@@ -1,4 +1,5 @@
-//! Merges the files of a collection under the lease when a merge is due, and reports the cost of each merge.
+//! Merges the vector files of a collection when a merge is due, while this process holds the lease. Reports the cost
+//! of each merge.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::actors::committer::store;
 use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
 use crate::supervisors::service::{Inbox, ServiceHandle};
 
-/// Error code of a merge that took too long.
+/// Error code of a merge that exceeded its time limit.
 pub const TOO_LONG: &str = "compaction_timeout";
 
 /// Runs the merges of one collection in this process.
@@ -23,7 +24,7 @@ pub struct CompactorActor {
     pub lock: ServiceHandle<Acquire>,
 }
 
-/// Cancels a merge when its task is dropped. The merge runs on a thread that can't be ended otherwise.
+/// Cancels a merge when this value is dropped. The merge runs on its own thread and cannot be ended in any other way.
 struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
@@ -33,7 +34,7 @@ impl Drop for CancelOnDrop {
 }
 
 impl CompactorActor {
-    /// Merges at regular intervals if a merge is due, and on request, until every sender is gone.
+    /// Merges on request, and also at regular intervals if a merge is due. Returns when every sender is dropped.
     pub async fn run(&mut self, inbox: &Rc<Inbox<Compact>>) {
         let poll = Duration::from_secs(self.compactor.options().poll_seconds);
         let automatic = self.compactor.options().automatic;
@@ -59,7 +60,7 @@ impl CompactorActor {
         }
     }
 
-    /// Acquires the lease, merges until nothing is due, and releases the lease.
+    /// Acquires the lease, merges until no merge is due, and releases the lease.
     async fn compact(&mut self, mode: Mode) -> Result<Compacted, StageError> {
         let mut compacted = Compacted::default();
         let Some((manifest, ..)) = self.compactor.due(mode).await.map_err(|e| store(&e))? else {
@@ -74,16 +75,16 @@ impl CompactorActor {
         done.map(|()| compacted)
     }
 
-    /// Merges under the lease until nothing is due.
+    /// Merges until no merge is due. The caller must hold the lease.
     async fn merge_due(&mut self, mode: Mode, guard: &LeaseGuard, compacted: &mut Compacted) -> Result<(), StageError> {
         let _ended = CancelOnDrop(guard.cancelled.clone());
         let limit = Duration::from_secs(self.compactor.options().work_seconds);
-        // Check again: the previous holder of the lease may have merged the files.
+        // Check again, because the previous holder of the lease may have merged the files.
         while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
             let merging = self.compactor.merge(&manifest, &inputs, why, &guard.cancelled);
             let staged = match tokio::time::timeout(limit, merging).await {
                 Ok(Ok(staged)) => staged,
-                // The lease or the inputs are lost, because another process merges.
+                // The lease was lost, or another process has merged the input files.
                 Ok(Err(VectorError::Cancelled { .. })) => {
                     outcome("superseded");
                     compacted.superseded += 1;
@@ -96,7 +97,8 @@ impl CompactorActor {
                 Err(_) => {
                     outcome("failed");
                     let limit = limit.as_secs();
-                    let text = format!("the merge exceeded `compaction.work_seconds` ({limit}); raise the limit");
+                    let text =
+                        format!("the merge took longer than `compaction.work_seconds` ({limit}); raise the limit");
                     return Err(StageError::transient(TOO_LONG, text));
                 }
             };
@@ -108,7 +110,10 @@ impl CompactorActor {
                 }
                 Installed::Superseded(refusal) => {
                     outcome("superseded");
-                    tracing::info!(?refusal, "merge superseded by another merge; no data is lost");
+                    tracing::info!(
+                        ?refusal,
+                        "merge discarded because another merge replaced its input; no data is lost"
+                    );
                     compacted.superseded += 1;
                     self.compactor.discard(staged).await;
                 }
@@ -132,7 +137,7 @@ fn outcome(outcome: &'static str) {
     counter!("docweir_compactions_total", "outcome" => outcome).increment(1);
 }
 
-/// Logs and counts an installed merge.
+/// Logs and counts a merge that was installed.
 fn tell(report: &Report, version: u64) {
     outcome("installed");
     histogram!("docweir_compaction_seconds").record(report.duration.as_secs_f64());

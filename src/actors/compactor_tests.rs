@@ -1,4 +1,4 @@
-//! Tests the compactor actor over a store in memory.
+//! Tests the compactor actor with a store in memory.
 
 use std::sync::Arc;
 
@@ -54,8 +54,9 @@ async fn merges_until_nothing_is_due_and_gives_the_lease_back() {
         assert_eq!((done.merges.len(), done.busy, done.superseded), (1, false, 0));
         assert_eq!((done.merges[0].input_files, done.merges[0].output_rows), (5, 5));
         assert!(done.merges[0].peak_memory_bytes > 0);
-        // The lease must be released before the answer, because the run may end with the answer.
-        assert_eq!(register.read().await.unwrap().unwrap().holder, "", "given back");
+        // The lease must be released before the request is answered, because the process may end as soon as it has
+        // the answer.
+        assert_eq!(register.read().await.unwrap().unwrap().holder, "", "the lease was released");
         assert_eq!(actor.compact(Mode::Due).await.unwrap(), Compacted::default());
         root.stop();
     })
@@ -77,8 +78,8 @@ async fn leaves_the_work_to_who_has_the_lease() {
     .await;
 }
 
-/// R 9: throttling once moved messages into the dead-letter queue. Finding the lease taken must not count as a
-/// failure.
+/// R 9: throttling once moved messages to the dead-letter queue. Waiting for a lease that another process holds must
+/// not count as a failure.
 #[tokio::test]
 async fn r09_being_kept_waiting_is_no_failure() {
     locally(async {

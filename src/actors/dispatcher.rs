@@ -1,8 +1,8 @@
-//! Claims documents in the control store and submits each to the stage where it resumes.
+//! Claims documents in the control store, and submits each document to the pool of its first unfinished stage.
 //!
-//! Only the control store knows what is to be done. New files, unfinished documents of earlier runs, manual resets
-//! and deletion requests are all claimed from it, in the order of their last change. When the first pool is full, the
-//! dispatcher waits, and everything upstream waits with it.
+//! Only the control store knows which work is pending. New files, unfinished documents of earlier runs, manual resets
+//! and deletion requests are all claimed there, in the order of their last change. While a pool is full, the
+//! dispatcher waits, and so does everything before it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ use crate::messages::job::{Input, Job};
 use crate::supervisors::{PoolHandle, RetryOptions};
 use crate::telemetry::trace;
 
-/// Longest interval at which a run without work of its own checks the claims of other processes.
+/// Maximum interval at which a run that has no work left checks the claims of other processes.
 const LOOK: Duration = Duration::from_secs(2);
-/// Interval at which parked documents are checked for an elapsed wait while other documents are available.
+/// Interval at which the waits of parked documents are checked while other documents are available.
 const RESUME: Duration = Duration::from_secs(1);
 
 /// Returns the number of days since the Unix epoch, in UTC.
@@ -41,7 +41,7 @@ fn day(now: UnixMicros) -> i64 {
     now.div_euclid(86_400_000_000)
 }
 
-/// Holds the pools that documents are submitted to, one for each stage.
+/// Holds the pools of the five stages.
 #[derive(Clone)]
 pub struct Pools {
     pub extract: PoolHandle<Job>,
@@ -62,7 +62,7 @@ impl Pools {
         }
     }
 
-    /// Returns each pool with its stage, in stage order.
+    /// Returns each stage with its pool, in stage order.
     pub fn all(&self) -> [(Stage, &PoolHandle<Job>); 5] {
         Stage::ALL.map(|stage| (stage, self.of(stage)))
     }
@@ -80,27 +80,27 @@ pub struct Dispatcher {
     /// True if other processes may work on the same documents.
     pub is_shared: bool,
     pub retry: RetryOptions,
-    /// Number of interruptions from which a document is quarantined.
+    /// Number of interruptions at which a document is quarantined.
     pub max_interruptions: u32,
-    /// Number of interruptions from which a document is processed while no other is.
+    /// Number of interruptions at which a document is processed alone.
     pub alone_after_interruptions: u32,
     pub fingerprint: Sha256Hex,
-    /// Notified when there may be new work.
+    /// Notification that there may be new work.
     pub wake: Arc<Notify>,
-    /// True once no more files will be registered.
+    /// True once intake will register no more files.
     pub intake_finished: Arc<AtomicBool>,
-    /// Progress of batches and records; `None` if the run has none.
+    /// Progress of batches and records; `None` if the run has neither.
     pub batch_progress: Option<Arc<BatchProgress>>,
     /// True once no more documents may be claimed.
     pub stop: Arc<AtomicBool>,
-    /// True while the dispatcher waits because every available document is in a pool. Consumers of queues receive
-    /// messages only then.
+    /// True while the dispatcher waits for work because it has submitted every available document. Consumers of
+    /// queues receive messages only while this is true.
     pub ready_for_work: watch::Sender<bool>,
 }
 
 impl Dispatcher {
-    /// Runs until intake has finished and no work is left, or until the run is stopped. Documents that other
-    /// processes had claimed when this process ran out of work also count as work.
+    /// Runs until intake has finished and no work is left, or until the run is stopped. The work includes documents
+    /// that other processes had claimed when this process ran out of work.
     pub async fn run(&self) -> Result<(), StageError> {
         let mut ended = self.context.claims.watch();
         let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
@@ -108,14 +108,14 @@ impl Dispatcher {
         let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
         while !self.stop.load(Ordering::Acquire) {
-            // Checked before the claim, so the claim finds documents that are registered in between.
+            // This is checked before documents are claimed, so that no document registered in between is missed.
             let last_round = self.is_over();
             let store = &self.context.control;
-            // A new day has a new budget.
+            // Documents that wait for a budget are resumed at the start of a new day.
             let now = day(self.clock.now());
             let event = (now != today).then_some(BUDGET_SPENT);
             today = now;
-            // The query may cost money, so it does not precede every claim.
+            // In AWS, this query costs money. It is therefore not made before every claim.
             let due = resumed.is_none_or(|at| at.elapsed() >= RESUME);
             if due || last_round || event.is_some() {
                 retry_while_busy(&self.retry, || store.resume(event)).await.map_err(control)?;
@@ -175,8 +175,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Returns when a claim has ended. With shared state each query costs money, so the method then returns only when
-    /// no claim is left.
+    /// Returns when a claim of this process has ended. If the state is shared, returns only when all claims have
+    /// ended, because each query for new work then costs money.
     async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
         loop {
             let _ = ended.changed().await;
@@ -193,15 +193,15 @@ impl Dispatcher {
         Ok(left.map_err(control)? > 0)
     }
 
-    /// Returns whether no work is running and no more will come.
+    /// Returns whether no work is running and no more work will come.
     fn is_over(&self) -> bool {
         let batches_complete = self.batch_progress.as_ref().is_none_or(|o| o.is_complete());
         self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
 
-    /// Processes a document alone because its process died repeatedly. If the document causes the deaths, it is
-    /// identified, and no other document is blamed with it. `waiting` is the number of suspects that are claimed and
-    /// not yet dispatched, including this one.
+    /// Processes a document while no other document is processed, because the process died repeatedly during its
+    /// processing. If the process dies again, this document is known to be the cause. `waiting` is the number of
+    /// claimed suspects that are not yet dispatched, including this one.
     async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
         self.until(|claims| claims.len() <= waiting).await;
         let id = claim.key.id.clone();
@@ -210,10 +210,10 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits until the claims satisfy `wanted` or the run is stopped.
+    /// Waits until the claims satisfy `wanted`, or the run is stopped.
     async fn until(&self, wanted: impl Fn(&Claims) -> bool) {
         let mut held = self.context.claims.watch();
-        // Checked after the claims were marked as seen, so no change is missed.
+        // The condition is checked after `watch`, so no change is missed.
         while !wanted(&self.context.claims) && !self.stop.load(Ordering::Acquire) {
             tokio::select! {
                 _ = held.changed() => {}
@@ -222,14 +222,16 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a claim to its pool. A panic quarantines the document that caused it.
+    /// Submits a claimed document to its pool. If that panics, the document is quarantined.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
         match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span).await {
             Ok(sent) => sent,
             Err(_) => {
-                let error =
-                    StageError::crash("dispatch_panicked", "dispatching panicked; see the log for the location");
+                let error = StageError::crash(
+                    "dispatch_panicked",
+                    "dispatching the document panicked; see the log for the location",
+                );
                 self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
         }
@@ -245,7 +247,8 @@ impl Dispatcher {
             return self.refuse(&claim).await;
         }
         let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
-            // The configuration changed after the registration, so half-finished work no longer fits.
+            // The configuration has changed since the registration, so the results of earlier stages are no longer
+            // valid.
             let store = &self.context.control;
             let renewed = retry_while_busy(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
@@ -284,9 +287,10 @@ impl Dispatcher {
         self.submit(claim, input).await
     }
 
-    /// Refuses a source in the quarantine, no matter which process registered it. A copy is never copied again.
+    /// Refuses a source that is itself a copy in the quarantine, so that copies are never copied again. Any process
+    /// may have registered it.
     async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
-        let text = "the source lies in the quarantine, which is never ingested; register the original";
+        let text = "the source lies in the quarantine, whose objects are never ingested; register the original instead";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);
         let transition = Transition::Quarantined { stage, error: error.clone(), artefact: None, original: None };
         if self.context.apply(claim, transition).await? {
@@ -308,7 +312,8 @@ impl Dispatcher {
             });
         }
         if stage != claim.stage {
-            // An artefact was missing. Attempts at a later stage do not count for this stage.
+            // An artefact was missing, so an earlier stage runs again. Failed attempts at the later stage do not
+            // count for the earlier one.
             claim.attempts = 0;
         }
         let job = Job { claim: Arc::new(claim), input };

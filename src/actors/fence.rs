@@ -1,20 +1,20 @@
-//! Protects artefacts from a process that has lost its claim on the document.
+//! Protects artefacts from writes of a process that has lost its claim on the document.
 //!
 //! The key of an artefact contains only the document id, as in the former system. A process that was stopped for
-//! longer than its lease could overwrite its successor's artefacts, of the same or of a newer version. An object is
-//! therefore put only if its key is empty, or if it replaces exactly the object that was there *before* the claim was
-//! checked:
+//! longer than its lease could therefore overwrite the artefacts of its successor. To prevent this, an object is put
+//! only if the key is unused, or if the put replaces exactly the object that existed *before* the claim was checked:
 //!
 //! ```text
 //! put if absent ── exists ──▶ read its tag ──▶ check the claim ──▶ put if the tag is unchanged
 //! ```
-//! A process that took over the document since then has a later claim. If it has already put an object, the tag has
-//! changed, and the late put is refused. If it puts the object afterwards, its object replaces the late one.
+//! If another process has taken over the document after that check, there are two cases. If that process has already
+//! put its object, the tag has changed, and the late put is refused. If it puts its object later, that object
+//! replaces the late one.
 //!
-//! The first artefact under a key costs no additional request. An existing artefact costs two more, and one read of
-//! the control record for all objects of a stage. An endpoint without conditional puts
-//! (`buckets.register = "dynamodb"`) gets only the check of the claim. If a process is stopped between that check and
-//! its put, the hash in the control record exposes the wrong artefact when it is read.
+//! The first artefact under a key costs no additional request. An existing artefact costs two more requests, and one
+//! read of the control record for all objects of a stage. If the endpoint has no conditional puts
+//! (`buckets.register = "dynamodb"`), only the claim is checked. A process may then be stopped between the check and
+//! its put. In this case, the hash in the control record exposes the wrong artefact when it is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,25 +31,26 @@ use tokio::time::sleep;
 use crate::actors::outcomes::control;
 use crate::actors::outcomes::storage;
 
-/// Number of times that an object may change while the holder of the claim tries to put it. Each change is a late put
-/// by an earlier holder of the claim.
+/// Maximum number of times that an object may change while it is put. Each change is a late put by a process that
+/// held an earlier claim.
 const MOST_CHANGES: u32 = 5;
-/// Backoff after failures. The number of attempts bounds the waits.
+/// Backoff after a failed put. The limit on attempts also limits the total wait.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::MAX).with_jitter(0.0, 1.0);
 
-/// Puts artefacts on the condition that the claim is still valid.
+/// Puts artefacts under the condition that the claim on their document is still valid.
 pub struct Fence {
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
-    /// True if the object store enforces the conditions of puts.
+    /// True if the object store supports conditional puts.
     pub is_conditional: bool,
-    /// Number of objects that are put concurrently.
+    /// Maximum number of objects that are put concurrently.
     pub parallel_puts: usize,
-    /// Number of attempts when the network or the service fails. Clients do not retry conditional puts by themselves.
+    /// Maximum number of attempts if the network or the service fails. The clients of object stores do not retry
+    /// conditional puts.
     pub attempts: u32,
 }
 
-/// Holds an object to put and the condition of the put.
+/// Holds an object to put, and the condition under which it is put.
 struct Put {
     key: String,
     body: Bytes,
@@ -58,7 +59,7 @@ struct Put {
 }
 
 impl Fence {
-    /// Puts the objects of a claimed document. The last object is put only after all others exist.
+    /// Puts the objects of a claimed document. The last object is put only after all others have been put.
     pub async fn put_all(&self, claim: &ClaimKey, mut objects: Vec<(String, Bytes)>) -> Result<(), StageError> {
         if !self.is_conditional {
             self.demand(claim).await?;
@@ -80,8 +81,8 @@ impl Fence {
         }
     }
 
-    /// Fails if the claim is no longer valid. The pool then drops the work without an error, and the holder of the
-    /// newer claim reports the outcome.
+    /// Returns an error if the claim is no longer valid. The pool then drops the job without reporting an error, and
+    /// the process with the newer claim reports the outcome.
     pub async fn demand(&self, claim: &ClaimKey) -> Result<(), StageError> {
         match self.holds(claim).await? {
             true => Ok(()),
@@ -109,18 +110,19 @@ impl Fence {
                 None => {
                     changes += 1;
                     if changes >= MOST_CHANGES {
-                        let text = format!("object `{}` changed {changes} times while it was written", first.key);
+                        let text =
+                            format!("object `{}` was changed {changes} times while it was being written", first.key);
                         return Err(StageError::transient("artefact_contended", text));
                     }
                 }
             }
-            // Read the current tag first, then check the claim. The order matters.
+            // The current tag must be read before the claim is checked.
             left = self.at_once(left, |put| self.look(put)).await?;
             self.demand(claim).await?;
         }
     }
 
-    /// Puts an object. Returns the object if it was not put, or may not have been put.
+    /// Puts an object. Returns the object if the put was refused or its result is unknown, and otherwise `None`.
     async fn put(&self, put: Put) -> Result<Option<Put>, ObjectError> {
         match self.objects.put(&put.key, put.body.clone(), put.when.clone(), Durability::Rebuildable).await {
             Ok(_) => Ok(None),

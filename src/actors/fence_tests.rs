@@ -14,7 +14,7 @@ use super::*;
 const LEASE: Duration = Duration::from_secs(60);
 const KEYS: [&str; 3] = ["a", "b", "last"];
 
-/// Counts the calls to an object store, and runs an action before one of them.
+/// Counts the calls to an object store, and runs an action before the call with a given number.
 struct Paused {
     objects: MemoryObjects,
     calls: AtomicUsize,
@@ -149,7 +149,7 @@ async fn who_lost_the_document_writes_over_nothing_of_its_successor() {
     f.assert_of(&successor, "after the late put").await;
 }
 
-/// Stops the process before each of its calls, with empty keys and with existing objects.
+/// Stops a process before each of its calls in turn, both with unused keys and with existing objects.
 #[tokio::test]
 async fn whenever_a_process_is_stopped_what_its_successor_has_put_stays() {
     for had_before in [false, true] {

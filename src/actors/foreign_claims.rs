@@ -1,8 +1,8 @@
-//! Tracks the documents that other processes still process when this process has no work left.
+//! Tracks the documents that other processes still hold when this run has no work left.
 //!
-//! If this run ended and another process died, no process would take over the documents of the dead process after
-//! their leases. The run therefore waits until each of these documents is finished or claimed by this run. Documents
-//! that other processes claim later are not awaited, so a run ends even if a service alongside is always busy.
+//! If this run ended and such another process died, no process would take over its documents. The run therefore waits
+//! until each of these documents is finished or claimed by this run. Documents that other processes claim later are
+//! not awaited, so the run ends even if another process always has work.
 
 use std::collections::HashSet;
 
@@ -13,10 +13,10 @@ use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 
-/// Number of records in one page.
+/// Number of control records that are read in one call.
 const PAGE: usize = 500;
 
-/// Holds the awaited documents; `None` before the first check.
+/// Holds the documents that the run waits for; `None` before the first check.
 #[derive(Default)]
 pub struct ForeignClaims(Option<HashSet<DocumentId>>);
 

@@ -46,9 +46,9 @@ impl Fixture {
 async fn what_others_have_in_hand_is_awaited_and_what_they_begin_later_is_not() {
     let mut f = Fixture::with(4).await;
     let (theirs, _mine) = (f.claim("other").await, f.claim("me").await);
-    assert_eq!(f.left().await, 1, "my own is none of them");
+    assert_eq!(f.left().await, 1, "the claims of this process are not counted");
     let later = f.claim("other").await;
-    assert_eq!(f.left().await, 1, "what is begun after the first look is theirs to end");
+    assert_eq!(f.left().await, 1, "a claim made after the first check is not awaited");
     f.release(&theirs).await;
     assert_eq!(f.left().await, 0);
     f.release(&later).await;

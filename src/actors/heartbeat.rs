@@ -1,8 +1,10 @@
-//! Renews the claims that this process holds. A separate task does this, because a busy actor could be late.
+//! Renews the claims that this process holds. A separate task does this, because a busy actor could renew them too
+//! late.
 //!
-//! If the store refuses a renewal, another process owns the document now, and the next write here is fenced. If no
-//! renewal succeeds for almost the length of a lease, no claim of this process can be relied on, and the process
-//! ends. Other processes then take over, or its own next run does.
+//! If the store refuses a renewal, another process owns the document now. The store then also refuses the next write
+//! of this process for that document. If no renewal succeeds for almost the length of a lease, the process can no
+//! longer rely on any of its claims, and ends. Other processes then take over its documents, or its next run resumes
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::actors::outcomes::{StageContext, control};
 
-/// Renews the claims at a fixed interval.
+/// Renews the claims of a process at a fixed interval.
 pub struct Heartbeat {
     pub context: Arc<StageContext>,
     pub lease: Duration,
@@ -46,8 +48,8 @@ impl Heartbeat {
     }
 }
 
-/// Returns whether the leases may expire before the next renewal. Measured from the start of the last successful
-/// renewal.
+/// Returns whether the leases may expire before the next renewal. `since_valid` is the time since the start of the
+/// last successful renewal.
 fn expired(since_valid: Duration, lease: Duration, interval: Duration) -> bool {
     since_valid + interval >= lease
 }

@@ -1,9 +1,11 @@
-//! Inspects every file under the given paths, hashes it, and registers new and changed files.
+//! Inspects and hashes every file under the given paths and every given object, and registers those that are new or
+//! changed.
 //!
 //! Registration is durable and done in batches. Memory holds only one batch, so a folder of a million files needs no
-//! more memory than a folder of ten. The dispatcher reads the pending work from the control store, not from here.
+//! more memory than a folder of ten. The dispatcher reads the pending work from the control store and not from
+//! intake.
 //!
-//! An object whose tag is the registered tag is not read again.
+//! An object is not read again if its tag is the same as at its registration.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -39,21 +41,23 @@ pub struct Intake {
     pub options: IntakeOptions,
     pub fingerprint: Sha256Hex,
     pub retry: RetryOptions,
-    /// Notified after every batch, because there may be new work.
+    /// Wakes the dispatcher after every batch, because there may be new work.
     pub wake: Arc<tokio::sync::Notify>,
 }
 
 /// Describes the paths and objects that one run of intake inspects.
 pub struct Request {
     pub walk: Walk,
-    /// URIs of objects in buckets, and of prefixes, which end with a slash.
+    /// URIs of the objects to ingest. A URI that ends with a slash is a prefix and stands for all objects below it.
     pub objects: Vec<String>,
-    /// Folders whose missing files are removed from the index. Empty without `--prune`.
+    /// Folders for `--prune`: documents whose files no longer exist in these folders are removed. Empty without
+    /// `--prune`.
     pub prune: Vec<PathBuf>,
 }
 
 impl Intake {
-    /// Runs to the end of the walk. Dropping the future loses nothing, because registrations are durable.
+    /// Inspects and registers everything that is requested. Dropping the future loses nothing that was registered,
+    /// because registrations are durable.
     pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
         let limit = self.options.max_file_bytes;
@@ -78,7 +82,8 @@ impl Intake {
         let (mut files, blind) = self.take_in(looked_at, remember).await.map_err(control)?;
         if !request.prune.is_empty() {
             if blind {
-                let text = "nothing is pruned, because some files or folders could not be read".to_owned();
+                let text = "no documents were removed by `--prune`, because some files or folders could not be read"
+                    .to_owned();
                 self.events.emit(Event::Notice { text });
             } else {
                 self.prune(&request.prune, &seen).await.map_err(control)?;
@@ -91,7 +96,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Registers the objects at a URI. An unreadable object is reported, and the others are still registered.
+    /// Registers the objects at a URI. An unreadable object is reported, and the other objects are still registered.
     async fn objects(&self, uri: &str) -> Result<u64, StageError> {
         let (mut files, mut after) = (0, None::<String>);
         loop {
@@ -101,7 +106,7 @@ impl Intake {
                 return Ok(files);
             }
             let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
-            // If the lookup fails, the objects are read.
+            // If the lookup fails, no object counts as known, and all objects are read.
             let mut known = self.known(&wanted).await.unwrap_or_default();
             let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object));
             let looked_at = stream::iter(looks)
@@ -117,8 +122,8 @@ impl Intake {
         }
     }
 
-    /// Registers inspected files in batches and reports the unreadable ones. Calls `each` with every registered
-    /// source. Returns the number of files, and whether any file was unreadable.
+    /// Registers inspected files in batches, and reports the unreadable ones. Calls `each` with the source of every
+    /// readable file. Returns the number of files, and whether any file was unreadable.
     async fn take_in(
         &self,
         looked_at: impl Stream<Item = (String, Result<Inspection, String>)>,
@@ -154,8 +159,9 @@ impl Intake {
         }
     }
 
-    /// Returns whether an object is ingested. An object that is named itself is ingested whatever its extension is.
-    /// Below a prefix, only objects with a known extension are ingested. Copies in the quarantine never are.
+    /// Returns whether an object is ingested. An object that the user names directly is ingested with any extension.
+    /// Below a prefix, only objects with a configured extension are ingested. Copies in the quarantine are never
+    /// ingested.
     pub fn is_wanted(&self, uri: &str, source: &str) -> bool {
         let Some((_, key)) = source::to_object(source) else { return false };
         let extension = key.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e.to_lowercase());
@@ -163,8 +169,8 @@ impl Intake {
         !is_quarantined(key) && (known || uri == source)
     }
 
-    /// Returns the documents, by source, of objects that are registered with the same content and configuration.
-    /// These objects need not be read.
+    /// Returns the documents of the objects that need not be read, by source. These are the objects that are
+    /// registered with the same content and the same configuration.
     pub async fn known(
         &self,
         objects: &[Listed],
@@ -189,7 +195,10 @@ impl Intake {
         let limit = self.options.max_file_bytes;
         let unreadable = |text: String| StageError::permanent("unreadable", text);
         if object.bytes > limit {
-            return Err(unreadable(format!("{} bytes are more than intake.max_file_bytes ({limit})", object.bytes)));
+            return Err(unreadable(format!(
+                "the object has {} bytes, more than intake.max_file_bytes ({limit})",
+                object.bytes
+            )));
         }
         let Original { mut file, tag } = self.originals.open(&object.source).await?;
         let name = source::file_name(&object.source);
@@ -216,7 +225,7 @@ impl Intake {
         }
     }
 
-    /// Registers documents. Returns the number of new and changed documents.
+    /// Registers documents in one write. Returns the number of new and changed documents.
     pub async fn register(&self, documents: Vec<NewDocument>) -> Result<usize, ControlError> {
         if documents.is_empty() {
             return Ok(0);
@@ -250,16 +259,17 @@ impl Intake {
                 let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
-                    // A document within another document is removed with that document.
+                    // A document that another document contains is removed together with that document.
                     if record.parent.is_some() {
                         continue;
                     }
-                    // A file that this walk skipped (because of its name or `--exclude`) is still in the folder.
+                    // A file that this walk skipped (because of its name or `--exclude`) still exists and keeps its
+                    // document.
                     if record.status == DocumentStatus::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
                     match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
-                        // The document was deleted after the page was read.
+                        // The document was deleted after this page of records was read.
                         Err(ControlError::Refused(_)) => continue,
                         requested => drop(requested?),
                     }
@@ -279,8 +289,8 @@ impl Intake {
     }
 }
 
-/// Returns the next items: at most `most`, and only items that arrive within `wait` of the first. Returns no items at
-/// the end of the stream.
+/// Returns the next `most` items, or fewer if they do not arrive within `wait` after the first item. Returns no items
+/// at the end of the stream.
 async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait: Duration) -> Vec<T> {
     let Some(first) = items.next().await else { return Vec::new() };
     let mut batch = vec![first];
@@ -293,23 +303,24 @@ async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait
     batch
 }
 
-/// Returns whether the file of a source no longer exists. A file that can't be inspected counts as existing.
+/// Returns whether the file of a source no longer exists. A file that cannot be inspected counts as existing.
 fn has_left(source: &str) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let Some(path) = source::to_path(source) else { return false };
     std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
 }
 
-/// Returns eight bytes of a source's hash. They suffice to remember millions of files in a few megabytes. A collision
-/// keeps one vanished document in the index until the next `--prune`. For a million files the odds are one in 10^12.
+/// Returns the first eight bytes of a source's hash. Millions of sources then fit in a few megabytes. If two hashes
+/// collide, a document without a file may remain in the index until the next `--prune`. For a million files, the
+/// probability is one in 10^12.
 fn short_hash(source: &str) -> u64 {
     Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// Describes the result of an inspection.
+/// Describes the result of inspecting a file or object.
 enum Inspection {
     New(FileSummary),
-    /// The object was not read, because its tag is the registered tag.
+    /// The object was not read, because its tag is the same as at its registration.
     Known(DocumentId, DocumentStatus),
 }
 
@@ -322,8 +333,9 @@ pub struct FileSummary {
     pub tag: Option<String>,
 }
 
-/// Hashes a file in one pass with constant memory, and detects its media type from its head. A file of unknown type
-/// is registered too. Extraction checks it again and refuses it by name, so that it appears in the quarantine.
+/// Hashes a file in one pass with constant memory, and detects the media type from the file's first bytes. A file of
+/// unknown type is registered too. Extraction then detects the type again and refuses the file, so that the document
+/// appears in the quarantine.
 pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
     let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
@@ -331,12 +343,12 @@ pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
 }
 
 fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileSummary, String> {
-    let too_large = |bytes: u64| format!("{bytes} bytes are more than intake.max_file_bytes ({limit})");
+    let too_large = |bytes: u64| format!("the file has {bytes} bytes, more than intake.max_file_bytes ({limit})");
     let size = file.metadata().map_err(|e| e.to_string())?.len();
     if size > limit {
         return Err(too_large(size));
     }
-    // A file can grow while it is read.
+    // The file may grow while it is read.
     let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
     if bytes > limit {
         return Err(too_large(bytes));
@@ -345,7 +357,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
     Ok(FileSummary { content, bytes, media_type, tag: None })
 }
 
-/// Returns SHA-256, length and head of the rest of a file.
+/// Returns the SHA-256, the length and the first bytes of the rest of a file.
 pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -367,7 +379,7 @@ pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> 
     Ok((Sha256Hex::from_digest(&hasher.finalize()), bytes, head))
 }
 
-/// Returns the current hash of a file, and rewinds the file.
+/// Returns the current hash of a file, and moves the file's position back to its start.
 pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
     use std::io::Seek;
     let unreadable = |e: std::io::Error| StageError::transient("unreadable", format!("the file can't be read: {e}"));
@@ -380,7 +392,8 @@ pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
 mod tests {
     use super::*;
 
-    /// Every registration is synced, so registering each file alone would be as slow as the disk.
+    /// Tests that files are registered in batches. Every registration is synced to disk, so registering each file
+    /// alone would be slow.
     #[tokio::test(start_paused = true)]
     async fn files_are_registered_together_when_they_come_within_the_wait() {
         let every_10_ms = stream::iter(0..25).then(|n| async move {
@@ -398,6 +411,10 @@ mod tests {
         }
         assert_eq!(sizes, [6, 6, 6, 6, 1]);
         let mut many = stream::iter(0..20);
-        assert_eq!(batch(&mut many, 8, Duration::from_secs(1)).await.len(), 8, "never more than asked for");
+        assert_eq!(
+            batch(&mut many, 8, Duration::from_secs(1)).await.len(),
+            8,
+            "a batch has at most the requested size"
+        );
     }
 }

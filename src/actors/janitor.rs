@@ -1,4 +1,4 @@
-//! Deletes vector files that no version needs any more, at regular intervals.
+//! Deletes vector files that no reader can need any more, at regular intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Runs until it is dropped. A failed sweep is retried at the next interval; nothing waits for it.
+    /// Runs until the future is dropped. If a deletion fails, it is retried at the next interval, because no other
+    /// work depends on it.
     pub async fn run(&self) {
         loop {
             match self.vectors.collect(CollectionScope::Due(self.options)).await {

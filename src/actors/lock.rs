@@ -1,8 +1,8 @@
-//! Holds the lease on a collection's compaction.
+//! Holds the lease on the compaction of a collection.
 //!
-//! The lease only prevents duplicate work; the manifest's rules protect the data. The lock can therefore be simple. A
-//! caller gets the lease or does not, is notified when the lease is lost, and releases it by dropping the guard. A
-//! separate task renews the lease, never the task that does the work.
+//! The lease only prevents duplicate work, while the manifest's rules protect the data. The lock can therefore be
+//! simple. A caller requests the lease, is notified when the lease is lost, and releases the lease by dropping the
+//! guard. The lease is renewed by a separate task, and never by the task that does the work.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Answers requests until every sender is gone.
+    /// Answers requests for the lease until every sender is dropped.
     pub async fn run(&self, inbox: &Rc<Inbox<Acquire>>) {
         while let Some(Acquire { above, answer }) = inbox.receive().await {
             let ttl = Duration::from_secs(self.options.lease_seconds);
             let taken = self.register.acquire(&self.holder, ttl, above).await;
             let taken = taken.map(|lease| lease.map(|lease| self.guard(lease))).map_err(|e| failed(&e));
-            // A caller that no longer waits drops the guard, which releases the lease.
+            // If the caller no longer waits, the guard is dropped, which releases the lease.
             let _ = answer.send(taken);
         }
     }
@@ -51,7 +51,8 @@ impl Lock {
     }
 }
 
-/// Renews the lease until its guard is dropped, and then releases it. Cancels the guard's token if the lease is lost.
+/// Renews the lease until its guard is dropped, and then releases the lease. If the lease is lost, cancels the
+/// guard's token.
 async fn keep(
     register: Arc<LeaseRegister>,
     mut lease: Lease,
@@ -65,7 +66,7 @@ async fn keep(
     loop {
         tokio::select! {
             _ = &mut dropped => {
-                // If the release fails, the lease expires by itself.
+                // If the release fails, the lease expires after some time.
                 let _ = register.release(&lease).await;
                 return;
             }
@@ -77,7 +78,8 @@ async fn keep(
             Err(error) => {
                 failures += 1;
                 let lost = matches!(error, LeaseError::Lost(_));
-                // The next renewal might come too late. Measured from the start of the last successful renewal.
+                // The next renewal might come too late. The time counts from the start of the last successful
+                // renewal.
                 let over = begun - valid_from + beat >= ttl;
                 tracing::warn!(%error, epoch = lease.record.epoch, failures, "compaction lease not renewed");
                 if lost || over || failures >= options.heartbeat_failures {

@@ -26,7 +26,7 @@ impl Place {
         Lock { register: self.register(), holder: holder.into(), options: CompactionOptions::default() }
     }
 
-    /// Advances both clocks.
+    /// Advances the manual clock and the clock of tokio.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
@@ -44,7 +44,7 @@ async fn locally<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(work).await
 }
 
-/// R 4: the lock had no heartbeat, so its lease expired during a long merge.
+/// R 4: the lock once had no heartbeat, so its lease expired during a long merge.
 #[tokio::test(start_paused = true)]
 async fn r04_a_lease_is_kept_for_as_long_as_the_work_takes() {
     locally(async {
@@ -53,10 +53,10 @@ async fn r04_a_lease_is_kept_for_as_long_as_the_work_takes() {
         let guard = place.take(&one).await.unwrap();
         place.pass(3_600).await;
         assert!(!guard.cancelled.is_cancelled());
-        assert!(place.take(&two).await.is_none(), "an hour later it is still held");
+        assert!(place.take(&two).await.is_none(), "the lease is still held after an hour");
         drop(guard);
         place.pass(1).await;
-        assert_eq!(place.take(&two).await.unwrap().epoch, 2, "given back at once");
+        assert_eq!(place.take(&two).await.unwrap().epoch, 2, "the lease is released when the guard is dropped");
     })
     .await;
 }
@@ -97,7 +97,7 @@ async fn three_failed_signs_of_life_in_a_row_are_the_end() {
         let guard = place.take(&lock).await.unwrap();
         place.objects.set_faults(Faults { fail_before: 1.0, fail_read: 1.0, ..Faults::default() });
         place.pass(130).await;
-        assert!(!guard.cancelled.is_cancelled(), "two may pass");
+        assert!(!guard.cancelled.is_cancelled(), "two failed renewals are tolerated");
         place.objects.set_faults(Faults::default());
         place.pass(60).await;
         place.objects.set_faults(Faults { fail_before: 1.0, fail_read: 1.0, ..Faults::default() });
@@ -129,7 +129,7 @@ async fn who_asks_and_goes_away_leaves_nothing_held() {
         place.pass(1).await;
         handle.send(Acquire { above: 4, answer }).await.unwrap();
         let guard = taken.await.unwrap().unwrap().unwrap();
-        assert_eq!(guard.epoch, 6, "above the manifest's, and above that of who went away");
+        assert_eq!(guard.epoch, 6, "the epoch is above the manifest's and the abandoned lease's");
         root.stop();
     })
     .await;

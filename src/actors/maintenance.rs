@@ -1,5 +1,5 @@
-//! Starts the services that keep the number of a collection's files small: lock, compactor and janitor. A run starts
-//! them alongside its pipeline; `docweir compact` starts only these services.
+//! Starts the services that keep the number of vector files of a collection small: lock, compactor and janitor. A run
+//! starts these services alongside its pipeline, and `docweir compact` starts only them.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::messages::compaction::{Acquire, Compact, Compacted};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Owns the running services. Dropping it ends them.
+/// Owns the running maintenance services of a collection. Dropping this value ends them.
 pub struct MaintenanceServices {
     compactor: ServiceHandle<Compact>,
     _running: [Running; 3],
 }
 
-/// Configures the maintenance of all collections of a state.
+/// Configures the maintenance services of all collections.
 #[derive(Clone)]
 pub struct MaintenanceConfig {
     /// Name of the configured collection. The names of its services have no suffix.
@@ -36,17 +36,18 @@ pub struct MaintenanceConfig {
     pub restart: RestartOptions,
     pub objects: Arc<dyn ObjectStore>,
     pub clock: SharedClock,
-    /// Holder of the leases that the services acquire.
+    /// Name of the process in the leases that the services acquire.
     pub owner: String,
 }
 
 impl MaintenanceServices {
-    /// Starts the services of one collection.
+    /// Starts the maintenance services of one collection.
     pub fn start(config: &MaintenanceConfig, vectors: &Arc<VectorStore>, root: &RootHandle) -> Self {
         let collection = vectors.collection();
         let key = format!("vectors/{collection}/LEASE");
         let register = Arc::new(LeaseRegister::new(config.objects.clone(), key, config.clock.clone()));
-        // Services of the configured collection have plain names; the others name their collection.
+        // The services of the configured collection have plain names. Other services have the collection in their
+        // name.
         let name = |what: &str| match collection == config.collection {
             true => what.to_owned(),
             false => format!("{what} of {collection}"),
@@ -64,7 +65,7 @@ impl MaintenanceServices {
         Self { compactor, _running: [locking, compacting, collecting] }
     }
 
-    /// Merges files as `mode` requests, and returns the result.
+    /// Requests a merge of the given mode, waits for it, and returns the result.
     pub async fn compact(&self, mode: Mode) -> Result<Compacted, StageError> {
         let gone = || StageError::transient("compactor_gone", "the compactor ended before it answered");
         let (answer, done) = oneshot::channel();

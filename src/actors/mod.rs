@@ -1,5 +1,5 @@
-//! Connects the parts of the pipeline: each actor passes data and does no work of a stage itself. The work is in
-//! `docweir_stages`, durable state is in `docweir_stores`, and the life cycle of actors is in `supervisors`.
+//! Connects the parts of the pipeline. Actors pass data on and do no work of a stage themselves. The work of stages
+//! is in `docweir_stages`, durable state is in `docweir_stores`, and the life cycle of actors is in `supervisors`.
 //!
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest

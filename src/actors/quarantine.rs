@@ -1,11 +1,12 @@
-//! Keeps the evidence of a document that could not be processed: a failure artefact with the error chain and the
-//! attempts, and a copy of the original. A person can inspect both, and a replay can resume at the failed stage.
+//! Stores the evidence about a document that could not be processed. The evidence consists of a failure artefact with
+//! the error and the number of attempts, and a copy of the original. A person can inspect both, and a replay can
+//! resume at the failed stage.
 //!
-//! `errors/{document}/v{version}/{stage}_{epoch}.json` describes the failure without the document's text.
-//! `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both are durable before the control
-//! record says `QUARANTINED`. Objects of an earlier record are deleted only afterwards, because the record's write is
-//! fenced and a deletion is not. The next run deletes objects that a crash in between left behind
-//! ([`QuarantineStore::sweep`]).
+//! The object `errors/{document}/v{version}/{stage}_{epoch}.json` describes the failure without the document's text.
+//! The object `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both are durable before
+//! the control record becomes `QUARANTINED`. Objects of an earlier quarantine are deleted only after that, because a
+//! write to the record is fenced and a deletion of objects is not. If a process dies in between, the next run deletes
+//! the objects that were left ([`QuarantineStore::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,18 +25,18 @@ use crate::actors::outcomes::storage;
 use crate::intake::originals::Originals;
 use crate::intake::source;
 
-/// Prefix of the copies of originals. Intake never ingests objects below it.
+/// Key prefix of copies of originals. Intake never ingests objects with this prefix.
 pub const ORIGINALS: &str = "input/_quarantine";
-/// Prefix of the failure artefacts.
+/// Key prefix of failure artefacts.
 const FAILURES: &str = "errors";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuarantineOptions {
-    /// If true, a copy of the original is kept in `input/_quarantine/`.
+    /// If true, a copy of the original of each quarantined document is kept in `input/_quarantine/`.
     pub copy_original: bool,
-    /// Size of the largest original that is copied, in bytes. For a larger original, the failure artefact states why
-    /// there is no copy.
+    /// Maximum size of an original that is copied to the quarantine, in bytes. For a larger original, the failure
+    /// artefact states why there is no copy.
     pub max_original_bytes: u64,
 }
 
@@ -45,7 +46,7 @@ impl Default for QuarantineOptions {
     }
 }
 
-/// Describes a failure, as stored in the failure artefact.
+/// Describes a failure, as it is stored in the failure artefact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     pub document_id: DocumentId,
@@ -54,18 +55,18 @@ pub struct Failure {
     pub content_sha256: Sha256Hex,
     pub stage: Stage,
     pub error: StageError,
-    /// Number of failed attempts at the stage, including the last one.
+    /// Number of failed attempts at the stage, including the last attempt.
     pub attempts: u32,
     pub quarantined_at: String,
-    /// Input artefact of the failed stage, from which a replay starts. `None` if the input was the original.
+    /// Input artefact of the failed stage, from which a replay resumes. `None` if the input was the original.
     pub input: Option<StageOutput>,
     pub original: Option<String>,
-    /// Reason why there is no copy of the original; `None` if there is a copy.
+    /// Reason why no copy of the original exists; `None` if a copy exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_missing: Option<String>,
 }
 
-/// Holds the keys of the objects that the quarantine keeps for a document.
+/// Names the objects that the quarantine keeps for a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantineKeys {
     pub artefact: String,
@@ -77,12 +78,12 @@ impl QuarantineKeys {
         self.artefact == key || self.original.as_deref() == Some(key)
     }
 
-    /// Returns the document that a key under `prefix` (`errors/`, `input/_quarantine/`) belongs to.
+    /// Returns the document to which a key belongs. `prefix` is `errors/` or `input/_quarantine/`.
     fn document(key: &str, prefix: &str) -> Option<DocumentId> {
         DocumentId::parse(key.strip_prefix(prefix)?.split('/').next()?)
     }
 
-    /// Returns the version in a key under the document's `prefix`.
+    /// Returns the document version to which a key belongs. `prefix` includes the document id.
     fn version(key: &str, prefix: &str) -> Option<Version> {
         key.strip_prefix(prefix)?.split('/').next()?.strip_prefix('v')?.parse().ok()
     }
@@ -106,7 +107,7 @@ impl QuarantineStore {
         Self { objects, originals, clock, options }
     }
 
-    /// Writes the failure artefact and the copy durably. If the original can't be copied (missing, too large), the
+    /// Writes the failure artefact and the copy of the original durably. If the original cannot be copied, the
     /// artefact states the reason.
     pub async fn keep(
         &self,
@@ -134,7 +135,7 @@ impl QuarantineStore {
             original: original.clone(),
             original_missing,
         };
-        // The epoch prevents a superseded claim from overwriting its successor's artefact.
+        // The epoch in the key prevents a process with a superseded claim from overwriting the newer artefact.
         let ClaimKey { id, version, epoch } = &claim.key;
         let artefact = format!("{FAILURES}/{id}/v{version}/{}_{epoch}.json", stage.name());
         let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
@@ -142,12 +143,12 @@ impl QuarantineStore {
         Ok(QuarantineKeys { artefact, original })
     }
 
-    /// Deletes objects that no control record refers to any more. A failure is only logged: the record is already
-    /// written, and the sweep of the next run deletes the objects.
+    /// Deletes objects that no control record refers to any more. A failed deletion is only logged, because the sweep
+    /// of the next run repeats it.
     pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
             if let Err(error) = self.objects.delete(key).await {
-                // The last part of the key is the file's name, which is not logged.
+                // The last part of the key is the file's name, which must not be logged.
                 let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let error = error.to_string().replace(key.as_str(), folder);
                 tracing::warn!(folder, error, "quarantine object not deleted; the next run retries");
@@ -155,7 +156,7 @@ impl QuarantineStore {
         }
     }
 
-    /// Deletes the objects of a deleted document's versions, up to and including `through`.
+    /// Deletes all quarantine objects of a deleted document's versions, up to and including the version `through`.
     pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
@@ -170,10 +171,9 @@ impl QuarantineStore {
         Ok(())
     }
 
-    /// Deletes objects that no control record refers to. A process leaves such objects if it dies between writing an
-    /// object and writing the record. It also leaves them if it dies between changing the record and deleting the
-    /// object. Call this only while holding the lock of the state folder, before any work begins. Returns the number
-    /// of deleted objects.
+    /// Deletes objects that no control record refers to, and returns how many were deleted. A process leaves such
+    /// objects if it dies after writing an object and before writing the record, or after changing the record and
+    /// before deleting the object. The caller must hold the lock of the state folder, and no work may have begun yet.
     pub async fn sweep(&self, control: &dyn ControlStore) -> Result<u64, StageError> {
         let mut swept = 0;
         for prefix in [format!("{FAILURES}/"), format!("{ORIGINALS}/")] {
@@ -200,11 +200,12 @@ impl QuarantineStore {
 
     async fn copy_original(&self, claim: &Claim) -> Result<String, Copy> {
         if !self.options.copy_original {
-            return Err(Copy::Skipped("quarantine.copy_original is off".into()));
+            return Err(Copy::Skipped("`quarantine.copy_original` is off".into()));
         }
         let limit = self.options.max_original_bytes;
         if claim.bytes > limit {
-            let text = format!("{} bytes are more than quarantine.max_original_bytes ({limit})", claim.bytes);
+            let text =
+                format!("the original has {} bytes, more than quarantine.max_original_bytes ({limit})", claim.bytes);
             return Err(Copy::Skipped(text));
         }
         let name = object_name(&source_path(&claim.source));
@@ -227,7 +228,7 @@ enum Copy {
     Failed(ObjectError),
 }
 
-/// Reads the current file, up to the limit. The file may have grown since its registration.
+/// Reads a file up to the limit. The file may have grown since its registration.
 fn read_limited(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut body = Vec::new();
@@ -235,13 +236,13 @@ fn read_limited(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Returns the path of a file, or the key of an object.
+/// Returns the path of a file, or the key of an object in a bucket.
 fn source_path(uri: &str) -> PathBuf {
     let object = || source::to_object(uri).map(|(_, key)| PathBuf::from(key));
     source::to_path(uri).or_else(object).unwrap_or_default()
 }
 
-/// Returns the file's name for use in an object key. Characters that a key may not contain are percent-encoded. A
+/// Returns the name of a file for use in an object key. Characters that a key must not contain are percent-encoded. A
 /// long name is replaced by `original` and the extension.
 fn object_name(path: &Path) -> String {
     let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();

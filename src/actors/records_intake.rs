@@ -1,4 +1,4 @@
-//! Ingests a file of JSON lines: reads its records and enqueues their items for embedding. Tables are ingested by
+//! Ingests files of JSON lines: reads the records and enqueues their items for embedding. Tables are ingested by
 //! `table_intake.rs`.
 
 use std::collections::BTreeMap;
@@ -15,21 +15,21 @@ use tokio::sync::mpsc;
 use crate::intake::source;
 use crate::messages::event::{Event, EventSink};
 
-/// Number of read records that wait to be enqueued. A hostile record may have items of some 60 MiB.
+/// Maximum number of records that were read and wait to be enqueued. A hostile record may have items of about 60 MiB.
 const QUEUE: usize = 4;
-/// Memory of the items that are enqueued in one step, in bytes.
+/// Maximum memory of the items that are enqueued in one step, in bytes.
 const STEP_BYTES: usize = 8 << 20;
-/// Number of items that are enqueued in one step.
+/// Maximum number of items that are enqueued in one step.
 const STEP: usize = 2_000;
 
-/// Lists files and tables of records, and describes the shape of the records.
+/// Names the files and tables to ingest, and describes the shape of their records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordsRequest {
     pub files: Vec<PathBuf>,
     /// Names of tables in DynamoDB.
     pub tables: Vec<String>,
     pub shape: Shape,
-    /// Collection for records of a custom shape.
+    /// Collection that stores the records, unless they are receipts.
     pub collection: String,
 }
 
@@ -40,15 +40,15 @@ pub struct RecordsIntake {
     pub embedder: Arc<dyn Embedder>,
     pub events: Arc<dyn EventSink>,
     pub options: RecordsOptions,
-    /// Longest text of one request, in tokens. `None` if longer texts are embedded in parts.
+    /// Maximum number of tokens in the text of one request. `None` if longer texts are embedded in parts.
     pub most_tokens: Option<u64>,
-    /// Called after items were enqueued.
+    /// Function that is called after items were enqueued.
     pub asked: Arc<dyn Fn() + Send + Sync>,
 }
 
 type Read = (u64, Result<Vec<Item>, RecordError>);
 
-/// Collects items that are enqueued in one step.
+/// Collects items until they are enqueued in one step.
 #[derive(Default)]
 pub(super) struct Gathered {
     of_space: BTreeMap<Space, Vec<NewItem>>,
@@ -113,7 +113,7 @@ impl RecordsIntake {
         self.events.emit(Event::RecordRefused { source: uri.to_owned(), line, reason });
     }
 
-    /// Adds an item to the collected items. Returns the reason if the item can't be ingested.
+    /// Adds an item to the collected items. If the item cannot be ingested, returns the reason.
     pub(super) fn add(
         &self,
         item: Item,
@@ -125,7 +125,7 @@ impl RecordsIntake {
         let tokens = self.embedder.count_tokens(&item.input) as u64;
         if let Some(most) = self.most_tokens.filter(|most| tokens > *most && !item.noise) {
             return Err(format!(
-                "the text has {tokens} tokens, but a request takes at most {most}; shorten it or embed it live"
+                "the text has {tokens} tokens, but a request may have at most {most}; shorten the text or embed it live"
             ));
         }
         let collection = item.kind.collection().unwrap_or(collection).to_owned();
@@ -141,7 +141,7 @@ impl RecordsIntake {
             let bytes =
                 found.saturating_add(item.input.len()).saturating_add(2 * item.key.len()).saturating_add(origin);
             if bytes > most {
-                return Err(format!("the item has {bytes} bytes, but the store takes at most {most}; shorten it"));
+                return Err(format!("the item has {bytes} bytes, but the store accepts at most {most}; shorten it"));
             }
         }
         let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown, origin };
@@ -163,7 +163,7 @@ impl RecordsIntake {
     }
 }
 
-/// Returns the collections in which a request's records are stored.
+/// Returns the names of the collections that will store a request's records.
 pub fn collections(request: &RecordsRequest) -> Vec<String> {
     match request.shape {
         Shape::Receipts => {

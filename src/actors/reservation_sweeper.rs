@@ -1,4 +1,4 @@
-//! Marks reservations of dead processes as in doubt, at regular intervals.
+//! Marks the reservations of dead processes as in doubt, at regular intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,14 @@ pub struct ReservationSweeper {
 }
 
 impl ReservationSweeper {
-    /// Runs until it is dropped. A failed sweep is retried at the next interval; nothing waits for it.
+    /// Runs until the future is dropped. A failed sweep is retried at the next interval, because no other work
+    /// depends on it.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(self.interval).await;
             match self.ledger.doubt_others(&self.run).await {
                 Ok(0) => {}
-                Ok(calls) => tracing::warn!(calls, "a process ended during its calls; their charges are in doubt"),
+                Ok(calls) => tracing::warn!(calls, "another process died during paid calls; the charges are in doubt"),
                 Err(error) => tracing::warn!(%error, "reservations not swept; retrying at the next interval"),
             }
         }

@@ -1,5 +1,5 @@
-//! Retries operations while the control store is busy, that is while another process holds it for longer than one
-//! operation waits.
+//! Retries operations while the control store is busy. The store is busy if another process holds it for longer than
+//! an operation waits.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::actors::outcomes::control;
 use crate::supervisors::{Decision, RetryOptions, decide};
 
-/// Retries the operation while the store is busy, up to the limit on consecutive system failures.
+/// Retries an operation while the control store is busy, up to the limit on consecutive system failures.
 pub async fn retry_while_busy<T>(
     options: &RetryOptions,
     mut op: impl AsyncFnMut() -> Result<T, ControlError>,
@@ -47,6 +47,9 @@ mod tests {
         assert_eq!(run(vec![busy(), busy(), Ok(7)]).await.unwrap(), 7);
         assert!(matches!(run(vec![busy(), busy(), busy(), busy(), busy()]).await, Err(ControlError::Busy(_))));
         let broken = || ControlError::NotFound("x".into());
-        assert!(matches!(run(vec![Err(broken())]).await, Err(ControlError::NotFound(_))), "told at once");
+        assert!(
+            matches!(run(vec![Err(broken())]).await, Err(ControlError::NotFound(_))),
+            "other errors are returned at once"
+        );
     }
 }

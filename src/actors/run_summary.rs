@@ -1,4 +1,4 @@
-//! Adds up the events of a run, for the summary and the exit code.
+//! Adds up the events of a run. The totals are the basis of the summary and the exit code.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,18 +9,18 @@ use serde::Serialize;
 
 use crate::messages::event::Event;
 
-/// Number of reasons that the summary lists. Further ones are only counted; `docweir quarantine list` shows all of
-/// them.
+/// Maximum number of documents and records that the summary lists with their reasons. Further ones are only counted;
+/// `docweir quarantine list` shows all quarantined documents.
 const LISTED: usize = 1_000;
 
-/// Summarises a run.
+/// Holds the totals of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunSummary {
     pub files: u64,
     pub registered: u64,
     pub unchanged: u64,
     pub resumed: u64,
-    /// Number of documents completed in this run, including replaced ones.
+    /// Number of documents that were completed in this run. Documents that replaced an earlier version are included.
     pub completed: u64,
     pub replaced: u64,
     pub deleted: u64,
@@ -28,9 +28,9 @@ pub struct RunSummary {
     pub parked: u64,
     pub superseded: u64,
     pub quarantined: Vec<Rejected>,
-    /// Number of quarantined documents that are not listed.
+    /// Number of quarantined documents that are not in the list.
     pub quarantined_unlisted: u64,
-    /// Number of documents that were quarantined in an earlier run and are unchanged since.
+    /// Number of documents that were quarantined in an earlier run and have not changed since.
     pub still_quarantined: u64,
     pub unreadable: Vec<Unreadable>,
     pub unreadable_unlisted: u64,
@@ -40,18 +40,18 @@ pub struct RunSummary {
     pub tokens: u64,
     pub cached_tokens: u64,
     pub cost_usd: f64,
-    /// Documents that wait for an outside event, each with the kind of event.
+    /// Parked documents that wait for an external event, each with the kind of event.
     #[serde(skip)]
     pub waiting: HashMap<DocumentId, WaitReason>,
     #[serde(skip_serializing_if = "Records::is_none")]
     pub records: Records,
     #[serde(skip_serializing_if = "BatchCounts::is_none")]
     pub batches: BatchCounts,
-    /// Notes for readers of the result, each with the number of documents that it applies to.
+    /// Notes of documents, each with the number of documents that have it.
     pub notes: BTreeMap<String, u64>,
 }
 
-/// Names the outside event that a document waits for.
+/// Names the external event that a document waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     Batch,
@@ -65,15 +65,16 @@ pub struct Records {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Number of noise records, which are kept and not embedded. Included in `new`, `changed` and `unchanged`.
+    /// Number of noise records, which are stored but not embedded. They are included in `new`, `changed` and
+    /// `unchanged`.
     pub noise: u64,
     pub refused: Vec<RefusedRecord>,
-    /// Number of refused records that are not listed.
+    /// Number of refused records that are not in the list.
     pub refused_unlisted: u64,
     pub stored: u64,
     /// Number of records that the provider refused permanently.
     pub failed: u64,
-    /// Number of records that were refused in an earlier run and are unchanged since.
+    /// Number of records that the provider refused in an earlier run and that have not changed since.
     pub still_failed: u64,
 }
 
@@ -100,7 +101,7 @@ pub struct RefusedRecord {
 pub struct BatchCounts {
     pub submitted: u64,
     pub ended: u64,
-    /// Number of items whose results were discarded, because the items changed or were deleted after they were sent.
+    /// Number of items whose results were discarded, because the items were changed or deleted after they were sent.
     pub stale: u64,
 }
 
@@ -142,7 +143,7 @@ impl RunSummary {
                 }
             }
             Event::IntakeFinished { files } => self.files += files,
-            // A document that was parked in this run has been counted already.
+            // A document that was parked in this run was already counted.
             Event::Resumed { document, .. } => self.resumed += u64::from(!self.unpark(document)),
             Event::StageCompleted { metrics, .. } => {
                 let count = |name: &str| metrics.get(name).copied().unwrap_or_default();
@@ -206,7 +207,7 @@ impl RunSummary {
             Event::BatchEnded { space, stored, failed, stale, tokens, cost_usd, .. } => {
                 self.batches.ended += 1;
                 self.batches.stale += stale;
-                // The cost of documents' texts is counted with the documents.
+                // The cost of documents' texts is counted when the documents complete the embedding stage.
                 if space != DOCUMENTS {
                     self.records.stored += stored;
                     self.records.failed += failed;
@@ -218,14 +219,14 @@ impl RunSummary {
         }
     }
 
-    /// Stops counting a document as parked. Returns whether it was parked in this run.
+    /// Stops counting a document as parked. Returns whether the document was parked in this run.
     fn unpark(&mut self, document: &DocumentId) -> bool {
         let parked = self.waiting.remove(document).is_some();
         self.parked = self.waiting.len() as u64;
         parked
     }
 
-    /// Returns the number of documents that wait for this kind of event.
+    /// Returns the number of documents that wait for the given kind of event.
     pub fn parked_for(&self, what: WaitReason) -> u64 {
         self.waiting.values().filter(|w| **w == what).count() as u64
     }
@@ -238,7 +239,7 @@ impl RunSummary {
         self.unreadable.len() as u64 + self.unreadable_unlisted
     }
 
-    /// Returns whether everything that was requested is in the index.
+    /// Returns whether everything that the user requested is in the index.
     pub fn all_well(&self) -> bool {
         self.quarantined_now() + self.still_quarantined + self.unreadable_now() == 0
             && self.records.refused_now() + self.records.failed + self.records.still_failed == 0
@@ -255,8 +256,7 @@ impl WaitReason {
     }
 }
 
-/// Returns a note without its numbers and positions. Notes that many documents have in common then share one kind, so
-/// the number of kinds stays small.
+/// Returns a note without its numbers and positions. Similar notes of different documents are then counted together.
 fn kind(note: &str) -> String {
     let head = note.split(": ").next().unwrap_or_default();
     let figure = |word: &&str| !word.trim_matches(|c: char| !c.is_alphanumeric()).bytes().all(|b| b.is_ascii_digit());

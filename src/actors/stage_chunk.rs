@@ -1,4 +1,5 @@
-//! Runs the chunking stage. The work runs on a blocking thread, and the cancel token ends it between blocks.
+//! Connects the chunking stage to its pool. The work runs on a blocking thread and checks the cancel token between
+//! blocks.
 
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ impl Work<Job, StageResult, Resume> for ChunkWorker {
         let Input::Extracted(document) = &job.input else {
             return AttemptOutcome::Failed(StageError::permanent(
                 "wrong_input",
-                "chunking was given no extracted text",
+                "the chunking stage received no extracted text",
             ));
         };
         match self.chunk(&job.claim, document.clone(), cancel).await {

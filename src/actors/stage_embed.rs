@@ -1,4 +1,4 @@
-//! Runs the embedding stage.
+//! Connects the embedding stage to its pool.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct EmbedStage {
     pub cache: Arc<dyn EmbeddingCache>,
     pub in_flight: InFlight,
     pub options: EmbedOptions,
-    /// Store of texts that wait for a batch; `None` if there are no batches.
+    /// Store of texts that wait for a batch; `None` if texts are not embedded in batches.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub clock: SharedClock,
 }
@@ -64,12 +64,15 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("embedding.work", &job.claim.source);
         let Input::Enriched(chunks) = &job.input else {
-            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "embedding was given no chunks"));
+            return AttemptOutcome::Failed(StageError::permanent(
+                "wrong_input",
+                "the embedding stage received no chunks",
+            ));
         };
         match self.embed(&job.claim, chunks, cancel).await {
             Ok(result) => AttemptOutcome::Done(result),
-            // A spent budget is no failure of the document. The document is parked, and the next run with a budget
-            // resumes it.
+            // A spent budget is not a failure of the document. The document is parked, and the next run that has a
+            // budget resumes it.
             Err(error) if error.code == BUDGET_SPENT => {
                 AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }
@@ -90,8 +93,8 @@ impl EmbedWorker {
         let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
         let output = self.context.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
         if let Some(batches) = &self.batches {
-            // The artefact is written, so the document no longer needs the vectors that the store of batches keeps
-            // for it.
+            // The artefact is written, so the store of batches may delete the vectors that it keeps for this
+            // document.
             batches.taken(claim.key.id.as_str()).await?;
         }
         let usage = document.usage;

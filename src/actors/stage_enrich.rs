@@ -1,4 +1,4 @@
-//! Runs the enrichment stage.
+//! Connects the enrichment stage to its pool.
 
 use std::sync::Arc;
 
@@ -48,12 +48,15 @@ impl Work<Job, StageResult, Resume> for EnrichWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("enrichment.work", &job.claim.source);
         let Input::Chunks(chunks) = &job.input else {
-            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "enrichment was given no chunks"));
+            return AttemptOutcome::Failed(StageError::permanent(
+                "wrong_input",
+                "the enrichment stage received no chunks",
+            ));
         };
         match self.enrich(&job.claim, chunks, cancel).await {
             Ok(result) => AttemptOutcome::Done(result),
-            // A spent budget is no failure of the document. The document is parked, and the next run with a budget
-            // resumes it.
+            // A spent budget is not a failure of the document. The document is parked, and the next run that has a
+            // budget resumes it.
             Err(error) if error.code == BUDGET_SPENT => {
                 AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }

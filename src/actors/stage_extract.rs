@@ -1,4 +1,4 @@
-//! Runs the extraction stage. Each worker has its own child process.
+//! Connects the extraction stage to its pool. Each worker has its own child process.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -27,9 +27,10 @@ pub struct ExtractStage {
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
-    /// Number of times, in one run, that a document's file may change between its registration and its reading.
+    /// Maximum number of times, in one run, that a document's file may change between its registration and its
+    /// reading.
     pub max_changes: u32,
-    /// Number of changes so far, by document.
+    /// Number of changes of each document's file in this run.
     pub changes: Arc<DashMap<DocumentId, u32>>,
 }
 
@@ -49,7 +50,7 @@ impl Stage for ExtractStage {
         }))
     }
 
-    /// Returns `false`, because the child process dies with the future that listens to it.
+    /// Returns `false`, because the child process is killed when the future that waits for it is dropped.
     fn may_leave_threads(&self) -> bool {
         false
     }
@@ -69,7 +70,10 @@ impl Work<Job, StageResult, Resume> for ExtractWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("extraction.work", &job.claim.source);
         if !matches!(job.input, Input::Original) {
-            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
+            return AttemptOutcome::Failed(StageError::permanent(
+                "wrong_input",
+                "the extraction stage received no file",
+            ));
         }
         match self.extract(&job.claim, cancel).await {
             Ok(result) => AttemptOutcome::Done(result),
@@ -87,14 +91,14 @@ impl ExtractWorker {
         let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
         let artefacts: &Artefacts = &self.context.artefacts;
         let output = artefacts.put_extracted(claim, &document).await?;
-        // Images are not extracted yet, but readers of the former system's records expect their number.
+        // Images are not extracted yet, but readers of the former system's records expect the number of images.
         let metrics = [("pages_extracted", document.pages.len() as f64), ("images_extracted", 0.0)];
         let metrics = metrics.into_iter().map(|(name, number)| (name.to_owned(), number)).collect();
         let next = Some(Input::Extracted(Arc::new(document)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 
-    /// Opens the file if it still has the registered content. A file that has changed is registered again, which ends
+    /// Opens the file if it still has the registered content. A changed file is registered again, which invalidates
     /// this claim. Content is therefore never indexed under the hash of other content.
     async fn open(&self, claim: &Claim) -> Result<(File, Vec<u8>), StageError> {
         let Original { mut file, tag } = self.originals.open(&claim.source).await?;

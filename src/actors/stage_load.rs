@@ -1,4 +1,5 @@
-//! Runs the loading stage: sends the rows to the committer, and waits for the manifest that makes them visible.
+//! Connects the loading stage to its pool. A worker sends the rows of a document to the committer, and waits until
+//! the manifest makes the rows visible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl LoadWorker {
             self.alone(claim).await;
         }
         let write = write(claim, input)?;
-        // A document that can't be stored is refused here, before it shares a commit with others.
+        // A document that cannot be stored is refused before it shares a commit with other documents.
         write.check(&self.model, &self.target)?;
         let (rows, bytes) = (write.rows().len(), write.weight_bytes());
         let (answer, committed) = oneshot::channel();
@@ -84,9 +85,8 @@ impl LoadWorker {
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
-    /// Waits until no other job of the document is running. The claim of such a job is void, but its writes of
-    /// artefacts are not fenced. An artefact that was written after the deletion of the document's artefacts would
-    /// remain.
+    /// Waits until no other job of the document is running. Such a job has lost its claim, but may still write
+    /// artefacts. An artefact that is written after the document's artefacts were deleted would remain.
     async fn alone(&self, claim: &Claim) {
         const LOOK: Duration = Duration::from_millis(20);
         let id = claim.key.id.as_str();
@@ -96,7 +96,7 @@ impl LoadWorker {
     }
 }
 
-/// Returns the rows of the claim's version, or its tombstone.
+/// Returns the rows of the claimed version, or its tombstone if the document is to be deleted.
 fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
     let (document_id, version) = (claim.key.id.clone(), claim.key.version);
     match input {
@@ -111,6 +111,6 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
             let parent = claim.parent.clone();
             Ok(Write::Upsert(DocumentRows { parent, ..rows? }))
         }
-        _ => Err(StageError::permanent("wrong_input", "loading was given no vectors")),
+        _ => Err(StageError::permanent("wrong_input", "the loading stage received no vectors")),
     }
 }

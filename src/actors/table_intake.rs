@@ -1,9 +1,9 @@
-//! Ingests records from a user's table. An index names the items that request an embedding. Each item is read again,
-//! enqueued, and then marked `PENDING` in the table.
+//! Ingests records from a user's DynamoDB table. An index of the table lists the items that request an embedding.
+//! Each of these items is read, enqueued, and then marked `PENDING` in the table.
 //!
-//! If the process dies between the last two steps, the items request an embedding again and are recognised as
-//! unchanged. An item that can't be ingested is marked `FAILED`, until the user requests an embedding again. A word
-//! without its line is left as it is, because the line may still arrive.
+//! If the process dies before the mark is written, the items still request an embedding, and the next pass recognises
+//! them as unchanged. An item that cannot be ingested is marked `FAILED`, until the user requests an embedding again.
+//! A word without its line is not marked, because the line may still arrive.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -21,42 +21,42 @@ use serde_json::{Map, Value};
 
 use crate::actors::records_intake::{Gathered, RecordsIntake, RecordsRequest};
 
-/// Number of receipts that are read concurrently.
+/// Maximum number of receipts that are read concurrently.
 const READS: usize = 8;
-/// Number of items that are marked concurrently.
+/// Maximum number of items that are marked concurrently.
 const MARKS: usize = 16;
-/// Number of records that are read in one call.
+/// Maximum number of records that are read in one call.
 const PART: usize = 100;
-/// Largest number of receipts, and of refused keys, that are remembered.
+/// Maximum number of receipts that a pass remembers, and of refused items that are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// Reads tables and enqueues the items that request an embedding.
+/// Finds the items of tables that request an embedding, and enqueues them.
 pub struct TableIntake {
     pub records: RecordsIntake,
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
-    /// Items whose refusal was already reported.
+    /// Items whose refusal was already reported to the user.
     pub told: RefCell<HashSet<String>>,
 }
 
-/// Holds the state of one pass over one table.
+/// Holds the state of one pass over a table.
 struct Pass<'a> {
     table: &'a str,
     uri: String,
     tables: &'a dyn RecordTable,
     request: &'a RecordsRequest,
     gathered: Gathered,
-    /// Items to mark in the table once the collected items are enqueued.
+    /// Items to mark in the table after the collected items are enqueued.
     marks: Vec<(ItemKey, Vec<Test>)>,
-    /// Receipts that were read in this pass.
+    /// Receipts that were already read in this pass.
     seen: HashSet<ReceiptKey>,
-    /// Number of records that may still be ingested.
+    /// Number of records that this pass may still ingest.
     room: u64,
 }
 
 impl TableIntake {
-    /// Makes one pass over each table. A pass ends when no more items request an embedding, or when `most_waiting`
-    /// records wait in total.
+    /// Makes one pass over each table. A pass ends when no more items request an embedding. It also ends when the
+    /// number of waiting records, over all tables and files, reaches `most_waiting`.
     pub async fn run(&self, request: &RecordsRequest, most_waiting: Option<u64>) -> Result<(), StageError> {
         for table in &request.tables {
             let waiting = match most_waiting {
@@ -98,14 +98,14 @@ impl TableIntake {
         self.put(&mut look).await
     }
 
-    /// Ingests lines and words, each with its whole receipt.
+    /// Ingests the lines and words with the given keys. Each is ingested with its whole receipt.
     async fn receipts(&self, keys: &[ItemKey], look: &mut Pass<'_>) -> Result<(), StageError> {
         let mut receipts: BTreeMap<ReceiptKey, &ItemKey> = BTreeMap::new();
         for key in keys {
             match ReceiptKey::of(&key.joined()) {
                 Some(receipt) => _ = receipts.entry(receipt).or_insert(key),
                 None => {
-                    let reason = "the key names neither a line nor a word; the item is left unchanged";
+                    let reason = "the key belongs to neither a line nor a word; the item was not changed";
                     self.refuse_once(&look.uri, &key.joined(), reason);
                 }
             }
@@ -143,7 +143,11 @@ impl TableIntake {
         match assemble(receipt, parts, &self.options.status, &self.records.options) {
             Ok(Assembled { items, orphans }) => {
                 for key in orphans.iter().filter(|key| held.get(key.as_str()).is_some_and(asks)) {
-                    self.refuse_once(&look.uri, key, "its line is missing; the word is ingested once the line exists");
+                    self.refuse_once(
+                        &look.uri,
+                        key,
+                        "the line of this word is missing; the word is ingested once it exists",
+                    );
                 }
                 for item in items {
                     if let Some(own) = held.get(&item.key).filter(|held| asks(held)) {
@@ -164,7 +168,7 @@ impl TableIntake {
 
     async fn items(&self, keys: &[ItemKey], look: &mut Pass<'_>) -> Result<(), StageError> {
         for part in keys.chunks(PART) {
-            // An index may name an item twice while the item changes.
+            // The index may list an item twice while the item is being changed.
             let mut seen = HashSet::new();
             let part: Vec<ItemKey> = part.iter().filter(|key| seen.insert(*key)).cloned().collect();
             let read = look.tables.read(look.table, &part).await?;
@@ -192,7 +196,8 @@ impl TableIntake {
         Ok(())
     }
 
-    /// Ingests an item that requests an embedding, or marks it as failed.
+    /// Adds an item that requests an embedding to the collected items. If that is impossible, marks the item as
+    /// failed.
     async fn item(
         &self,
         item: Item,
@@ -209,7 +214,7 @@ impl TableIntake {
         match self.records.add(item, &look.request.collection, &look.uri, origin, &mut look.gathered) {
             Ok(()) => {
                 look.room = look.room.saturating_sub(1);
-                // Noise is not embedded, so it is already finished.
+                // A noise record is not embedded, so no mark is needed.
                 if !noise {
                     look.marks.push((held.key.clone(), tests));
                 }
@@ -230,13 +235,13 @@ impl TableIntake {
         let pending = Mark::status(PENDING);
         let marks = std::mem::take(&mut look.marks);
         let marks = marks.iter().map(|(key, tests)| tables.mark(table, key, tests, &pending));
-        // An item that has changed, is gone, or is finished meanwhile needs no mark.
+        // No mark is written to an item that was changed, deleted or finished in the meantime.
         stream::iter(marks).buffer_unordered(MARKS).try_for_each(async |_| Ok(())).await?;
         failpoint::reach("table.marked", look.table);
         Ok(())
     }
 
-    /// Marks an item as failed. It requests no embedding until the user resets its status.
+    /// Marks an item as failed. The item requests no embedding until the user resets its status.
     async fn fail(&self, held: &TableItem, look: &Pass<'_>) -> Result<(), StageError> {
         let test = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
         look.tables.mark(look.table, &held.key, &[test], &Mark::status(FAILED)).await?;

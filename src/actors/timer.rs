@@ -1,10 +1,10 @@
-//! Measures durations on tokio's monotonic clock, which a test can pause.
+//! Measures durations on tokio's monotonic clock, which tests can pause.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Measures the time since it was started.
+/// Measures the time since the timer was started.
 pub struct Timer(Instant);
 
 impl Timer {

@@ -187,7 +187,11 @@ fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
     let refused = ran.code(3).summary()["records"]["refused"].clone();
     let reasons: Vec<_> = refused.as_array().unwrap().iter().map(|r| r["reason"].as_str().unwrap()).collect();
     assert!(reasons.iter().any(|reason| reason.starts_with("`lines[0].confidence` must be")), "{reasons:?}");
-    assert_eq!(reasons.iter().filter(|reason| reason.starts_with("its line is missing")).count(), 2, "{reasons:?}");
+    assert_eq!(
+        reasons.iter().filter(|reason| reason.starts_with("the line of this word is missing")).count(),
+        2,
+        "{reasons:?}"
+    );
     assert_eq!((stall.status(&line(7, 2)), stall.status(&word(8, 2, 1))), (json!("FAILED"), json!("NONE")));
     let failed: Vec<String> = stall
         .items()
