@@ -1,11 +1,12 @@
 //! Computes the waits between attempts: exponential, with a limit and jitter.
 //!
-//! Nothing here waits or draws random numbers. The caller passes the random number in. Where a seed must replay a
-//! run, the number comes from the caller's own `fastrand::Rng`, so that a simulation repeats the same waits.
+//! This module neither waits nor draws random numbers; the caller passes in each random number. A simulation draws
+//! the numbers from its own seeded `fastrand::Rng`, so that a replay repeats the same waits.
 
 use std::time::Duration;
 
-/// Largest exponent that is computed. Any larger one gives a wait beyond every limit that a configuration allows.
+/// Largest exponent of `factor` that is computed. A larger exponent would give a wait beyond every limit that the
+/// configuration allows.
 const LARGEST_POWER: u32 = 64;
 
 /// Describes waits that grow by a factor with each retry.
@@ -27,8 +28,8 @@ impl Backoff {
         Self { initial, factor: 2.0, cap, jitter: (1.0, 1.0) }
     }
 
-    /// Returns waits in seconds that double up to `cap`, without jitter. Negative numbers and NaN count as 0; numbers
-    /// that are too large count as the longest duration.
+    /// Returns waits that double up to `cap`, without jitter. Both arguments are in seconds. Negative numbers and NaN
+    /// count as 0; numbers that are too large count as the longest possible duration.
     pub fn doubling_seconds(initial: f64, cap: f64) -> Self {
         Self::doubling(duration(initial), duration(cap))
     }
@@ -38,13 +39,14 @@ impl Backoff {
         Self { jitter: (least, most), ..self }
     }
 
-    /// Returns the wait before the retry that follows `retries` earlier ones, without jitter.
+    /// Returns the wait before the next retry, without jitter. `retries` is the number of earlier retries.
     pub fn limit(&self, retries: u32) -> Duration {
         let power = i32::try_from(retries.min(LARGEST_POWER)).unwrap_or_default();
         duration(self.initial.as_secs_f64() * self.factor.powi(power)).min(self.cap)
     }
 
-    /// Returns the wait before the retry that follows `retries` earlier ones, with jitter. `random` lies in `0.0..1.0`.
+    /// Returns the wait before the next retry, with jitter. `retries` is the number of earlier retries, and `random`
+    /// is a random number in `0.0..1.0`.
     pub fn wait(&self, retries: u32, random: f64) -> Duration {
         let (least, most) = self.jitter;
         duration(self.limit(retries).as_secs_f64() * (least + (most - least) * random))
@@ -52,7 +54,7 @@ impl Backoff {
 }
 
 /// Converts seconds to a duration. Negative numbers and NaN become 0; numbers that are too large become the longest
-/// duration.
+/// possible duration.
 fn duration(seconds: f64) -> Duration {
     let out_of_range = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
     Duration::try_from_secs_f64(seconds).unwrap_or(out_of_range)

@@ -1,7 +1,8 @@
-//! Defines the caches of earlier results: vectors by model and text, and a service's findings by question and text.
+//! Defines two caches of earlier results. One finds vectors by model and text; the other finds the answers of a
+//! service by question and text.
 //!
-//! This module holds the traits and options; the stores implement them. A failing cache costs time but never loses a
-//! document. The only errors that it returns are mistakes of the caller.
+//! This module defines traits and options; other crates implement the traits. A failing cache slows a run down, but
+//! no document fails because of it. A cache returns an error only if the caller made a mistake.
 
 use crate::ranges::out_of_range;
 use async_trait::async_trait;
@@ -13,8 +14,8 @@ use crate::model::ModelIdentity;
 
 #[async_trait]
 pub trait EmbeddingCache: Send + Sync + 'static {
-    /// Returns the vectors of `texts` (hashes of the exact embedded strings), in the order of `texts`. A missing
-    /// entry is `None`.
+    /// Returns the vector of each text, in the order of `texts`, or `None` for a text that is not cached. `texts`
+    /// holds the hashes of the exact embedded strings.
     async fn get_many(&self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError>;
 
     /// Stores vectors of the model's dimension. Entries that exist already are not overwritten.
@@ -24,11 +25,12 @@ pub trait EmbeddingCache: Send + Sync + 'static {
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
-/// Caches a service's answers about texts. A question states what was asked, in which language and of which model.
-/// Answers are opaque bytes here.
+/// Caches the answers of a service about texts. A question names the requested analysis, the language, and the
+/// version of the service. The cache does not interpret the bytes of an answer.
 #[async_trait]
 pub trait FindingsCache: Send + Sync + 'static {
-    /// Returns the answers about `texts` (hashes of the texts), in the order of `texts`. A missing entry is `None`.
+    /// Returns the answer about each text, in the order of `texts`, or `None` for a text that is not cached. `texts`
+    /// holds the hashes of the texts.
     async fn get_many(&self, question: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>>;
 
     /// Stores answers. Entries that exist already are not overwritten.
@@ -46,7 +48,7 @@ pub enum Forget {
     Everything,
 }
 
-/// Implements both caches without storing anything.
+/// Implements both cache traits but stores nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCache;
 
@@ -78,16 +80,17 @@ impl FindingsCache for NoCache {
     }
 }
 
-/// Configures a cache of vectors, or of answers from enrichment services. The cache is a file next to the state.
+/// Configures a cache of vectors, or of answers from enrichment services. The cache is a file in the state folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheOptions {
-    /// If true, the cache is used. Without it, every run pays again for texts that it has already sent.
+    /// If true, the cache is used. If false, every run pays again for texts that earlier runs have already sent.
     pub enabled: bool,
-    /// Maximum size of the cache's file, in bytes. Above it, the least recently used entries are deleted.
+    /// Maximum size of the cache file, in bytes. If the file grows larger, the least recently used entries are
+    /// deleted.
     pub max_bytes: u64,
-    /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
-    /// the cache.
+    /// Maximum time, in milliseconds, to wait while another process writes to the cache. After this time, the run
+    /// continues without the cache.
     #[serde(skip)]
     pub busy_timeout_milliseconds: u64,
 }
@@ -100,7 +103,8 @@ impl Default for CacheOptions {
 }
 
 impl CacheOptions {
-    /// Returns the defaults for a cache of answers: they hold positions, kinds and scores, and need less space.
+    /// Returns the defaults for a cache of answers. An answer holds only positions, kinds and scores, so answers need
+    /// less space than vectors.
     pub fn for_findings() -> Self {
         Self { max_bytes: 512 << 20, ..Self::default() }
     }

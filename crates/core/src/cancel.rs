@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::error::StageError;
 
-/// Interval at which a waiting task polls the flag.
+/// Interval at which a waiting task checks whether its work was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Cancels work that runs on its own thread. Cloning and polling are cheap. CPU-bound stages poll between blocks,
-/// chunks and batches, so that a deadline really ends them.
+/// Cancels work that runs on another thread. Cloning the token and checking it are cheap. CPU-bound stages check the
+/// token between blocks, chunks and batches, so that they stop soon after their deadline.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -23,7 +23,8 @@ impl Cancel {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Waits until the work is cancelled. Use it in a `select!` next to a future that does not poll the flag itself.
+    /// Waits until the work is cancelled, and returns the error of [`Cancel::check`]. Use this method in a
+    /// `select!`, next to a future that does not check the token itself.
     pub async fn cancelled(&self) -> StageError {
         loop {
             if let Err(error) = self.check() {
@@ -33,10 +34,13 @@ impl Cancel {
         }
     }
 
-    /// Returns an error of class timeout once the work is cancelled. A stage only has to call `cancel.check()?`.
+    /// Returns an error of class timeout if the work was cancelled. A stage only has to call `cancel.check()?`.
     pub fn check(&self) -> Result<(), StageError> {
         if self.is_cancelled() {
-            return Err(StageError::timeout("cancelled", "the work was cancelled by its deadline or by a stop"));
+            return Err(StageError::timeout(
+                "cancelled",
+                "the work was cancelled, because its deadline passed or the run is stopping",
+            ));
         }
         Ok(())
     }

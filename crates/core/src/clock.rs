@@ -1,7 +1,8 @@
-//! Reads the clock. No other module does.
+//! Provides the only access to the clock.
 //!
-//! Wall time stamps records; monotonic time measures and waits. All other code takes a [`Clock`], so that a test or
-//! the store's simulator can stop the time. clippy.toml bans `SystemTime::now` and `Instant::now` elsewhere.
+//! Records are stamped with wall time; waits and durations use monotonic time. Code outside this module receives a
+//! [`Clock`], so that a test or a simulation can stop the time. The file `clippy.toml` bans `SystemTime::now` and
+//! `Instant::now` elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +17,7 @@ pub type UnixMicros = i64;
 
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the wall time. It may jump; never measure with it.
+    /// Returns the wall time. Wall time may jump, so do not measure durations with it.
     fn now(&self) -> UnixMicros;
     /// Waits for `duration` on the monotonic clock.
     async fn sleep(&self, duration: Duration);
@@ -24,13 +25,13 @@ pub trait Clock: Send + Sync + 'static {
 
 pub type SharedClock = Arc<dyn Clock>;
 
-/// Reads the machine's clock.
+/// Implements [`Clock`] with the clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "this is the clock that the ban points to")]
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that may read the clock")]
     fn now(&self) -> UnixMicros {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
@@ -41,7 +42,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Keeps a time that moves only when a test or simulation advances it.
+/// Implements [`Clock`] for tests and simulations. Only `advance` and `sleep` move the time forward.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -67,8 +68,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// Formats a time as `2026-11-21T09:30:00.000123Z`. All records, logs and artefacts use this format. It sorts as
-/// text.
+/// Formats a time as `2026-11-21T09:30:00.000123Z`. All records, logs and artefacts use this format. Sorting the
+/// formatted texts also sorts the times.
 pub fn timestamp(at: UnixMicros) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1000)

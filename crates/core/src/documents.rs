@@ -1,5 +1,5 @@
-//! Defines a document's identity: its id, its version, its content hash, its media type and the stages that it
-//! passes.
+//! Defines the identity of a document: its id, version, content hash and media type. It also defines the stages of
+//! processing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 
 use crate::clock::UnixMicros;
 
-/// Identifies a document: `doc_{YYYYMMDD}_{HHMMSS}_{8 hex}`. The id is created once per source. Readers treat it as
-/// opaque.
+/// Identifies a document, in the form `doc_{YYYYMMDD}_{HHMMSS}_{8 hex digits}`. The id is created once for each
+/// source. Code that reads an id must not interpret its parts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DocumentId(String);
@@ -25,8 +25,8 @@ impl DocumentId {
         Self(format!("doc_{y:04}{mo:02}{d:02}_{h:02}{mi:02}{s:02}_{random:08x}"))
     }
 
-    /// Parses an id from outside. The id becomes part of object keys, so only letters, digits, `_`, `-` and `.` are
-    /// allowed.
+    /// Parses an id that comes from outside. A valid id has 1 to 128 letters, digits, `_`, `-` and `.`, and does not
+    /// begin with a dot, because it becomes part of object keys.
     pub fn parse(text: &str) -> Option<Self> {
         let safe = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         (safe && (1..=128).contains(&text.len()) && !text.starts_with('.')).then(|| Self(text.to_owned()))
@@ -43,8 +43,8 @@ impl fmt::Display for DocumentId {
     }
 }
 
-/// Number of a document's version. Each change of content or configuration increases it, and the highest version wins
-/// everywhere.
+/// Version number of a document. Each change of the document's content or of the configuration increases the number.
+/// The highest version always wins.
 pub type Version = u64;
 
 /// Holds a SHA-256 digest as lower-case hex.
@@ -89,7 +89,8 @@ impl fmt::Debug for Sha256Hex {
     }
 }
 
-/// Names the five stages in order. The serialized names are the keys of the control record's stage map.
+/// Names the five processing stages in order. The serialized names are the keys of the stage map in the control
+/// record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -125,7 +126,7 @@ impl Stage {
         }
     }
 
-    /// Returns the control record's `current_stage` while this stage is the next to run.
+    /// Returns the value of `current_stage` in the control record while this stage is the next to run.
     pub fn current_stage(self) -> &'static str {
         match self {
             Stage::Extraction => "STAGE_1_EXTRACTION",
@@ -158,7 +159,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Classifies a document's bytes by their content. The file name is ignored.
+/// Names the media type of a document. The type is detected from the content; the file name is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MediaType {
     #[serde(rename = "application/pdf")]

@@ -1,8 +1,8 @@
-//! Classifies failures of a document.
+//! Defines and classifies the failures of a stage on a document.
 //!
-//! A stage never decides whether it is retried. It reports the class of the failure, and the pool's supervisor
-//! decides from the class and the stored number of attempts. An error's text states what failed on which input and
-//! what to do next, in lower case and without a full stop.
+//! A stage never decides whether it is retried. The stage reports the class of the failure, and the pool's supervisor
+//! decides from the class and the stored number of attempts. The message of an error states what failed on which
+//! input and what to do next, in lower case and without a full stop.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,18 +13,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// The endpoint limits the rate. The stage waits and retries; no attempt is consumed.
+    /// The endpoint throttles calls. The stage is retried after a wait; no attempt is consumed.
     Throttled,
-    /// The failure may be temporary: a cut connection, a busy file, a 5xx. One attempt is consumed.
+    /// The failure may be temporary, such as a broken connection, a busy file or an HTTP status 5xx. One attempt is
+    /// consumed.
     Transient,
     /// The stage exceeded its deadline. One attempt is consumed.
     Timeout,
     /// The worker or its child process died during the work (panic, signal, memory limit). One attempt is consumed.
     Crash,
-    /// The document can never pass: encrypted, unsupported format, over a limit. The stage is never retried.
+    /// The document can never be processed: it is encrypted, has an unsupported format or exceeds a limit. The stage
+    /// is never retried.
     Permanent,
-    /// The document did not cause the failure: full disk, read-only state, broken store. No attempt is consumed. The
-    /// failure escalates until the process ends with the exit code for it.
+    /// The document did not cause the failure. Causes are a full disk, a read-only state folder or a broken store. No
+    /// attempt is consumed. The failure escalates until the process ends with the matching exit code.
     System,
 }
 
@@ -32,14 +34,14 @@ pub enum ErrorClass {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageError {
     pub class: ErrorClass,
-    /// Stable code for programs, in snake case: `encrypted`, `not_a_pdf`, `too_many_pages`.
+    /// Stable error code for programs, in snake case, such as `encrypted`, `not_a_pdf` or `too_many_pages`.
     pub code: String,
-    /// Text for people. It contains no text of the document and no secret.
+    /// Message for people. It contains no text of the document and no secret.
     pub message: String,
     /// Causes, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
-    /// Wait that the endpoint asked for. Only throttling sets it.
+    /// Wait that the endpoint asked for. Only throttling errors have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }

@@ -1,11 +1,12 @@
-//! Makes the process fail at named places during a test. Failpoints exist in debug builds only and do nothing unless
-//! `DOCWEIR_FAILPOINT` is set.
+//! Makes the process fail at named points in the code during a test. Failpoints exist in debug builds only, and do
+//! nothing unless the environment variable `DOCWEIR_FAILPOINT` is set.
 //!
-//! The variable's form is `PLACE[@TEXT]=[ACTION:]COUNT`:
-//! - `embedding.artefact=3` sends SIGKILL to this process when it reaches the place for the third time.
-//! - `chunking.begun@bad.txt=*` does so every time, for documents whose source contains `bad.txt`.
-//! - `chunking.work@bad.txt=panic:1` panics instead.
-//! - `stop:` in place of `panic:` stops the process (SIGSTOP) until it receives SIGCONT.
+//! The variable has the form `POINT[@TEXT]=[ACTION:]COUNT`:
+//! - `embedding.artefact=3` sends SIGKILL to this process when it reaches the failpoint `embedding.artefact` for the
+//!   third time.
+//! - `chunking.begun@bad.txt=*` sends SIGKILL every time, but only for documents whose source contains `bad.txt`.
+//! - `chunking.work@bad.txt=panic:1` causes a panic at the first time instead.
+//! - `stop:` instead of `panic:` sends SIGSTOP, which stops the process until it receives SIGCONT.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -16,7 +17,7 @@ mod armed {
         place: String,
         about: String,
         does: Does,
-        /// Visit that triggers the action, from 1; 0 means every visit.
+        /// Number of the visit that triggers the action, counted from 1. 0 means every visit.
         time: u64,
         seen: AtomicU64,
     }
@@ -41,7 +42,7 @@ mod armed {
         Some(Armed { place: place.into(), about: about.into(), does, time, seen: AtomicU64::new(0) })
     });
 
-    #[expect(clippy::panic, reason = "a test asked for it")]
+    #[expect(clippy::panic, reason = "a test requested this panic")]
     pub fn reach(place: &str, about: &str) {
         let Some(armed) = &*ARMED else { return };
         if armed.place != place || !about.contains(&armed.about) {
@@ -59,7 +60,8 @@ mod armed {
     }
 }
 
-/// Reports that the process reaches the failpoint `place` while it handles the document whose source is `about`.
+/// Executes the failpoint `place` if the environment variable selects it. `about` is the source of the document that
+/// the process is working on.
 #[inline]
 pub fn reach(place: &str, about: &str) {
     #[cfg(debug_assertions)]

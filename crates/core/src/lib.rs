@@ -1,18 +1,18 @@
 //! Defines the vocabulary that all other crates of Docweir share.
 //!
-//! This crate does no I/O on documents and does not depend on stores, providers or actors. A type belongs here when
-//! two layers exchange it and must not depend on each other.
+//! This crate does no I/O on documents and does not depend on stores, providers or actors. A type belongs in this
+//! crate if two layers exchange it and must not depend on each other.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | [`documents`] | ids, versions, content hashes, the five stages, media types |
 //! | [`member`] | names of documents within documents, such as attachments |
-//! | [`model`] | the artefacts that pass from stage to stage, and the identity of an embedding model |
+//! | [`model`] | the artefacts that one stage passes to the next, and the identity of an embedding model |
 //! | [`error`] | failures of one stage on one document, and their classes |
 //! | [`backoff`] | waits between attempts |
 //! | [`cache`] | traits and options of the caches of vectors and findings |
 //! | [`cancel`] | the token that cancels work |
-//! | [`clock`] | the only place that reads a clock |
+//! | [`clock`] | the only access to the clock |
 //! | [`money`] | exact amounts |
 //! | [`memory`] | the memory use of this process |
 //! | [`ranges`] | the check of options against their ranges |

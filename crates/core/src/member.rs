@@ -1,22 +1,23 @@
 //! Names documents within documents: attachments of an e-mail or a PDF, members of a portfolio.
 //!
-//! A member's source is its container's source, then `#member=`, then the percent-encoded name of the member:
-//! `file:///mail/a.eml#member=invoices/2026%20%231.pdf`. A member of a member appends another fragment. The name is
-//! not a path on this machine and is never used to open a file.
+//! The source of a member consists of the source of its container, `#member=`, and the percent-encoded name of the
+//! member, such as `file:///mail/a.eml#member=invoices/2026%20%231.pdf`. The source of a member within a member has
+//! two such fragments. The name is not a path on this machine and is never used to open a file.
 //!
-//! A `#` in a file's name is `%23` in its `file://` URI, so a `#` there always begins a member. `s3://` URIs contain
-//! the object keys unencoded, so they may contain any character. A document's record says whether it is a member
-//! (`parent`). Its source is split at the last [`MARK`], which an encoded name cannot contain.
+//! In a `file://` URI, a `#` in the file name is encoded as `%23`, so a plain `#` always begins a member. An `s3://`
+//! URI contains the object key without encoding, so a plain `#` may also belong to the key. The field `parent` of a
+//! document's record therefore states whether the document is a member. The source of a member is split at the last
+//! [`MARK`], because an encoded name cannot contain [`MARK`].
 
 use std::fmt::Write;
 
 /// Separator between the source of a container and the name of its member.
 pub const MARK: &str = "#member=";
 
-/// Longest encoded name of a member, in bytes.
+/// Maximum length of the encoded name of a member, in bytes.
 pub const MAX_NAME_BYTES: usize = 1_024;
 
-/// Longest source of a member, in bytes. It also limits how deeply members can be nested.
+/// Maximum length of the source of a member, in bytes. This also limits how deeply members can be nested.
 pub const MAX_SOURCE_BYTES: usize = 4_096;
 
 /// Explains why a member cannot be named.
@@ -35,7 +36,10 @@ impl std::fmt::Display for MemberError {
                 write!(f, "a member's encoded name has {bytes} bytes, more than {MAX_NAME_BYTES}")
             }
             Self::SourceTooLong { bytes } => {
-                write!(f, "a member's source has {bytes} bytes, more than {MAX_SOURCE_BYTES}: it is nested too deeply")
+                write!(
+                    f,
+                    "a member's source has {bytes} bytes, more than {MAX_SOURCE_BYTES}: the member is nested too deeply"
+                )
             }
         }
     }
@@ -43,7 +47,7 @@ impl std::fmt::Display for MemberError {
 
 impl std::error::Error for MemberError {}
 
-/// Returns the source of the member `name` in the document `container`. The caller makes names unique within a
+/// Returns the source of the member `name` in the document `container`. The caller must make names unique within a
 /// container.
 ///
 /// # Errors
@@ -73,8 +77,8 @@ pub fn member_source(container: &str, name: &str) -> Result<String, MemberError>
     Ok(source)
 }
 
-/// Splits a member's source into its container's source and its own name. Returns `None` for a source that
-/// [`member_source`] does not make.
+/// Splits the source of a member into the source of its container and the name of the member. Returns `None` for a
+/// source that [`member_source`] cannot return.
 pub fn split_member(source: &str) -> Option<(&str, String)> {
     let (container, encoded) = source.rsplit_once(MARK)?;
     let mut name = Vec::with_capacity(encoded.len());

@@ -1,6 +1,6 @@
 //! Reads and limits the memory use of this process.
 
-/// Returns the value of `key` in a `/proc/…/status` file, converted from kilobytes to bytes.
+/// Returns the value of `key` in bytes, from a `/proc/…/status` file, which states it in kilobytes.
 pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix(key))?;
@@ -9,14 +9,14 @@ pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
 }
 
 /// Returns the anonymous memory of this process, in bytes. Mapped files do not count, because the system can reclaim
-/// their memory. Returns 0 where the system does not report it.
+/// their memory. Returns 0 if the system does not report the number.
 pub fn anonymous_bytes() -> u64 {
     status_bytes("/proc/self/status", "RssAnon:").unwrap_or_default()
 }
 
-/// Makes all threads share a few heaps. By default, glibc gives each thread a heap of its own, and freed memory stays
-/// in that heap. A run with batches then took 299 MB instead of 231 MB (docs/performance.md). Call this before a
-/// second thread starts.
+/// Makes all threads share a few heaps. By default, glibc gives each thread its own heap, and freed memory stays in
+/// that heap. With this default, a run with batches used 299 MB instead of 231 MB (docs/performance.md). Call this
+/// function before a second thread starts.
 pub fn share_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -4,9 +4,9 @@
 //! file ──extract──▶ ExtractedDocument ──chunk──▶ Chunks ──enrich──▶ Chunks + findings ──embed──▶ + vectors ──load──▶ rows
 //! ```
 //! There are two kinds of positions. Within a page, ranges count UTF-8 bytes of the page's text. Within a document, a
-//! [`Span`] counts both Unicode code points and bytes of the *extracted text*: the pages' texts joined by
-//! [`PAGE_SEPARATOR`]. Boxes are in points. Their origin is the top left of the page as displayed, and y grows
-//! downwards.
+//! [`Span`] counts both Unicode code points and bytes of the *extracted text*, which is the text of all pages, joined
+//! by [`PAGE_SEPARATOR`]. Boxes are in points. The origin of a box's coordinates is the top left corner of the page
+//! as displayed, and y grows downwards.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::documents::MediaType;
 /// Separator between two pages in the extracted text.
 pub const PAGE_SEPARATOR: &str = "\n\n";
 
-/// Box `[x0, y0, x1, y1]` in points; origin top left, y downwards.
+/// Box `[x0, y0, x1, y1]` in points. The origin is the top left corner of the page, and y grows downwards.
 pub type Bbox = [f32; 4];
 
 /// Returns the smallest box that contains both boxes.
@@ -40,7 +40,8 @@ impl TextRange {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExtractedDocument {
     pub media_type: MediaType,
-    /// Pages in order. A document that passed extraction has at least one. Markdown and plain text have exactly one.
+    /// Pages in order. A document that passed extraction has at least one page. Markdown and plain text have exactly
+    /// one page.
     pub pages: Vec<Page>,
     #[serde(default)]
     pub info: DocumentInfo,
@@ -53,7 +54,7 @@ pub struct ExtractedDocument {
 }
 
 impl ExtractedDocument {
-    /// Returns the extracted text. Spans count positions in this text.
+    /// Returns the extracted text of all pages. Spans count positions in this text.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.text_bytes());
         for (i, page) in self.pages.iter().enumerate() {
@@ -69,7 +70,7 @@ impl ExtractedDocument {
         self.pages.iter().map(|p| p.text.len() + PAGE_SEPARATOR.len()).sum()
     }
 
-    /// Returns the memory that the document occupies, in bytes, precisely enough for the accounting of a queue.
+    /// Returns the estimated memory of the document, in bytes. Queues use the estimate to limit their memory.
     pub fn weight_bytes(&self) -> usize {
         let page = |p: &Page| {
             p.text.len()
@@ -81,7 +82,7 @@ impl ExtractedDocument {
     }
 }
 
-/// Holds the document information, as the file states it.
+/// Holds the metadata that the file contains about itself, such as title and author.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DocumentInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,8 @@ pub struct DocumentInfo {
     pub creator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<String>,
-    /// Creation time as in the file; a date like `D:20260101…` is converted to RFC 3339 if it parses.
+    /// Creation time as stated in the file. A date such as `D:20260101…` is converted to RFC 3339 if it can be
+    /// parsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,10 +107,10 @@ pub struct DocumentInfo {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutlineEntry {
-    /// Depth of the entry; 1 is the top.
+    /// Level of the entry; 1 is the top level.
     pub level: u8,
     pub title: String,
-    /// Page that the entry points to, from 1. Absent if the destination could not be resolved.
+    /// Page that the entry points to, counted from 1. Absent if the destination could not be resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
 }
@@ -116,25 +118,25 @@ pub struct OutlineEntry {
 /// Holds one page: its text as Markdown in reading order, and the positions of its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
-    /// Page number, from 1.
+    /// Page number, counted from 1.
     pub number: u32,
-    /// Width in points, as displayed. 0 for inputs without pages.
+    /// Width of the displayed page, in points. 0 for formats without pages, such as Markdown.
     pub width: f32,
     pub height: f32,
-    /// Markdown in reading order. Valid UTF-8 without NUL.
+    /// Text of the page as Markdown, in reading order. It contains no NUL.
     pub text: String,
-    /// Blocks in reading order. They do not overlap; together they cover all of `text` except the white space between
-    /// them.
+    /// Blocks in reading order. Blocks do not overlap. Together, they cover all of `text` except the white space
+    /// between blocks.
     pub blocks: Vec<Block>,
-    /// Visual lines in reading order. Empty for inputs without pages.
+    /// Visual lines in reading order. Empty for formats without pages, such as Markdown.
     #[serde(default)]
     pub lines: Vec<Placed>,
-    /// Words in reading order. Empty for inputs without pages.
+    /// Words in reading order. Empty for formats without pages, such as Markdown.
     #[serde(default)]
     pub words: Vec<Placed>,
 }
 
-/// Locates a range of a page's text: its bytes and its box.
+/// Locates a part of a page's text by its range of bytes and its box.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     pub range: TextRange,
@@ -152,7 +154,7 @@ pub struct Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum BlockKind {
-    /// Heading; level 1 is the top. The range includes the `#` characters of the Markdown.
+    /// Heading; level 1 is the top level. The range includes the `#` characters of the Markdown.
     Heading {
         level: u8,
     },
@@ -162,24 +164,24 @@ pub enum BlockKind {
     Code,
     Quote,
     Figure,
-    /// Running head, running foot or page number. It is extracted but never chunked.
+    /// Running head, running foot or page number. Such a block is extracted but never chunked.
     PageFurniture,
 }
 
 /// Delimits a half-open range of the extracted text, in code points and in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// First code point.
+    /// Position of the first code point.
     pub start: u64,
     pub end: u64,
-    /// First byte (UTF-8).
+    /// Position of the first byte (UTF-8).
     pub start_byte: u64,
     pub end_byte: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageBox {
-    /// Page number, from 1.
+    /// Page number, counted from 1.
     pub page: u32,
     pub bbox: Bbox,
 }
@@ -193,28 +195,31 @@ pub enum ChunkKind {
     Figure,
 }
 
-/// Holds a passage, the unit that is embedded, found and shown.
+/// Holds a chunk, which is the unit that is embedded, found and shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Identifier derived from document, content and occurrence; unique over all documents.
+    /// Unique identifier over all documents, derived from the document, the content of the chunk, and the number of
+    /// earlier chunks with the same content.
     pub id: String,
-    /// Position in the document, from 0.
+    /// Number of the chunk within the document, counted from 0.
     pub ordinal: u32,
     pub kind: ChunkKind,
-    /// Contiguous, verbatim part of the extracted text, redacted if redaction is on.
+    /// Text of the chunk: a contiguous, verbatim part of the extracted text, in which personal data is replaced if
+    /// redaction is on.
     pub content: String,
     /// Headings above the chunk, outermost first.
     pub heading_path: Vec<String>,
-    /// First and last page, from 1.
+    /// First and last page of the chunk, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
-    /// One box for each page (or column) that the chunk touches. Empty for inputs without pages.
+    /// Boxes of the chunk: one for each page, or column of a page, that the chunk touches. Empty for formats without
+    /// pages, such as Markdown.
     #[serde(default)]
     pub boxes: Vec<PageBox>,
     /// Number of tokens of [`Chunk::embedded_text`], counted with the embedder's own tokenizer and including special
     /// tokens.
     pub tokens: u32,
-    /// Findings of enrichment; absent before that stage.
+    /// Findings of the enrichment stage; absent before that stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
 }
@@ -226,7 +231,8 @@ impl Chunk {
     }
 }
 
-/// Returns heading path and content as one string: a line such as `A > B`, then the content.
+/// Joins heading path and content to one string. The first line is the heading path, such as `A > B`; the content
+/// follows. Without headings, returns only the content.
 pub fn embedded_text(heading_path: &[String], content: &str) -> String {
     if heading_path.is_empty() {
         return content.to_owned();
@@ -234,14 +240,15 @@ pub fn embedded_text(heading_path: &[String], content: &str) -> String {
     format!("{}\n{content}", heading_path.join(" > "))
 }
 
-/// Holds all chunks of one document version. Chunking produces it; enrichment adds the findings.
+/// Holds all chunks of one document version. The chunking stage creates the chunks; the enrichment stage adds the
+/// findings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunks {
     pub chunks: Vec<Chunk>,
     /// Language of the whole document. Absent before enrichment, and if the language could not be detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
-    /// Number of placeholders that replaced personal data, over all chunks and headings.
+    /// Number of placeholders that replace personal data in all chunks and headings.
     #[serde(default)]
     pub pii_redacted: u64,
     #[serde(default)]
@@ -264,7 +271,7 @@ impl Chunks {
     }
 }
 
-/// Names a detected language: its ISO 639-3 code and the confidence, 0 to 1.
+/// Names a detected language by its ISO 639-3 code, with the confidence from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Language {
     pub code: String,
@@ -281,7 +288,7 @@ pub struct Findings {
     pub entities: Vec<Mention>,
     /// Mentions of money, percentages, quarters, years and financial metrics.
     pub patterns: Vec<Mention>,
-    /// Mentions of personal data: kind and position only. The text itself is never copied.
+    /// Mentions of personal data, with kind and position only. The text of a mention is never copied.
     pub personal_data: Vec<Mention>,
     /// Sentiment of the chunk. Present only if the provider detects sentiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,19 +327,21 @@ impl SentimentLabel {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mention {
-    /// Kind in upper case, as the providers name it: `DATE`, `MONEY`, `EMAIL`, `CREDIT_CARD`.
+    /// Kind of the mention in upper case, as the providers name it, such as `DATE`, `MONEY`, `EMAIL` or
+    /// `CREDIT_CARD`.
     pub kind: String,
     /// Text of the mention. Empty for personal data.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// First code point; the range is half-open.
+    /// Position of the first code point. The range is half-open.
     pub start: u32,
     pub end: u32,
-    /// Confidence, 0 to 1.
+    /// Confidence, from 0 to 1.
     pub score: f32,
 }
 
-/// Holds the chunks of a document and one unit-length vector for each, in the order of the chunks.
+/// Holds the chunks of a document and their vectors. There is one vector of unit length for each chunk, in the same
+/// order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedDocument {
     pub chunks: Chunks,
@@ -360,9 +369,10 @@ pub struct Usage {
 /// Identifies the model that made a vector. Two vectors may be compared only if their identities are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelIdentity {
-    /// Name of the model: `all-MiniLM-L6-v2`, `text-embedding-3-small`.
+    /// Name of the model, such as `all-MiniLM-L6-v2` or `text-embedding-3-small`.
     pub id: String,
-    /// SHA-256 of the weights (local), or the version that the provider states.
+    /// Version of the weights: their SHA-256 for a local model, or `served` for an endpoint, because endpoints do not
+    /// report a version.
     pub weights: String,
     pub dimension: u32,
     pub metric: Metric,
@@ -378,6 +388,6 @@ impl ModelIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Compares vectors of unit length. The score is the dot product.
+    /// Cosine similarity. Vectors have unit length, so the score is their dot product.
     Cosine,
 }

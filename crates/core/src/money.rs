@@ -6,7 +6,8 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// Holds an amount in billionths of a US dollar. A token costs tens of them, so sums of millions of calls are exact.
+/// Holds an amount in billionths of a US dollar. One token costs tens of these units, so sums over millions of calls
+/// are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nanodollars(pub u64);
@@ -62,7 +63,7 @@ impl Sum for Nanodollars {
     }
 }
 
-/// Prints cents for amounts of a dollar or more, and more decimal places for smaller amounts.
+/// Formats amounts of a dollar or more with two decimal places, and smaller amounts with more decimal places.
 impl fmt::Display for Nanodollars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

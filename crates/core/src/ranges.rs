@@ -1,8 +1,9 @@
-//! Checks options against their ranges, with one message for all of them.
+//! Checks that the values of options are within their ranges. All options share the same error message.
 
 use std::fmt::Display;
 
-/// Returns the field and what is wrong with it, if `value` is not between `low` and `high`. NaN is out of every range.
+/// Returns the field and an error message if `value` is not between `low` and `high`, both included. NaN is outside
+/// every range.
 pub fn out_of_range<T: PartialOrd + Display>(
     field: &'static str,
     value: T,
