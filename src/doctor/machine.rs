@@ -40,8 +40,8 @@ fn state(folder: &Path) -> Finding {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space, or choose another `state.folder`"
                 }
-                io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another `state.folder`",
-                _ => "give the user that runs docweir write access, or choose another `state.folder`",
+                io::ErrorKind::ReadOnlyFilesystem => "mount the disk writable, or choose another `state.folder`",
+                _ => "grant write access to the user that runs docweir, or choose another `state.folder`",
             };
             Finding::problem(CHECK, subject, format!("cannot write to {}: {error}", at.display()), fix)
         }
@@ -56,7 +56,8 @@ fn probe(folder: &Path) -> io::Result<()> {
     file.close()
 }
 
-/// Returns the folder, or its nearest existing ancestor; true if the folder itself exists.
+/// Returns the folder or, if the folder does not exist, its nearest existing ancestor. The second value is true if the
+/// folder exists.
 fn nearest(folder: &Path) -> (PathBuf, bool) {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(&absolute);
@@ -79,7 +80,7 @@ fn disk(folder: &Path, least: u64) -> Option<Finding> {
             Finding::warning(CHECK, subject, text, "free some space, or move `state.folder` to a larger disk")
         }
         (false, true) => {
-            let text = format!("has room for {} more files", stat.f_favail);
+            let text = format!("has room for only {} more files", stat.f_favail);
             Finding::warning(CHECK, subject, text, "delete files, or move `state.folder` to a disk with more inodes")
         }
         (false, false) => Finding::fine(CHECK, subject, format!("{} free", size(free))),
@@ -105,7 +106,7 @@ fn descriptors(least: u64) -> Finding {
     }
 }
 
-/// Compares the available memory with the maximum that queues and parser processes may use together.
+/// Compares the available memory with the maximum amount that queues and parser processes may use together.
 fn memory(settings: &Settings) -> Option<Finding> {
     const CHECK: &str = "memory";
     let (extract, chunk, enrich) = (&settings.extract, &settings.chunk, &settings.enrich);
@@ -117,7 +118,7 @@ fn memory(settings: &Settings) -> Option<Finding> {
     Some(match available < needed {
         true => {
             let text = format!(
-                "{} available; full queues and {children} parsers at their limit use up to {}",
+                "{} available, but full queues and {children} parser processes may use up to {}",
                 size(available),
                 size(needed)
             );
@@ -129,7 +130,7 @@ fn memory(settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// Returns the available memory of the machine, or of the container if that is less, in bytes.
+/// Returns the available memory of the machine or of the container, whichever is less, in bytes.
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

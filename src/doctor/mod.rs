@@ -1,7 +1,7 @@
-//! Implements `docweir doctor`, which checks everything that a run needs and says how to fix it.
+//! Implements `docweir doctor`, which checks everything that a run needs and says how to fix problems.
 //!
-//! Each finding names the check, the result and the fix. The checks change no existing data: write tests use a
-//! separate key (`doctor/…`), which is deleted again, or a write whose condition cannot hold.
+//! Each finding names the check, the result and the fix. The checks change no existing data. Writing is tested with a
+//! separate key (`doctor/…`), which is deleted again, or with a write whose condition can never be met.
 //!
 //! - [`machine`] checks the state folder, its disk, file descriptors and memory.
 //! - [`provider`] checks the source of the vectors: the files of a local model, or the key, endpoint and model of a
@@ -23,27 +23,27 @@ use serde::Serialize;
 
 use crate::config::Settings;
 
-/// Result of a check.
+/// Describes the result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Fine,
-    /// The run works, but the finding may matter.
+    /// A run works, but the finding may cause trouble.
     Warning,
-    /// A run fails or does harm.
+    /// A run would fail or do harm.
     Problem,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Kind of thing that was checked: `state folder`, `table`, `bucket`.
+    /// Kind of the checked resource, such as `state folder`, `table` or `bucket`.
     pub check: &'static str,
-    /// Name of the thing that was checked; empty if there is only one.
+    /// Name of the checked resource; empty if there is only one resource of its kind.
     pub subject: String,
     pub verdict: Verdict,
     /// Result in words.
     pub text: String,
-    /// Action that fixes the problem; empty if none is needed.
+    /// Action that fixes the problem; empty if no action is needed.
     pub fix: String,
 }
 

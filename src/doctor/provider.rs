@@ -1,4 +1,4 @@
-//! Checks the source of the vectors, and the secrets that the configuration names.
+//! Checks the model or endpoint that computes vectors, and the secrets that the configuration names.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
         findings.push(match tokio::time::timeout(limit, key.get()).await {
             Ok(Ok(_)) => Finding::fine("secret", &name.secret, format!("is readable, used by `{setting}`")),
             Ok(Err(error)) => {
-                Finding::problem("secret", &name.secret, error.text, format!("make it readable: `{setting}` needs it"))
+                Finding::problem("secret", &name.secret, error.text, format!("grant access to it for `{setting}`"))
             }
             Err(_) => {
                 let text = format!("no answer within {} s", limit.as_secs());
@@ -31,13 +31,13 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     match embed.provider {
         Provider::Hashed => {
             let text = "`embed.options.provider` is `hashed`: a search matches equal words, not meaning";
-            findings.push(Finding::warning("model", "", text, "set it to `local` or `openai`, except for tests"));
+            findings.push(Finding::warning("model", "", text, "set it to `local` or `openai`, except in tests"));
         }
         Provider::Local => findings.push(match has_model(&embed.model) {
             true => Finding::fine("model", &embed.model.name, "is on this machine"),
             false => {
                 let text = "is not on this machine yet; the first run downloads it";
-                let fix = "if the machine has no network, copy its files and set `embed.options.model.folder`";
+                let fix = "without a network, copy the model's files here and set `embed.options.model.folder`";
                 Finding::warning("model", &embed.model.name, text, fix)
             }
         }),
@@ -75,7 +75,7 @@ async fn endpoint(settings: &Settings, secrets: &Secrets) -> Finding {
         }
         Err(CallError::Throttled { .. }) => Finding::fine(CHECK, url, "answers, but currently throttles requests"),
         Err(CallError::QuotaSpent) => {
-            Finding::problem(CHECK, url, "the quota of the account is exhausted", "add credit, or raise its limit")
+            Finding::problem(CHECK, url, "the quota of the account is exhausted", "add credit, or raise the limit")
         }
         Err(error @ CallError::Forbidden(_)) => {
             Finding::problem(CHECK, url, error.to_string(), format!("check the key in {place} and its permissions"))

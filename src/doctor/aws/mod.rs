@@ -64,8 +64,8 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
     const CHECK: &str = "credentials";
     let by_service = !settings.s3.endpoint.is_empty() || !settings.dynamodb.endpoint.is_empty();
     if settings.aws.endpoint.is_empty() && by_service {
-        let text = "cannot be checked: services have their own endpoints, but none is set for STS";
-        each(Finding::warning(CHECK, "", text, "set `aws.endpoint` if that endpoint serves STS"));
+        let text = "cannot be checked: endpoints are set for single services, but no endpoint is set for STS";
+        each(Finding::warning(CHECK, "", text, "set `aws.endpoint` if there is an endpoint that serves STS"));
         return true;
     }
     let limit = Duration::from_secs(settings.doctor.answer_seconds);
@@ -96,8 +96,8 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
     }
 }
 
-/// Compares the local clock with that of AWS. Both times are Unix seconds; the date of an answer may be one second
-/// old.
+/// Compares the local time with the time of AWS, both in Unix seconds. The time of AWS is the date of an answer and may
+/// be one second old.
 fn skew(here: i64, there: i64, most: u64) -> Finding {
     const CHECK: &str = "clock";
     let by = here.abs_diff(there);
@@ -114,11 +114,11 @@ fn skew(here: i64, there: i64, most: u64) -> Finding {
         CHECK,
         "",
         text,
-        "synchronise it with NTP: `timedatectl set-ntp true`, or chrony on the host of a container",
+        "synchronise the clock with NTP: `timedatectl set-ntp true`, or chrony on the host of a container",
     )
 }
 
-/// Tests every operation that a run uses on an object of its own.
+/// Tests every operation that a run performs on objects. The test uses a separate object.
 async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, Fault> {
     const CHECK: &str = "bucket";
     let subject = match prefix {
@@ -150,7 +150,7 @@ async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, 
         (Err((what, fault)), _) => blamed(CHECK, &subject, what, &fault),
         (Ok(_), Err(fault)) => blamed(CHECK, &subject, "have an object deleted", &fault),
         (Ok(false), Ok(())) if swaps => {
-            let text = "its server overwrites an object despite `If-None-Match`: commits would be lost";
+            let text = "the server overwrites objects despite `If-None-Match`, so commits would be lost";
             Finding::problem(CHECK, subject, text, "set `buckets.register` to `dynamodb`, or use another server")
         }
         (Ok(false), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written"),
@@ -182,14 +182,14 @@ pub async fn within<T>(settings: &Settings, call: impl Future<Output = Result<T,
     timeout(limit, call).await.unwrap_or_else(|_| Err(none()))
 }
 
-/// Turns a fault into a finding: the failed operation, the cause and the fix.
+/// Converts a fault into a finding that names the failed operation, the cause and the fix.
 pub fn blamed(check: &'static str, subject: &str, what: &str, fault: &Fault) -> Finding {
     let fix = match fault.kind {
-        FaultKind::Denied => "allow it: `docweir infra policy --role serve` prints the required policy",
+        FaultKind::Denied => "grant permission; `docweir infra policy --role serve` prints the required policy",
         FaultKind::NotFound => "`docweir infra apply` creates it",
         FaultKind::Unreachable | FaultKind::Unknown => "check the network and the endpoint of the service",
         FaultKind::Throttled | FaultKind::Conflict => "retry in a moment",
-        FaultKind::Invalid | FaultKind::Condition => "check its name and the server of the endpoint",
+        FaultKind::Invalid | FaultKind::Condition => "check the name, and whether the endpoint supports the call",
     };
     Finding::problem(check, subject, format!("cannot {what}: {fault}"), fix)
 }

@@ -15,10 +15,10 @@ use super::{blamed, within};
 use crate::config::Settings;
 use crate::doctor::Finding;
 
-/// Text of the test call to Comprehend. It costs three units, which are $0.0003.
+/// Text of the test call to Comprehend. The call costs three units, which is $0.0003.
 const WORD: &str = "docweir";
 
-/// Returns whether the settings use any of these services.
+/// Returns whether the settings use queues, a table of records, or Comprehend.
 pub fn are_used(settings: &Settings) -> bool {
     settings.queues.named().next().is_some() || asks_comprehend(settings) || !settings.records.table.name.is_empty()
 }
@@ -77,8 +77,8 @@ async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
     Ok(match state.redrive {
         Some(_) => Finding::fine(CHECK, name, text),
         None => {
-            let text = format!("{text}; it has no dead-letter queue: messages that fail are deleted");
-            Finding::warning(CHECK, name, text, "`docweir infra apply` adds one")
+            let text = format!("{text}; messages that fail are deleted, because there is no dead-letter queue");
+            Finding::warning(CHECK, name, text, "`docweir infra apply` adds a dead-letter queue")
         }
     })
 }

@@ -23,7 +23,7 @@ pub async fn examine(settings: &Settings, dynamo: &Dynamo, each: &mut dyn FnMut(
                     Finding::problem(CHECK, &table.name, text, "`docweir infra apply` changes it")
                 }
                 State::Differs(text) => {
-                    let fix = "recreate it or correct it by hand; `docweir infra check` lists all differences";
+                    let fix = "recreate or correct the table by hand; `docweir infra check` lists all differences";
                     Finding::problem(CHECK, &table.name, text, fix)
                 }
             })
@@ -32,8 +32,9 @@ pub async fn examine(settings: &Settings, dynamo: &Dynamo, each: &mut dyn FnMut(
     }
 }
 
-/// Reads and writes an item that does not exist and is not created: every write has a condition that cannot hold. A
-/// permitted write fails on its condition; a forbidden one fails on the permission.
+/// Tests reads and writes with an item that does not exist. Every write has a condition that cannot be met, so the item
+/// is never created. A permitted write fails because of its condition; a forbidden write fails because of the missing
+/// permission.
 async fn used(dynamo: &Dynamo, table: &Table) -> Result<Finding, Fault> {
     let name = Ulid(fastrand::u128(..)).to_string();
     let key = |what: &str| -> Item {
@@ -68,7 +69,7 @@ async fn used(dynamo: &Dynamo, table: &Table) -> Result<Finding, Fault> {
         }
         Err(cancelled) => blamed(CHECK, &table.name, "be written", &cancelled.fault),
         Ok(()) => {
-            let text = "its server ignores the conditions of writes: work would be done twice";
+            let text = "the server ignores the conditions of writes, so work would be done twice";
             Finding::problem(CHECK, &table.name, text, "use a server that honours conditions")
         }
     })
