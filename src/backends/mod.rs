@@ -36,11 +36,11 @@ use docweir_stores::state::StateFolder;
 use crate::config::Settings;
 use crate::exit::{EngineError, Exit};
 
-/// Arguments that a backend is opened with.
+/// Holds the arguments for opening a backend.
 #[derive(Clone, Copy)]
 pub struct Opening<'a> {
     pub settings: &'a Settings,
-    /// Folder on this machine that holds all state, or only data that can be recreated.
+    /// Local state folder. If the state is in AWS, the folder holds only data that can be recreated.
     pub folder: &'a StateFolder,
     pub clock: &'a SharedClock,
 }
@@ -51,14 +51,14 @@ pub trait ObjectBackend: Send + Sync {
     /// Returns the value of `state.objects` that chooses this backend.
     fn name(&self) -> &'static str;
 
-    /// Opens the objects of one state. Writes only data that can be recreated.
+    /// Opens the object store that the settings describe. Opening writes only data that can be recreated.
     ///
     /// # Errors
     /// Returns an error with the exit code of an invalid configuration, or of a failed machine or service.
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError>;
 }
 
-/// Opened objects of a state.
+/// Holds an opened object store.
 pub struct StateObjects {
     pub objects: Arc<dyn ObjectStore>,
     /// Check to run before the first commit, if the store may ignore the conditions of writes.
@@ -68,7 +68,7 @@ pub struct StateObjects {
 /// Checks whether an object store honours the conditions of conditional writes.
 #[async_trait]
 pub trait KeepsConditions: Send + Sync {
-    /// Tests conditional writes on a key of its own.
+    /// Tests conditional writes on a separate key.
     ///
     /// # Errors
     /// Returns an error if the store ignores a condition, which would lose commits.
@@ -81,7 +81,8 @@ pub trait ControlBackend: Send + Sync {
     /// Returns the value of `state.control` that chooses this backend.
     fn name(&self) -> &'static str;
 
-    /// Opens the stores of one state. Its objects must be open already.
+    /// Opens the stores for control records, the ledger and batches. `objects` is the opened object store of the same
+    /// state.
     ///
     /// # Errors
     /// Returns the same errors as [`ObjectBackend::open`].
@@ -99,16 +100,16 @@ pub trait StateStores: Send + Sync {
     /// Returns whether other processes may work on the same documents at the same time.
     fn is_shared(&self) -> bool;
 
-    /// Returns whether any call may have been charged or any item enqueued for embedding. The answer needs no call to
-    /// a service.
+    /// Returns whether a call may have been charged or an item may have been enqueued for embedding. This method makes
+    /// no call to a service.
     fn may_have_batches(&self) -> bool;
 
     fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError>;
 
-    /// Returns the items and batches.
+    /// Returns the store of items and batches.
     fn batches(&self) -> Result<Arc<dyn Batches>, EngineError>;
 
-    /// Returns the lease of the leader for batches, if several processes share them.
+    /// Returns the lease that elects the leader for batches, or `None` if only one process can work on batches.
     fn batch_lease(&self) -> Option<LeaseRegister>;
 }
 

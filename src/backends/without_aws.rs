@@ -35,7 +35,7 @@ pub async fn queues(_: &Settings, _: &str, _: &str) -> Result<Queues, EngineErro
 }
 
 pub async fn record_tables(_: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
-    let (table, hint) = ("of records".into(), "build it with `cargo build --release --features aws`".into());
+    let (table, hint) = ("of records".into(), "build docweir with `cargo build --release --features aws`".into());
     Err(TableError::Broken { table, reason: "this docweir was built without AWS".into(), hint })
 }
 

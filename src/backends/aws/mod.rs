@@ -30,12 +30,12 @@ use crate::exit::{EngineError, Exit};
 use crate::intake::originals::Originals;
 use crate::telemetry::publisher::MetricSink;
 
-/// Returns the object backends in AWS.
+/// Returns the backends that store objects in AWS.
 pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     vec![Box::new(objects::S3)]
 }
 
-/// Returns the control backends in AWS.
+/// Returns the backends that store control records in AWS.
 pub fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     vec![Box::new(control::DynamoControl)]
 }
@@ -65,7 +65,7 @@ pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Resu
     Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
 }
 
-/// Opens the tables that records are read from. The tables are in DynamoDB whatever the backend of the state is.
+/// Opens the tables that records are read from. The tables are in DynamoDB, even if all state is local.
 pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
     let broken = |error: EngineError| TableError::Broken {
         table: settings.records.table.name.clone(),

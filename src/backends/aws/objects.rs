@@ -16,13 +16,13 @@ use crate::backends::{KeepsConditions, ObjectBackend, Opening, StateObjects};
 use crate::config::{Register, bucket_and_prefix};
 use crate::exit::EngineError;
 
-/// Opens `buckets.artefacts` and `buckets.vectors`.
+/// Opens the S3 locations that `buckets.artefacts` and `buckets.vectors` name.
 ///
 /// If control records are in DynamoDB, small objects that are replaced atomically are stored in the table
 /// `dynamodb.state_table`. These are the leases, and the manifests if `buckets.register` is `dynamodb`.
 pub struct S3;
 
-/// Checks the store of the manifests if they are replaced in S3, because endpoints of other vendors may ignore
+/// Checks that S3 honours write conditions, if manifests are stored in S3. Endpoints of other vendors may ignore these
 /// conditions.
 struct Manifests(S3Objects);
 

@@ -20,7 +20,7 @@ const PAGE: usize = 1_000;
 pub struct BucketOriginals {
     aws: AwsOptions,
     s3: S3Options,
-    /// Folder that holds copies while they are open.
+    /// Folder for copies of objects, which exist while they are open.
     folder: PathBuf,
     client: OnceCell<S3>,
 }
@@ -53,7 +53,7 @@ impl BucketOriginals {
     }
 }
 
-/// Returns a tag of the content, made of size and ETag. Equal tags of one key mean equal content.
+/// Returns a tag that consists of the object's size and ETag. For the same key, equal tags mean equal content.
 fn tag(object: &Object) -> String {
     format!("{}-{}", object.bytes, object.etag.trim_matches('"'))
 }
@@ -112,7 +112,7 @@ impl Originals for BucketOriginals {
     }
 }
 
-/// Maps a failed read of an object to the error of its document.
+/// Converts the fault of a read from S3 into the error of the document.
 fn unreadable(fault: &Fault) -> StageError {
     match fault.kind {
         FaultKind::NotFound => StageError::permanent(GONE, "the object no longer exists"),
