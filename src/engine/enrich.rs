@@ -38,7 +38,7 @@ async fn enricher(
     }
 }
 
-/// Creates the enricher for a preview without an index. Its calls are charged but not recorded in a ledger.
+/// Creates the enricher for a preview without an index. Calls of the enricher are charged but not recorded in a ledger.
 pub async fn enricher_without_ledger(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -46,7 +46,7 @@ pub async fn enricher_without_ledger(
     enricher(settings, tokens, Vec::new(), Arc::new(NoCache)).await
 }
 
-/// Creates an enricher that makes no calls and reports their cost. Findings in `cache` cost nothing.
+/// Creates an enricher that makes no calls, but reports what the calls would cost. Findings in `cache` cost nothing.
 pub fn counting_enricher(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -64,7 +64,7 @@ pub fn counting_enricher(
 }
 
 impl Engine {
-    /// Creates the enricher. Its paid calls are recorded in the ledger for `payer`.
+    /// Creates the enricher. Paid calls of the enricher are recorded in the ledger for `payer`.
     pub async fn enricher(
         &self,
         payer: Payer,
@@ -84,7 +84,7 @@ impl Engine {
         enricher(settings, tokens, accounts, self.findings_cache()).await
     }
 
-    /// Opens the cache of findings of a provider. It never fails: an unusable cache behaves as an empty one.
+    /// Opens the cache of a provider's findings. Never fails, because an unusable cache behaves like an empty cache.
     pub fn findings_cache(&self) -> Arc<dyn FindingsCache> {
         if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
             tracing::warn!(%error, "cache folder not created; findings are not cached");

@@ -14,7 +14,7 @@ use crate::config::{Provider, Settings};
 /// the next run then processes every document again.
 pub const PIPELINE_FORMAT: u32 = 2;
 
-/// Returns the SHA-256 of the canonical JSON of all settings that determine the result.
+/// Returns the SHA-256 of all settings that determine a document's result, in canonical JSON.
 pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
     let extract = &settings.extract.options;
     let (local, openai) = (&settings.embed.options.model, &settings.embed.options.openai);
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(with(|s| s.enrich.options.comprehend.concurrency += 1), with(|_| {}));
     }
 
-    /// Documents of an index made before the choice of enricher existed are not processed again.
+    /// Checks that documents of an index from before the enricher became configurable are not processed again.
     #[test]
     fn the_local_enrichers_fingerprint_stays() {
         let options = serde_json::to_value(docweir_stages::enrich::EnrichOptions::default().shape()).unwrap();

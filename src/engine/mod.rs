@@ -1,7 +1,7 @@
 //! Opens everything that a command needs, in the right order, with errors that say what to do.
 //!
-//! An engine holds no lock, so reading during a run is always possible. A command that writes takes the lock of the
-//! state folder itself.
+//! An engine holds no lock, so reading during a run is always possible. A command that writes must acquire the lock of
+//! the state folder.
 
 mod enrich;
 mod fingerprint;
@@ -57,16 +57,16 @@ pub struct Engine {
     conditions: Option<Arc<dyn KeepsConditions>>,
     /// Notifier for new vector files, if one is set.
     compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
-    /// Targets that replace the index, if set.
+    /// Function that opens collections of another target than the index, if set.
     targets: Option<OpenTarget>,
 }
 
-/// Names the run and stage that the calls to a provider are charged to.
+/// Names the run and the stage that calls to a provider are charged to.
 pub struct Payer {
     /// Id of the run, or a fixed word for short commands.
     pub run: String,
     pub stage: &'static str,
-    /// Called when a share of the budget is spent.
+    /// Function that reports when a share of the budget is spent.
     pub tell: ReportFn,
 }
 
@@ -75,7 +75,7 @@ impl Payer {
         Self::briefly("search")
     }
 
-    /// Returns the payer for a single stage that is run alone.
+    /// Returns the payer for a preview of a single stage.
     pub fn look() -> Self {
         Self::briefly("look")
     }
@@ -138,7 +138,8 @@ impl Engine {
         })
     }
 
-    /// Checks that the object store of the vector files honours write conditions. Called before the first commit.
+    /// Checks that the object store of the vector files honours write conditions. Must be called before the first
+    /// commit.
     pub async fn can_commit(&self) -> Result<(), EngineError> {
         match &self.conditions {
             Some(place) => place.prove().await.map_err(EngineError::system),
@@ -146,7 +147,7 @@ impl Engine {
         }
     }
 
-    /// Returns the publisher of the metrics of a run, if enabled. `lines` receives lines for standard output.
+    /// Returns the publisher of a run's metrics, if publishing is enabled. `lines` prints a line to standard output.
     pub async fn publisher(&self, lines: Lines) -> Result<Option<Arc<Publisher>>, EngineError> {
         let options = &self.config.settings.cloudwatch;
         let namespace = options.namespace.clone();
@@ -221,13 +222,13 @@ impl Engine {
         self.stores.ledger()
     }
 
-    /// Returns the lease of the leader for batches, if several processes share them.
+    /// Returns the lease that elects the leader for batches, or `None` if only one process can work on batches.
     pub fn batch_lease(&self) -> Option<LeaseRegister> {
         self.stores.batch_lease()
     }
 
-    /// Returns whether any call may have been charged or any item enqueued. This holds if the local file exists or
-    /// the tables are shared.
+    /// Returns whether a call may have been charged or an item may have been enqueued. This is the case if the local
+    /// file of the ledger exists or if the tables are shared.
     pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
     }
@@ -243,7 +244,8 @@ impl Engine {
         QuarantineStore::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
     }
 
-    /// Returns the arguments for the maintenance of this state's collections. `owner` holds the leases.
+    /// Returns the options of the services that maintain this state's collections. `owner` names this process in their
+    /// leases.
     pub fn maintenance(&self, owner: &str) -> MaintenanceConfig {
         let settings = &self.config.settings;
         MaintenanceConfig {
@@ -315,7 +317,7 @@ impl Engine {
         (self.open_target())(&self.config.settings.state.collection).map_err(EngineError::of_target)
     }
 
-    /// Sets the notifier that reports files added to collections opened from now on.
+    /// Sets the notifier that reports new vector files. It applies to collections that are opened after this call.
     pub fn set_compaction_notifier(&self, compaction_notifier: CompactionNotifier) {
         let _ = self.compaction_notifier.set(compaction_notifier);
     }
@@ -327,7 +329,7 @@ impl Engine {
         }
     }
 
-    /// Opens the queues with these URLs or names, if any are given.
+    /// Opens the queues with these URLs or names. An empty string means no queue.
     pub async fn queues(&self, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
         if intake.is_empty() && compaction.is_empty() {
             return Ok(Queues::default());
@@ -340,7 +342,7 @@ impl Engine {
         Ok((self.open_collection())(&self.config.settings.state.collection)?)
     }
 
-    /// Opens the cache of vectors. It never fails: an unusable cache behaves as an empty one.
+    /// Opens the cache of vectors. Never fails, because an unusable cache behaves like an empty cache.
     pub fn cache(&self) -> Arc<dyn EmbeddingCache> {
         if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
             tracing::warn!(%error, "cache folder not created; vectors are not cached");
@@ -348,8 +350,8 @@ impl Engine {
         Arc::new(SqliteEmbeddingCache::open(&self.state.embedding_cache_db(), self.config.settings.cache.clone()))
     }
 
-    /// Returns the process that holds the folder's lock, if it is alive. The lock file is read without taking the
-    /// lock, so a run that starts at this moment is not refused.
+    /// Returns the other process that holds the lock of the state folder, if that process is alive. The lock is not
+    /// acquired for this check, so a run that starts at this moment is not refused.
     pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
         let held: LockHolder = serde_json::from_slice(&note).ok()?;
@@ -363,7 +365,7 @@ impl Engine {
         (alive && other).then(|| LockHolder { path: self.state.root().to_owned(), ..held })
     }
 
-    /// Takes the lock of the state folder, which is held until the returned value is dropped.
+    /// Acquires the lock of the state folder. The lock is held until the returned value is dropped.
     pub fn lock(&self, command: &str) -> Result<OrchestratorLock, EngineError> {
         self.state.lock_orchestrator(command, self.clock.as_ref()).map_err(|e| match e {
             LockError::Held(held) => EngineError::new(Exit::Busy, held.to_string()),
@@ -371,7 +373,8 @@ impl Engine {
         })
     }
 
-    /// Describes which process handles a request that was written to the control store.
+    /// Returns the end of a sentence that says which process handles a request in the control store, such as
+    /// "by the next `docweir ingest`".
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),

@@ -1,4 +1,4 @@
-//! Opens the embedder that the configuration selects: a local model, an endpoint, or no model at all.
+//! Opens the embedder that the configuration selects: a local model, an endpoint, or a hash function for tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub async fn embedder(
     }
 }
 
-/// Opens the embedder for counting tokens only. It needs no key and makes no calls.
+/// Opens an embedder that is used only to count tokens. This embedder needs no key and makes no calls.
 pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineError> {
     let (embed, collection) = (&settings.embed.options, &settings.state.collection);
     let (api_key, api_key_variable) = (SecretSetting::Unset, String::new());
@@ -54,8 +54,8 @@ pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineErr
     embedder(&embed, collection, None, &settings.prices, &super::secrets(settings), &|_| {}).await
 }
 
-/// Refuses a configured model that differs from the index's, before anything is downloaded or loaded. Properties that
-/// the configuration does not determine are checked again after the model is loaded.
+/// Returns an error if the configured model differs from the model of the index. This check comes before the model is
+/// downloaded or loaded. Properties that the configuration does not determine are checked after the model is loaded.
 pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result<(), EngineError> {
     let Some(stored) = stored else { return Ok(()) };
     let model = &settings.model;
@@ -113,8 +113,8 @@ fn endpoint(
     Ok(OpenAiEmbedder::new(client(options, secrets)?, admission, options.clone(), collection, account, price))
 }
 
-/// Maps a model error to an exit code. A model that contradicts the configuration is a configuration error; an
-/// unavailable model is a system failure.
+/// Converts a model error to the failure of a command. A model that contradicts the configuration is a configuration
+/// error; an unavailable model is a system failure.
 fn unusable(error: StageError) -> EngineError {
     let exit = if error.class == ErrorClass::Permanent { Exit::Configuration } else { Exit::System };
     EngineError::new(exit, error.to_string())
