@@ -1,4 +1,4 @@
-//! Opens the embedder of queries when a query first needs it.
+//! Opens the embedder for queries when the first query needs it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,16 +14,15 @@ use super::error::{Cause, SearchError};
 
 type Opening = BoxFuture<'static, Result<Arc<dyn Embedder>, Cause>>;
 
-/// Opens an embedder once, on first use. Full-text search never opens it and therefore needs no model, no key and no
-/// network.
+/// Opens an embedder once, on first use. Full-text search never opens the embedder and therefore needs no model, no key
+/// and no network.
 pub struct LazyEmbedder {
     open: Box<dyn Fn() -> Opening + Send + Sync>,
     opened: OnceCell<Arc<dyn Embedder>>,
 }
 
 impl LazyEmbedder {
-    /// Creates an embedder that `open` opens on first use. A failure is not stored: the next query calls `open`
-    /// again.
+    /// Creates an embedder that the function `open` opens on first use. If `open` fails, the next query calls it again.
     pub fn new<F>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Arc<dyn Embedder>, Cause>> + Send + 'static,
@@ -42,7 +41,7 @@ impl LazyEmbedder {
     }
 }
 
-/// Refuses a text that exceeds the token limit of the model.
+/// Returns an error if a text exceeds the token limit of the model.
 pub(super) fn fits(embedder: &dyn Embedder, text: &str) -> Result<(), SearchError> {
     let (tokens, window) = (embedder.count_tokens(text), embedder.window());
     match tokens > window {

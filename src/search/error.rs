@@ -8,10 +8,10 @@ use docweir_index::VectorError;
 
 use super::filter::FilterError;
 
-/// Cause of a failure outside this module.
+/// Error of another module that made a search fail.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
-/// Describes why a search failed. It contains no text of a query or a document. Causes are kept unchanged.
+/// Describes why a search failed. The error contains no text of a query or a document, and keeps its cause unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// A field of the query has an invalid value.
@@ -20,7 +20,7 @@ pub enum SearchError {
     #[error(transparent)]
     BadFilter(#[from] FilterError),
     /// The query exceeds the token limit of the model. Full-text mode has no such limit.
-    #[error("the query has {tokens} tokens; model {model} accepts {window}: shorten it or search in full-text mode")]
+    #[error("the query has {tokens} tokens, but model {model} accepts {window}; shorten it or use full-text mode")]
     TextTooLong { tokens: usize, window: usize, model: String },
     /// The name is not a valid collection name.
     #[error(transparent)]
@@ -28,14 +28,14 @@ pub enum SearchError {
     /// The collection has no commits.
     #[error("no collection `{collection}`: ingest documents or records into it first")]
     UnknownCollection { collection: String },
-    /// The collection does not retain this version.
+    /// The requested version of the collection is not retained.
     #[error(transparent)]
     UnknownVersion(VectorError),
     /// The query's vector is not comparable with the vectors of the collection.
     #[error(transparent)]
     ModelMismatch(VectorError),
-    /// The embedder could not be opened. Full-text mode needs none.
-    #[error("cannot open the embedder of queries: {0}")]
+    /// The embedder could not be opened. Full-text mode needs no embedder.
+    #[error("cannot open the embedder for queries: {0}")]
     NoEmbedder(#[source] Cause),
     #[error("cannot embed the query: {0}")]
     Embedding(#[source] StageError),

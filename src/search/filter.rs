@@ -1,8 +1,8 @@
-//! Parses filters from text to the conditions that the index evaluates.
+//! Parses text into filters, which are the conditions that the index evaluates.
 //!
-//! The index accepts any name as a path into the metadata and compares sources as URIs. In typed text, a misspelled
-//! name must be an error rather than an empty result, and a source may be a path. A program that builds a [`Filter`]
-//! itself does not need this module.
+//! The index treats an unknown field name as a path into the metadata, and compares sources as URIs. For filters that
+//! people type, this module reports a misspelled field name as an error, and converts a source that is a path to a URI.
+//! A program that builds a [`Filter`] directly does not need this module.
 
 use std::path::Path;
 
@@ -19,14 +19,14 @@ const FIELDS: [&str; 8] = ["document", "source", "page", "language", "kind", "ch
 pub struct FilterError {
     /// Full text of the filter.
     pub filter: String,
-    /// Invalid part, and what to write instead.
+    /// Describes the invalid part of the filter and says what to write instead.
     pub reason: String,
 }
 
-/// Parses filters that must all match; returns `None` if there are none.
+/// Parses filters and combines them into one filter that requires all of them. Returns `None` for an empty list.
 ///
 /// # Errors
-/// Returns the first filter with an unknown field, a value that does not fit its field, or no operator.
+/// Returns an error for the first filter with an unknown field, a value that does not fit its field, or no operator.
 pub fn parse_all<T: AsRef<str>>(filters: &[T], base: &Path) -> Result<Option<Filter>, FilterError> {
     let parts = filters.iter().map(|text| parse(text.as_ref(), base)).collect::<Result<Vec<_>, _>>()?;
     Ok(Filter::all(parts))
@@ -40,7 +40,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Filter, FilterError> {
     one(text, base).map_err(|reason| FilterError { filter: text.to_owned(), reason })
 }
 
-/// Returns the condition that a source is in a folder, or that its path begins with `path`.
+/// Returns a filter for documents that are in the folder `path`, or whose path begins with `path`.
 pub fn under(path: &Path, base: &Path) -> Filter {
     Filter::prefix(Field::Source, uri_prefix(path, base))
 }

@@ -1,4 +1,4 @@
-//! Defines a found passage with the field names that programs read.
+//! Defines the result of a search: the found passages with their JSON field names.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{PageBox, Span};
@@ -8,21 +8,22 @@ use serde_json::{Map, Value};
 
 use crate::intake::source;
 
-/// Answer to one query. Its JSON form is a line of `docweir search --json`.
+/// Holds the answer to one query. In JSON, an answer is one line of the output of `docweir search --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResponse {
     pub question: String,
-    /// Passages, best first.
+    /// Found passages, best first.
     pub results: Vec<Passage>,
     /// Version of the collection that was searched.
     #[serde(skip)]
     pub version: ManifestVersion,
 }
 
-/// Found passage and its location.
+/// Describes a found passage and its location in a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Passage {
-    /// Score that passages are ordered by: cosine, BM25, or 0 to 1 in hybrid mode.
+    /// Score by which passages are ordered: the cosine in vector mode, the BM25 score in full-text mode, and a value
+    /// from 0 to 1 in hybrid mode.
     pub score: f32,
     pub vector_score: Option<f32>,
     pub bm25_score: Option<f32>,
@@ -31,21 +32,21 @@ pub struct Passage {
     /// Path of the file, or the URI if the source is not a local file.
     pub source: String,
     pub uri: String,
-    /// Document that contains this one.
+    /// Id of the parent document, if another document contains the document of this passage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     pub chunk: String,
     pub kind: String,
     /// Language as an ISO 639-3 code.
     pub language: Option<String>,
-    /// First page, 1-based.
+    /// Number of the first page of the passage, starting at 1.
     pub page_first: u32,
     pub page_last: u32,
     pub heading_path: Vec<String>,
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub text: String,
-    /// Fields of a record, or findings of the enrichment.
+    /// Fields of the record, or findings of the enrichment.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     /// Positions of matched words in `text`: half-open ranges of code points, in ascending order.

@@ -8,7 +8,7 @@ pub use docweir_index::Mode;
 use super::error::SearchError;
 use crate::config::{SearchMode, SearchOptions};
 
-/// Holds the options of a search, without its text. Errors use the names of the fields.
+/// Holds the options of a search, except the text of the query. Errors name the invalid field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueryOptions {
@@ -16,13 +16,14 @@ pub struct QueryOptions {
     pub collection: Option<String>,
     /// Version of the collection to search; `None` means the newest.
     pub as_of: Option<ManifestVersion>,
-    /// Ranking of passages.
+    /// Mode of the search, which determines how passages are ranked.
     pub mode: Mode,
     /// Maximum number of passages.
     pub limit: usize,
     /// Condition that every passage must match.
     pub filter: Option<Filter>,
-    /// If true, the query is compared with every vector, not only with those whose codes are near.
+    /// If true, the query is compared with every vector. If false, it is compared only with vectors whose codes are
+    /// similar to its own.
     pub exact: bool,
     /// Minimum score of a passage; the scale depends on the mode.
     pub min_score: Option<f32>,
@@ -34,7 +35,7 @@ impl Default for QueryOptions {
     }
 }
 
-/// Uses the values of the configuration section `search`.
+/// Creates the options from the configuration section `search`.
 impl From<&SearchOptions> for QueryOptions {
     fn from(options: &SearchOptions) -> Self {
         let mode = match options.mode {
@@ -47,7 +48,7 @@ impl From<&SearchOptions> for QueryOptions {
 }
 
 impl QueryOptions {
-    /// Returns whether the query's vector is needed.
+    /// Returns whether the search needs a vector of the query.
     pub fn needs_vector(&self) -> bool {
         self.mode != Mode::FullText
     }
@@ -55,7 +56,7 @@ impl QueryOptions {
     /// Checks the options against the limits of the collection.
     ///
     /// # Errors
-    /// [`SearchError::BadQuery`] for the first field that is out of range.
+    /// Returns [`SearchError::BadQuery`] for the first field that is out of range.
     pub fn check(&self, limits: &VectorOptions) -> Result<(), SearchError> {
         let most = limits.max_results;
         if !(1..=most).contains(&self.limit) {
@@ -77,7 +78,7 @@ impl QueryOptions {
     }
 }
 
-/// Refuses an empty text.
+/// Returns an error if the text of the query is empty.
 pub(super) fn not_empty(text: &str) -> Result<(), SearchError> {
     match text.trim().is_empty() {
         true => Err(SearchError::bad("text", "the query is empty: pass the text to search for")),
@@ -85,7 +86,7 @@ pub(super) fn not_empty(text: &str) -> Result<(), SearchError> {
     }
 }
 
-/// Refuses a text over the configured limit.
+/// Returns an error if the text of the query is longer than the configured limit.
 pub(super) fn not_too_long(text: &str, limits: &VectorOptions) -> Result<(), SearchError> {
     let limit = limits.max_query_characters;
     match text.chars().nth(limit) {

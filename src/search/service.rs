@@ -14,28 +14,28 @@ use super::passage::SearchResponse;
 use super::query::QueryOptions;
 use super::session::SearchSession;
 
-/// Holds the limits of a service.
+/// Holds the options of a search service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
-    /// Collection to search if a query names none.
+    /// Collection to search if a query names no collection.
     pub collection: String,
-    /// Maximum number of threads of one search.
+    /// Maximum number of threads that one search uses.
     pub threads: usize,
-    /// Maximum number of searches that compute at a time; others wait.
+    /// Maximum number of concurrent searches. Further searches wait.
     pub max_concurrent: usize,
-    /// Maximum number of collections that stay open; opening another one closes one of them.
+    /// Maximum number of open collections. To open another collection, the service closes one of them.
     pub max_collections: usize,
 }
 
 impl ServiceOptions {
-    /// Creates limits that use all processors. `collection` is searched unless a query names another one.
+    /// Creates options that use all processors. `collection` is searched if a query names no collection.
     pub fn new(collection: impl Into<String>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self { collection: collection.into(), threads: processors, max_concurrent: processors, max_collections: 16 }
     }
 }
 
-/// Answers queries. Every method takes `&self`, so it can be shared in an [`Arc`].
+/// Answers queries. Every method takes `&self`, so a service can be shared in an [`Arc`].
 pub struct SearchService {
     open: OpenCollection,
     embedder: LazyEmbedder,
@@ -94,8 +94,8 @@ impl SearchService {
         Ok(SearchSession { view, limits: store.options().clone(), embedder, options, charged, threads, places })
     }
 
-    /// Returns an open collection, or opens it. The opened collection is not cached yet, because the name may not
-    /// exist.
+    /// Returns a collection from the cache, or opens it. A newly opened collection is not cached yet, because a
+    /// collection of this name may not exist.
     fn store(&self, name: &str) -> Result<Arc<VectorStore>, SearchError> {
         let held = self.opened().get(name).cloned();
         match held {
@@ -104,7 +104,7 @@ impl SearchService {
         }
     }
 
-    /// Caches an open collection, after it is known to exist, together with its view.
+    /// Caches an open collection together with its view. Must be called only for a collection that exists.
     fn keep(&self, name: &str, store: &Arc<VectorStore>) {
         let mut opened = self.opened();
         if opened.contains_key(name) {

@@ -16,7 +16,7 @@ use docweir_stages::embed::{Call, Embedder, HashedEmbedder};
 
 use super::*;
 
-/// Holds the objects, and the model of their vectors.
+/// Holds an object store in memory and the model that computes its vectors.
 struct Place {
     objects: Arc<MemoryObjects>,
     model: Arc<HashedEmbedder>,
@@ -41,7 +41,7 @@ impl Place {
         SearchService::new(self.open(), embedder, ServiceOptions::new("chunks"))
     }
 
-    /// Commits a document of these texts, as another process does.
+    /// Commits a document with these texts, as another process would do.
     async fn commit(&self, collection: &str, document: &str, version: u64, texts: &[&str]) {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let call = Call { subject: document, collection: None, cancel: &Cancel::default() };
