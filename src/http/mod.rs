@@ -1,6 +1,7 @@
 //! Serves the HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, `/health`.
 //!
-//! The server is read-only and parses no request bodies. Connections, header size and time are limited.
+//! The server is read-only and parses no request bodies. The number of connections, the size of headers and the
+//! duration of a request are limited.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,13 +25,13 @@ use crate::config::HttpOptions;
 
 type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 
-/// Functions that produce the pages; they are called for every request.
+/// Holds the functions that produce the pages. A function is called for every request.
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
     pub supervision: Box<dyn Fn() -> ResponseFuture>,
 }
 
-/// Binds the address, so that an address in use is reported before any work starts. `serve` then runs until dropped.
+/// Binds the address of the server. A run binds it before any work starts, so that an address in use is reported early.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
