@@ -10,7 +10,7 @@ use docweir_stores::state::StateError;
 
 use crate::config::{Origin, Problems};
 
-/// Outcome of the process; determines its exit code.
+/// Describes the outcome of the process, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Success,
@@ -24,7 +24,7 @@ pub enum Exit {
     Busy,
     /// System failure, such as a full disk or a broken store. No data is lost; the command can be run again.
     System,
-    /// Signal number that stopped the process.
+    /// A signal with this number stopped the process.
     Signal(i32),
 }
 
@@ -49,7 +49,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Describes why a command failed: lines for standard error, one per problem, and the exit code.
+/// Describes why a command failed. Holds one line per problem for standard error, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub exit: Exit,
@@ -61,7 +61,7 @@ impl Failure {
         Self { exit, lines: vec![line.into()] }
     }
 
-    /// Creates a failure with exit code 1: nothing was found, or a check failed.
+    /// Creates a failure with exit code 1, which means that nothing was found or that a check failed.
     pub fn no(line: impl Into<String>) -> Self {
         Self::new(Exit::Failed, line)
     }
@@ -75,8 +75,8 @@ impl Failure {
     }
 }
 
-/// Maps configuration problems to an exit code. If every wrong value came from the command line, the code is
-/// `Exit::Usage`.
+/// Converts configuration problems to a failure. The exit code is `Exit::Usage` if all wrong values come from the
+/// command line, and `Exit::Configuration` otherwise.
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         let typed = problems.0.iter().all(|p| matches!(p.origin, Origin::Argument(_)));
@@ -117,7 +117,7 @@ impl From<VectorError> for Failure {
     }
 }
 
-/// Describes why a resource that a command needs could not be opened, and the exit code of the command.
+/// Describes why a resource that a command needs could not be opened. Also holds the exit code of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineError {
     pub text: String,
@@ -135,7 +135,7 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Maps the failure of a target outside a run to the exit code of the command.
+    /// Converts an error of a target into the failure of a command that does not run the pipeline.
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,

@@ -36,7 +36,8 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.superseded > 0 {
-            let text = "another process changed the files during the merge; no data is lost; run `docweir compact`";
+            let text =
+                "another process changed the files during the merge; no data is lost, run `docweir compact` again";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.merges.is_empty() && !args.json {

@@ -77,7 +77,7 @@ fn a_full_disk_and_a_read_only_one_are_problems() {
         .filter(|finding| finding["check"] == "state folder")
         .collect();
     is(&states[0], "problem", &["free some space"]);
-    is(&states[1], "problem", &["mount it writable"]);
+    is(&states[1], "problem", &["mount the disk writable"]);
     assert_eq!(ran.out.lines().filter(|line| *line == "code 1").count(), 2, "{}", ran.out);
 }
 

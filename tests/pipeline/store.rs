@@ -170,7 +170,7 @@ fn a_holder_that_is_stopped_past_its_lease_changes_nothing_when_it_goes_on() {
 
     stopped.signal(Signal::CONT);
     let ran = stopped.finish();
-    assert!(ran.code(5).err.contains("nothing is lost"), "{}", ran.err);
+    assert!(ran.code(5).err.contains("no data is lost"), "{}", ran.err);
     let after = info(&place);
     assert_eq!((&after["live"], &after["epoch"]), (&before["live"], &before["epoch"]));
     assert_eq!(answers(&place), expected);
