@@ -22,7 +22,7 @@ impl Provider {
         Arc::new(Self { tokens, per_minute, used, calls, refused, reports })
     }
 
-    /// Takes the tokens when the call arrives, and answers after a while.
+    /// Takes the tokens from the budget when the call arrives, and answers after a random time.
     async fn call(&self, tokens: u64, random: &mut fastrand::Rng) -> CallOutcome {
         tokio::time::sleep(Duration::from_millis(random.u64(5..60))).await;
         let now = Instant::now();
@@ -127,9 +127,9 @@ async fn who_waits_too_long_goes_and_comes_again() {
         (error.class, error.retry_after),
         (docweir_core::error::ErrorClass::Throttled, Some(Duration::from_secs(5)))
     );
-    assert_eq!(admission.status().waiting.len(), 0, "nobody waits in its place");
+    assert_eq!(admission.status().waiting.len(), 0, "a refused call leaves the queue");
     drop(held);
-    assert!(admission.enter(ask(), &Cancel::default()).await.is_ok(), "what was dropped is free again");
+    assert!(admission.enter(ask(), &Cancel::default()).await.is_ok(), "a dropped permit is free again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn whoever_waits_is_told_when_there_is_no_money() {
     held.end(&CallOutcome::QuotaSpent);
     let error = waiting.await.unwrap().unwrap().into_error("text-embedding-3-small");
     assert_eq!((error.code.as_str(), error.class), ("insufficient_quota", docweir_core::error::ErrorClass::Throttled));
-    assert!(error.message.contains("no money left") && error.retry_after.is_some(), "{error}");
+    assert!(error.message.contains("no credit left") && error.retry_after.is_some(), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

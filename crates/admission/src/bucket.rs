@@ -1,19 +1,20 @@
-//! Implements a budget that refills continuously.
+//! Implements a rate budget that refills continuously.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Longest wait that is returned, in seconds, whatever the provider reports.
+/// Maximum wait that [`Bucket::wait_for`] returns, in seconds. It applies however low the reported limits are.
 const LONGEST: f64 = 86_400.0;
 
-/// Holds a budget per minute. Unused budget is saved up to the capacity.
+/// Holds a budget per minute. Unused budget is saved up to the capacity of the bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     per_second: f64,
-    /// Maximum amount that is saved up.
+    /// Maximum amount of unused budget that is saved up.
     capacity: f64,
-    /// Amount that was left at the time `at`. Negative if the provider reports more use than this process counted.
+    /// Amount that was left at the time `at`. Negative if more was used than the bucket held, for example by another
+    /// process.
     level: f64,
     at: Instant,
 }
@@ -38,8 +39,8 @@ impl Bucket {
         self.per_second * 60.0
     }
 
-    /// Returns the time until `amount` can be taken. An amount above the capacity is allowed and waits until that
-    /// much has refilled.
+    /// Returns the time until `amount` can be taken. An amount above the capacity is allowed; the wait then lasts
+    /// until this amount has refilled.
     pub fn wait_for(&self, amount: f64, now: Instant) -> Duration {
         let missing = amount - self.refilled(now);
         if missing <= 0.0 {
@@ -53,7 +54,8 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Adopts the budget that the provider reports: its limit per minute, and the amount that is left.
+    /// Adopts the budget that the provider reports. `per_minute` is its limit, and `level` is the amount that is
+    /// left.
     pub fn correct(&mut self, per_minute: Option<f64>, level: f64, now: Instant) {
         if let Some(per_minute) = per_minute.filter(|limit| *limit >= 1.0) {
             self.per_second = per_minute / 60.0;
@@ -64,7 +66,8 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Empties the bucket after a refusal, and halves the capacity, because the provider saves up less than assumed.
+    /// Empties the bucket after a refusal. Also halves the capacity, because the refusal shows that the provider
+    /// saves up less unused budget than assumed.
     pub fn empty(&mut self, now: Instant) {
         self.capacity = (self.capacity / 2.0).max(self.per_second).max(1.0);
         self.level = self.level(now).min(0.0);

@@ -1,12 +1,14 @@
-//! Decides which call may start next. The gate does no I/O: time is an argument, and nothing waits here.
+//! Decides which call may start next. The gate does no I/O and never waits; the caller passes in the time.
 //!
-//! A call starts when the budgets of requests and tokens allow it, a concurrency slot is free, and its turn has come.
-//! Turns follow start-time fair queueing. A lane (a collection, a tenant) with many calls does not delay a lane with
-//! few, and waiting lanes share the tokens by weight. A budget that the provider reports overrides the local count,
-//! minus the calls that the report may not have counted yet.
+//! A call starts when the budgets of requests and tokens allow it, a concurrency slot is free, and the call is first
+//! in the queue. The queue is ordered by start-time fair queueing. Each collection or tenant has a lane in the queue.
+//! A lane with many calls does not delay a lane with few calls, and waiting lanes share the tokens by weight. If the
+//! provider reports the budget that is left, the report replaces the local count. Calls that the report may not have
+//! counted yet are subtracted.
 //!
-//! A refusal closes the gate for the time that the provider asks for. An endpoint that is down, or an account without
-//! credit, shuts the gate: all calls are refused with the reason. After a pause, one call is let through as a probe.
+//! If the provider throttles a call, the gate closes for the time that the provider asks for, and calls wait. If the
+//! endpoint is down or the account has no credit, the gate shuts, and all calls are refused with the reason. After a
+//! pause, one call is admitted as a probe.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,10 +20,10 @@ use tokio::time::Instant;
 use super::AdmissionOptions;
 use super::bucket::Bucket;
 
-/// Number of consecutive strikes after which a pause no longer grows.
+/// Number of consecutive refusals or failures after which the pause no longer grows.
 const MOST_STRIKES: u32 = 20;
 
-/// Number of a call that waits or runs.
+/// Number that identifies a waiting or running call.
 pub type Ticket = u64;
 
 /// Describes a call that asks for admission.
@@ -32,30 +34,33 @@ pub struct Ask {
     /// Weight of the lane relative to other lanes, 1 or more.
     pub weight: u32,
     pub tokens: u64,
-    /// Earlier turn of a call that the provider refused and that is retried.
+    /// Position in the queue from an earlier attempt of this call. Set when the call is retried after the provider
+    /// refused it.
     pub turn: Option<Turn>,
 }
 
-/// Position in the queue: virtual time in thousandths of a token.
+/// Position of a call in the fair queue, as virtual time in thousandths of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn(u128);
 
 /// Describes how a call ended, as far as admission depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CallOutcome {
-    /// The endpoint answered, with a result or an error of the request.
+    /// The endpoint answered with a result, or with an error that the request caused. Holds the budgets that the
+    /// answer reports.
     Answered(Option<Observed>),
-    /// The provider refused the call for its rate. The duration is the wait that it asked for.
+    /// The provider throttled the call. Holds the wait that the provider asked for, and the budgets that the answer
+    /// reports.
     Throttled(Option<Duration>, Option<Observed>),
     /// The account has no credit left.
     QuotaSpent,
-    /// The endpoint did not answer, or reported a failure of its own.
+    /// The endpoint did not answer, or reported an internal failure.
     Failed,
     /// The caller dropped the permit without an outcome.
     Dropped,
 }
 
-/// Holds the budgets that a provider reports. Limits are per minute.
+/// Holds the budgets that a provider reports. Limits are per minute; the other fields state what is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observed {
     pub request_limit: Option<f64>,
@@ -64,14 +69,14 @@ pub struct Observed {
     pub tokens_left: Option<f64>,
 }
 
-/// Explains why the gate is shut.
+/// Explains why the gate refuses all calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shut {
     QuotaSpent,
     Down,
 }
 
-/// Names the next step for the caller.
+/// States whether a call may start now, and otherwise when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The call may start now.
@@ -86,14 +91,14 @@ struct Waiter {
     ticket: Ticket,
     ask: Ask,
     since: Instant,
-    /// Virtual time that the lane was charged for this turn.
+    /// Virtual time that the lane was charged for this call; 0 for a retried call.
     cost: u128,
 }
 
 struct Running {
     since: Instant,
     tokens: u64,
-    /// Total tokens admitted when this call started, including its own.
+    /// Total number of tokens that were admitted up to this call, including its own.
     through: u64,
 }
 
@@ -111,16 +116,16 @@ pub struct Gate {
     tokens: Option<Bucket>,
     next_ticket: Ticket,
     waiting: BTreeMap<(Turn, Ticket), Waiter>,
-    /// Virtual time at which the next turn of each lane begins.
+    /// For each lane, the virtual time at which its next call may start.
     lanes: HashMap<Arc<str>, u128>,
     virtual_now: u128,
     running: BTreeMap<Ticket, Running>,
-    /// Total tokens admitted so far.
+    /// Total number of tokens that were admitted so far.
     through: u64,
     strikes: Strikes,
-    /// True once a call was answered, or a refusal reported the limits.
+    /// True once a call was answered, or a throttled call reported the limits.
     answered: bool,
-    /// Time at which the end of a call last closed or shut the gate.
+    /// Last time at which the outcome of a call closed or shut the gate.
     struck: Option<Instant>,
     closed_until: Option<Instant>,
     shut: Option<(Shut, Instant)>,
@@ -167,7 +172,7 @@ impl Gate {
         (ticket, turn)
     }
 
-    /// Removes a waiting call. Its lane gets the charged virtual time back.
+    /// Removes a waiting call, and returns its charged virtual time to the lane.
     pub fn leave(&mut self, ticket: Ticket) {
         let place = self.waiting.iter().find_map(|(place, waiter)| (waiter.ticket == ticket).then_some(*place));
         let Some(waiter) = place.and_then(|place| self.waiting.remove(&place)) else { return };
@@ -176,17 +181,17 @@ impl Gate {
         }
     }
 
-    /// Returns why the gate is shut, and for how long.
+    /// Returns why the gate refuses all calls and for how long, or `None` if the gate admits calls.
     pub fn shut(&self, now: Instant) -> Option<(Shut, Duration)> {
         let (why, until) = self.shut?;
         let left = until.saturating_duration_since(now);
         (!left.is_zero()).then_some((why, left))
     }
 
-    /// Admits the next call, if possible. Call this again until the result is no longer [`Next::Go`].
+    /// Admits the next call, if possible. Call this method repeatedly until the result is no longer [`Next::Go`].
     pub fn next(&mut self, now: Instant) -> Next {
         let Some((&key, waiter)) = self.waiting.first_key_value() else {
-            // No lane has a claim to a turn any more, so the virtual times start again.
+            // No call is waiting or running, so the virtual times can start again.
             if self.running.is_empty() {
                 self.lanes.clear();
             }
@@ -194,7 +199,7 @@ impl Gate {
         };
         let places = match self.shut {
             Some((_, until)) if until > now => return Next::Wait(until),
-            // One call is let through as a probe.
+            // One call is admitted as a probe.
             Some(_) => 1,
             // The answer of the first call reports the limits.
             None if !self.answered => 1,
@@ -227,7 +232,7 @@ impl Gate {
         Next::Go(ticket)
     }
 
-    /// Records the end of a call.
+    /// Records the outcome of a call that has ended.
     pub fn end(&mut self, ticket: Ticket, outcome: &CallOutcome, now: Instant) {
         let Some(ended) = self.running.remove(&ticket) else { return };
         self.answered |= matches!(outcome, CallOutcome::Answered(_) | CallOutcome::Throttled(_, Some(_)));
@@ -279,7 +284,8 @@ impl Gate {
         self.shut = Some((why, now + pause));
     }
 
-    /// Returns a pause that doubles with each strike up to the limit. Jitter shortens the pause by up to a quarter.
+    /// Returns a pause that doubles with each consecutive refusal or failure, up to the limit. Jitter shortens the
+    /// pause by up to a quarter.
     fn backoff(&mut self, first: f64, strikes: u32) -> Duration {
         let longest = self.options.backoff_max_seconds.max(first);
         let backoff = Backoff::doubling_seconds(first, longest).with_jitter(0.75, 1.0);
@@ -290,8 +296,8 @@ impl Gate {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Adopts the budget that a call's answer reports. It subtracts the tokens that the provider may not have counted
-    /// yet: those admitted after that call, and those of earlier calls that still run.
+    /// Adopts the budget that the answer to a call reports. Tokens that the provider may not have counted yet are
+    /// subtracted: those of calls admitted later, and those of earlier calls that are still running.
     fn correct(&mut self, ended: &Running, observed: Option<Observed>, now: Instant) {
         let Some(observed) = observed else { return };
         let later = self.through - ended.through;
@@ -328,16 +334,16 @@ impl Gate {
     }
 }
 
-/// Describes the state of a gate.
+/// Describes the state of a gate for status displays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GateStatus {
     /// Budget of requests; `None` if there is no limit.
     pub requests: Option<Budget>,
     pub tokens: Option<Budget>,
     pub running: usize,
-    /// Number of waiting calls of each lane, and the longest wait among them.
+    /// Number of waiting calls of each lane, and the longest time that one of them has waited.
     pub waiting: BTreeMap<Arc<str>, (u64, Duration)>,
-    /// Remaining time of the pause after a refusal by the provider.
+    /// Remaining time of the pause after the provider throttled a call.
     pub closed_for: Duration,
     pub shut: Option<(Shut, Duration)>,
 }

@@ -1,8 +1,9 @@
 //! Limits the rate, the order and the number of concurrent calls to a provider.
 //!
-//! Each model of each account has one [`Admission`]. A call [enters](Admission::enter), waits for its turn, gets a
-//! [`Permit`] and reports how it ended. Throttling delays calls and never fails them. A call that would wait too long
-//! is refused with the time after which to retry, and consumes no attempt.
+//! Each model of each account has one [`Admission`]. A caller [enters](Admission::enter), waits until its call may
+//! start, gets a [`Permit`], and reports the outcome of the call through the permit. Throttling delays calls and
+//! never fails them. A call that would wait too long is refused, with the time after which to retry. A refused call
+//! consumes no attempt.
 
 mod bucket;
 mod gate;
@@ -25,7 +26,7 @@ use gate::{Gate, Next, Ticket};
 /// Interval at which a waiting call checks whether it was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Admits calls to one model of one account. All callers in this process share it.
+/// Admits calls to one model of one account. All callers in this process share one instance.
 pub struct Admission {
     /// Name of the model, for messages.
     name: String,
@@ -51,7 +52,7 @@ pub struct Permit {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refused {
     Shut(Shut, Duration),
-    /// The wait would be longer than configured.
+    /// The call has waited for the configured maximum time.
     Busy(Duration),
     Cancelled(StageError),
 }
@@ -66,7 +67,8 @@ impl Admission {
         &self.name
     }
 
-    /// Waits until one call may start.
+    /// Waits until the call may start. The call is refused if the gate is shut, the wait is too long, or the work is
+    /// cancelled.
     pub async fn enter(self: &Arc<Self>, ask: Ask, cancel: &Cancel) -> Result<Permit, Refused> {
         let began = Instant::now();
         let limit = began + Duration::from_secs_f64(self.options.max_wait_seconds);
@@ -85,8 +87,8 @@ impl Admission {
             let wake = self.let_through(now);
             tokio::select! {
                 biased;
-                // The sender is removed only when this place is admitted or dropped, so the channel cannot close
-                // earlier.
+                // The sender is removed only when the call is admitted or this place is dropped, so the channel
+                // cannot close earlier.
                 _told = &mut go => {
                     place.held = false;
                     return Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false });
@@ -103,7 +105,7 @@ impl Admission {
         }
     }
 
-    /// Admits all calls that may start now. Returns the time at which the next one may start.
+    /// Admits all calls that may start now. Returns the time at which the next waiting call may start.
     fn let_through(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         loop {
@@ -126,12 +128,13 @@ impl Admission {
         self.let_through(now);
     }
 
-    /// Returns why the gate is shut at present.
+    /// Returns the refusal that all calls get at present, or `None` if calls are admitted.
     pub fn shut(&self) -> Option<Refused> {
         self.state().gate.shut(Instant::now()).map(|(why, left)| Refused::Shut(why, left))
     }
 
-    /// Returns the limit of tokens per minute, as configured or reported. `None` if there is no limit.
+    /// Returns the limit of tokens per minute, as configured or as reported by the provider. Returns `None` if there
+    /// is no limit.
     pub fn tokens_per_minute(&self) -> Option<u64> {
         self.state().gate.tokens_per_minute().map(|limit| limit as u64)
     }
@@ -151,7 +154,7 @@ impl Permit {
         self.admission.end(self.ticket, outcome);
     }
 
-    /// Returns the turn of this call, to reuse when the call is retried.
+    /// Returns the position of this call in the queue. Pass it in [`Ask::turn`] when the call is retried.
     pub fn turn(&self) -> Turn {
         self.turn
     }
@@ -165,7 +168,7 @@ impl Drop for Permit {
     }
 }
 
-/// Holds a place in the queue, and leaves the queue when it is dropped.
+/// Keeps a call in the queue. Dropping this value removes the call from the queue.
 struct Place {
     admission: Arc<Admission>,
     ticket: Ticket,
@@ -190,19 +193,21 @@ impl Drop for Place {
 }
 
 impl Refused {
-    /// Converts the refusal to an error of class throttled, so that no attempt is consumed.
+    /// Converts the refusal to an error of class throttled, so that no attempt is consumed. `name` is the name of the
+    /// model.
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,
-            Refused::Busy(wait) => ("busy", format!("{name} has no free rate budget now"), wait),
+            Refused::Busy(wait) => ("busy", format!("{name} has reached its rate limits; the call is retried later"), wait),
             Refused::Shut(Shut::QuotaSpent, wait) => (
                 "insufficient_quota",
                 format!(
-                    "the account of {name} has no money left: add credit or raise its limit; work resumes by itself"
+                    "the account of {name} has no credit left: add credit or raise the account's limit; \
+                     work then resumes automatically"
                 ),
                 wait,
             ),
-            Refused::Shut(Shut::Down, wait) => ("provider_down", format!("{name} does not answer or fails"), wait),
+            Refused::Shut(Shut::Down, wait) => ("provider_down", format!("{name} is failing or not answering"), wait),
         };
         StageError::throttled(message, Some(wait)).with_code(code)
     }

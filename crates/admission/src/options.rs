@@ -3,40 +3,44 @@
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Limits of calls to a provider's model. Limits that the provider reports override the first two fields.
+/// Configures the limits of calls to a model. Limits that the provider reports override `requests_per_minute` and
+/// `tokens_per_minute`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdmissionOptions {
-    /// Maximum number of requests per minute; 0 means no limit. Set it to the limit of your account. The limits that
-    /// the provider reports correct it.
+    /// Maximum number of requests per minute; 0 means no limit. Set this to the limit of your account. If the
+    /// provider reports its own limit, the reported limit applies.
     pub requests_per_minute: u64,
-    /// Maximum number of tokens per minute; 0 means no limit. Set it to the limit of your account. The limits that
-    /// the provider reports correct it.
+    /// Maximum number of tokens per minute; 0 means no limit. Set this to the limit of your account. If the
+    /// provider reports its own limit, the reported limit applies.
     pub tokens_per_minute: u64,
-    /// Maximum number of concurrent requests. More requests finish a run sooner until the rate limits are the
+    /// Maximum number of concurrent requests. A larger number makes a run faster until the rate limits are the
     /// bottleneck.
     pub concurrency: usize,
-    /// Size of a burst, in seconds of both per-minute budgets. Larger values start faster but are refused more often
-    /// by strict providers. A reported budget overrides it.
+    /// Budget that can be saved up for a burst of calls, in seconds of the rate limits. Larger values let a run start
+    /// faster, but strict providers then refuse more calls. A budget that the provider reports overrides this value.
     #[serde(skip)]
     pub burst_seconds: f64,
-    /// Weights of collections that compete for turns, as `"collection=weight"`. Other collections have weight 1.
+    /// Weights of collections that share the rate limits, as `"collection=weight"`. A collection of weight 2 is
+    /// served twice as often. Other collections have weight 1.
     pub weights: Vec<String>,
-    /// Longest wait of a call for its turn, in seconds. After it, the document is retried later without using up an
-    /// attempt.
+    /// Maximum time, in seconds, that a call waits for the rate limits. After this time, the document is retried later
+    /// without using up an attempt.
     pub max_wait_seconds: f64,
-    /// First pause after a refusal that names no wait, in seconds. It doubles with each further refusal.
+    /// Pause, in seconds, after a refusal in which the provider does not say how long to wait. The pause doubles with
+    /// each further refusal.
     pub backoff_initial_seconds: f64,
-    /// Longest pause after refusals and failures, in seconds. It also caps the wait that the provider asks for.
+    /// Maximum pause after refusals and failures, in seconds. A longer wait that the provider asks for is
+    /// shortened to this maximum.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
     /// Number of consecutive failures after which a provider counts as down.
     #[serde(skip)]
     pub failures: u32,
-    /// First pause before a provider that is down is tried again, in seconds. It doubles with each failed try.
+    /// Pause, in seconds, before a provider that is down is tried again. The pause doubles after each failed try.
     #[serde(skip)]
     pub down_seconds: f64,
-    /// First pause before an account without credit is tried again, in seconds. It doubles with each failed try.
+    /// Pause, in seconds, before an account without credit is tried again. The pause doubles after each failed try.
     #[serde(skip)]
     pub quota_pause_seconds: f64,
 }
@@ -67,7 +71,7 @@ fn weight(text: &str) -> Option<(&str, u32)> {
 }
 
 impl AdmissionOptions {
-    /// Returns the weight of a collection among the collections that wait.
+    /// Returns the configured weight of a collection, or 1 if none is configured.
     pub fn weight(&self, collection: &str) -> u32 {
         let of = |text: &String| weight(text).filter(|(name, _)| *name == collection).map(|(_, weight)| weight);
         self.weights.iter().find_map(of).unwrap_or(1)
