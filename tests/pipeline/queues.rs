@@ -212,7 +212,7 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     stop(three);
     for replica in ["one", "two", "three"] {
         let log = std::fs::read_to_string(account.place.path().join(format!("{replica}.log"))).unwrap();
-        assert!(log.contains("message is no bucket event") && !log.contains("hunter2"), "{log}");
+        assert!(log.contains("message is not a bucket event") && !log.contains("hunter2"), "{log}");
     }
     account.assert_complete(keys.len());
 }

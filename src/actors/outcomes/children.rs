@@ -1,4 +1,4 @@
-//! Declares the documents that extraction found within a document, and removes them when the document is deleted.
+//! Registers the documents that extraction found within a document, and removes them when the document is deleted.
 
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
@@ -10,24 +10,23 @@ use super::errors::control;
 use crate::messages::event::Event;
 use crate::messages::job::NewChild;
 
-/// Describes the result of declaring children.
+/// Describes the result of registering the children of a document.
 pub(super) enum Declared {
-    /// The children are durable, or there was nothing to declare.
+    /// The children are durable, or there were none to register.
     Yes,
-    /// Another process holds the claim now.
+    /// The claim is no longer valid, because another process holds a newer one.
     Superseded,
-    /// The document can't have these children and must be quarantined.
+    /// The children cannot be registered, so the document must be quarantined.
     Refused(StageError),
 }
 
-/// Error code of children that can't be ingested.
+/// Code of the error that a document's children cannot be ingested.
 const CODE: &str = "children_refused";
 
-/// Returns the children as documents to register. Each is named as a member of its parent, and has its parent's
-/// tenant and configuration.
+/// Returns the children of a document as documents to register. Each child is named as a member of its parent, and
+/// has its parent's tenant and configuration.
 ///
-/// # Errors
-/// Returns a permanent error if a member can't be named.
+/// Returns a permanent error if a child's name cannot be part of a source.
 pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocument>, StageError> {
     let document = |child: &NewChild| {
         let source = member_source(&parent.source, &child.name);
@@ -47,9 +46,10 @@ pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocumen
 }
 
 impl StageContext {
-    /// Makes the children of a document durable. A document that has no children, and had none, costs no call.
+    /// Makes the children of a document durable. No call is made for a document that has no children and never had
+    /// any.
     pub(super) async fn declare_children(&self, claim: &Claim, children: &[NewChild]) -> Result<Declared, StageError> {
-        // An earlier attempt under this claim may have declared children.
+        // An earlier attempt under this claim may have registered children.
         if children.is_empty() && !self.claims.may_have_children(&claim.key) {
             return Ok(Declared::Yes);
         }
@@ -74,8 +74,8 @@ impl StageContext {
         }
     }
 
-    /// Requests removal of the children of a document that is being deleted. Returns `false` if another process holds
-    /// the claim now.
+    /// Requests the removal of all children of a document that is being deleted. Returns `false` if the claim is no
+    /// longer valid.
     pub(super) async fn remove_children(&self, claim: &Claim) -> Result<bool, StageError> {
         if claim.children.is_empty() {
             return Ok(true);
@@ -99,7 +99,7 @@ impl StageContext {
             let (key, replaces) = match answer {
                 Registered::New(key) => (key, false),
                 Registered::Replaces(key) => (key, true),
-                // The child was not inspected as a file of its own, so it is not reported as unchanged.
+                // The user did not ingest the child directly, so an unchanged child is not reported.
                 Registered::Unchanged(..) => continue,
             };
             self.events.emit(Event::Registered { document: key.id, version: key.version, source, replaces });

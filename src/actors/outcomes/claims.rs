@@ -1,4 +1,4 @@
-//! Keeps the claims that this process holds.
+//! Tracks the claims that this process holds.
 
 use dashmap::DashMap;
 use docweir_core::documents::{DocumentId, Stage};
@@ -8,7 +8,7 @@ use tracing::Span;
 
 use crate::telemetry::trace;
 
-/// Holds the claims of this process. The heartbeat renews them, and a run ends when none is left.
+/// Tracks the claims of this process. The heartbeat renews them. A run ends when no claim is left.
 pub struct Claims {
     held: DashMap<DocumentId, HeldClaim>,
     count: watch::Sender<usize>,
@@ -19,7 +19,8 @@ struct HeldClaim {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
-    /// True if the document had children when it was claimed, or may have received some under this claim.
+    /// True if the document may have children. It had some when it was claimed, or may have received some under this
+    /// claim.
     children: bool,
 }
 
@@ -30,7 +31,7 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Adds a claim that was just made.
+    /// Adds a new claim.
     pub fn begin(&self, claim: &Claim) {
         let (key, children) = (claim.key.clone(), !claim.children.is_empty());
         let held = HeldClaim { key, stage: claim.stage, attempt: claim.attempts + 1, children };
@@ -38,41 +39,42 @@ impl Claims {
         self.count.send_replace(self.held.len());
     }
 
-    /// Records that another attempt begins.
+    /// Records that an attempt at a stage begins.
     pub(super) fn comes_to(&self, key: &ClaimKey, stage: Stage, attempt: u32) {
         if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
             (held.stage, held.attempt) = (stage, attempt);
         }
     }
 
-    /// Records that the document may have been given children under this claim.
+    /// Records that the document may have received children under this claim.
     pub(super) fn found_children(&self, key: &ClaimKey) {
         if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
             held.children = true;
         }
     }
 
-    /// Returns whether the control store may list children of the document; `true` for a claim that is not held.
+    /// Returns whether the control store may list children of the document. Returns `true` if this process does not
+    /// hold the claim.
     pub(super) fn may_have_children(&self, key: &ClaimKey) -> bool {
         self.held.get(&key.id).is_none_or(|held| held.key.epoch != key.epoch || held.children)
     }
 
-    /// Returns the span of log lines about a claim.
+    /// Returns the span for log lines about a claim.
     pub fn span(&self, key: &ClaimKey) -> Span {
         match self.held.get(&key.id) {
             Some(held) => trace::span(&key.id, key.version, held.stage, held.attempt),
-            // The claim has ended, so only the trace of its version is known.
+            // The claim has ended, so only the document's version is known.
             None => trace::span_of_version(&key.id, key.version),
         }
     }
 
-    /// Ends this claim. A newer claim on the same document stays.
+    /// Removes a claim that has ended. A newer claim on the same document is not removed.
     pub fn end(&self, key: &ClaimKey) {
         self.held.remove_if(&key.id, |_, held| held.key.epoch == key.epoch);
         self.count.send_replace(self.held.len());
     }
 
-    /// Returns a channel with the number of held claims.
+    /// Returns a channel that receives the number of held claims whenever it changes.
     pub fn watch(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
@@ -87,12 +89,12 @@ impl Claims {
         self.held.len()
     }
 
-    /// Returns whether a claim on this document is held.
+    /// Returns whether this process holds a claim on the document.
     pub fn holds(&self, id: &DocumentId) -> bool {
         self.held.contains_key(id)
     }
 
-    /// Returns whether no claim is held.
+    /// Returns whether this process holds no claim.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

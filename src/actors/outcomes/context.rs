@@ -1,4 +1,4 @@
-//! Holds the state that the outcome code of all stages shares, and applies transitions under a claim.
+//! Holds the stores and tables that the outcome code of all stages shares, and changes control records under a claim.
 
 use std::sync::Arc;
 
@@ -18,14 +18,15 @@ pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
     pub quarantine: QuarantineStore,
-    /// Store of texts that wait for batches; `None` if the state has never had batches.
+    /// Store of texts that wait for batches; `None` if no run with this state has ever used batches.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }
 
 impl StageContext {
-    /// Applies a transition. Returns `false` if another process holds the claim now.
+    /// Applies a transition to the control record of a claimed document. Returns `false` if the claim is no longer
+    /// valid.
     pub async fn apply(&self, claim: &Claim, transition: Transition) -> Result<bool, StageError> {
         match self.control.apply(&claim.key, transition).await {
             Ok(()) => Ok(true),
@@ -37,20 +38,21 @@ impl StageContext {
         }
     }
 
-    /// Ends a claim that turned out to be void. If the document is deleted, also deletes objects that were written
-    /// under the claim.
+    /// Ends a claim that is no longer valid. If the document was deleted, also deletes the objects that this process
+    /// wrote under the claim.
     pub(super) async fn lost(&self, claim: &Claim) -> Result<(), StageError> {
         self.superseded(claim);
         self.leave_nothing_of_a_deleted_one(&claim.key.id).await
     }
 
-    /// Ends a claim that another process has taken over, and reports it.
+    /// Ends a claim that another process has taken over, and reports this as an event.
     pub fn superseded(&self, claim: &Claim) {
         self.claims.end(&claim.key);
         self.events.emit(Event::Superseded { document: claim.key.id.clone() });
     }
 
-    /// Releases a claimed document unfinished, so that it can be claimed again.
+    /// Releases an unfinished document, so that the document can be claimed again. Returns `false` if the claim was
+    /// no longer valid.
     pub async fn release(&self, claim: &Claim, stage: Stage) -> Result<bool, StageError> {
         let released = self.apply(claim, Transition::Released { stage }).await?;
         self.claims.end(&claim.key);

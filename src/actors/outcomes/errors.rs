@@ -4,8 +4,8 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_objects::ObjectError;
 use docweir_stores::control::ControlError;
 
-/// Converts an error of the control store. A full or damaged store is a system failure, which counts against no
-/// document.
+/// Converts an error of the control store. A full or damaged store is a system failure, which does not count as a
+/// failed attempt of any document.
 pub fn control(error: ControlError) -> StageError {
     let class = match &error {
         ControlError::Storage { .. } => ErrorClass::System,
@@ -15,8 +15,8 @@ pub fn control(error: ControlError) -> StageError {
     StageError::new(class, "control_store", error.to_string())
 }
 
-/// Converts an error of the object store. A full or read-only disk is a system failure, which counts against no
-/// document. Most other errors are transient.
+/// Converts an error of the object store. A full or read-only disk is a system failure, which does not count as a
+/// failed attempt of any document. Most other errors are transient.
 pub fn storage(error: ObjectError) -> StageError {
     let class = match &error {
         ObjectError::Storage { .. } => ErrorClass::System,

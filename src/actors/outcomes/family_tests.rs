@@ -1,4 +1,4 @@
-//! Tests documents within documents. The fake stages know the content of each document without opening it.
+//! Tests documents within documents. The fake stages know the content of each document and open no files.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ const MAIL: &str = "file:///mail.eml";
 /// Text of a document, and the names of its members.
 type Content = (String, Vec<String>);
 
-/// Holds everything that a fake stage needs.
+/// Holds everything that the fake stages need.
 struct World {
     contents: RefCell<HashMap<String, Content>>,
     vectors: Arc<VectorStore>,
@@ -51,7 +51,7 @@ impl World {
         self.contents.borrow().get(source).map(|(text, _)| text.clone()).unwrap_or_default()
     }
 
-    /// Returns the members of a document, as its extraction finds them.
+    /// Returns the members of a document, as if extraction had found them.
     fn children(&self, source: &str) -> Vec<NewChild> {
         let names = self.contents.borrow().get(source).map(|(_, names)| names.clone()).unwrap_or_default();
         let child = |name: String| {
@@ -196,7 +196,7 @@ impl Fixture {
         Self { _dir: dir, clock, world, context, root, pools }
     }
 
-    /// Sets the content of a document, and registers the mail.
+    /// Sets the content of a document, and registers the mail again.
     async fn put(&self, source: &str, text: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
         self.world.contents.borrow_mut().insert(source.to_owned(), (text.to_owned(), members));
@@ -227,7 +227,7 @@ impl Fixture {
         }
     }
 
-    /// Returns the sources in which a word is found, each with whether it has a parent.
+    /// Returns the sources of all rows that contain a word. Each comes with whether its document has a parent.
     async fn found(&self, word: &str) -> Vec<(String, bool)> {
         let view = self.world.vectors.view().await.unwrap();
         let hits = view.search(&SearchRequest::new(word, None, 9)).unwrap();
@@ -240,8 +240,8 @@ impl Fixture {
         self.context.control.by_source(source).await.unwrap()
     }
 
-    /// Asserts that every child is listed by its parent or is being deleted, and that every listed document is a
-    /// child.
+    /// Asserts that parents and children agree. Every child is listed by its parent or is being deleted, and every
+    /// listed document is a child.
     async fn is_consistent(&self) {
         let records = self.context.control.list(&RecordFilter::default(), None, 999).await.unwrap();
         let by_id: HashMap<_, _> = records.iter().map(|record| (record.document_id.clone(), record)).collect();
@@ -289,7 +289,7 @@ fn a_parent_that_contains_less_leaves_less_to_be_found() {
         f.put(MAIL, "lease mail", &["b.txt"]).await;
         f.run().await;
         assert_eq!(f.found("lease").await, [all[0].clone(), all[2].clone()]);
-        assert_eq!(version("b.txt").await, 1, "what has not changed is not done again");
+        assert_eq!(version("b.txt").await, 1, "an unchanged member is not processed again");
         assert_eq!(f.record(&member("a.txt")).await.unwrap().status, DocumentStatus::Deleted);
         f.is_consistent().await;
 

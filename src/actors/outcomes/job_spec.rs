@@ -1,11 +1,11 @@
-//! Describes a job to the pool that takes it.
+//! Describes a document's job to the pool that it is submitted to.
 
 use std::sync::Arc;
 
 use crate::messages::job::{Input, Job};
 use crate::supervisors::{JobSpec, Lane};
 
-/// Returns how the pools account for a job.
+/// Returns the description of a job: id, tenant, memory and lane. Removals are urgent.
 pub fn spec(job: Job) -> JobSpec<Job> {
     JobSpec {
         id: job.claim.key.id.to_string(),

@@ -1,19 +1,21 @@
-//! Makes the outcome of every job durable before its pool releases the job, and forwards the document.
+//! Makes the outcome of every job durable before the pool releases the job, and then forwards the document to the
+//! next pool.
 //!
-//! The pool decides what happens to a job (done, retry, quarantine, park, release). [`StageOutcomes`] writes the
-//! decision to the control store, in one transaction with the audit log, fenced by the claim's epoch. Results under a
-//! void claim are dropped without an error; the holder of the newer claim reports the outcome.
+//! The pool decides what happens to a job (done, retry, quarantine, park, release). [`StageOutcomes`] writes this
+//! decision to the control store, in one transaction with the audit log. The write is fenced by the claim's epoch. If
+//! the claim is no longer valid, the result is dropped without an error, and the process with the newer claim reports
+//! the outcome.
 //!
 //! | file | contents |
 //! | --- | --- |
 //! | `children` | the documents that a document contains |
 //! | `claims` | the claims that this process holds |
-//! | `context` | the state that all stages share, and transitions under a claim |
+//! | `context` | the stores and tables that all stages share; changes of control records |
 //! | `stage` | outcomes of an attempt: done, retry, park, release |
 //! | `quarantine` | quarantining a document |
-//! | `removal` | removing a document's objects |
+//! | `removal` | deletion of the objects of a deleted document |
 //! | `errors` | errors of the control store as errors of a stage |
-//! | `job_spec` | how a pool accounts for a job |
+//! | `job_spec` | id, weight and lane of a job in a pool |
 //! | `log` | one log line for each outcome |
 
 mod children;

@@ -1,4 +1,4 @@
-//! Quarantines a document: keeps the evidence of the failure, and then updates the control record.
+//! Quarantines a document: stores the evidence of the failure, and then updates the control record.
 
 use docweir_core::documents::Stage;
 use docweir_core::error::StageError;
@@ -10,8 +10,8 @@ use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {
-    /// Quarantines a document. Keeps the evidence first, then updates the control record. Returns `false` if another
-    /// process holds the claim now.
+    /// Quarantines a document. Stores the evidence of the failure first, and then updates the control record. Returns
+    /// `false` if the claim is no longer valid.
     pub async fn quarantine(
         &self,
         claim: &Claim,

@@ -1,4 +1,4 @@
-//! Deletes the objects of a deleted document.
+//! Deletes the objects of a document that was deleted from the index.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
@@ -10,8 +10,8 @@ use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {
-    /// Deletes everything else of a document whose tombstone is in the manifest, then records the document as
-    /// deleted. Returns `false` if another process holds the claim now.
+    /// Deletes all objects of a document whose tombstone is in the manifest, and then records the document as
+    /// deleted. Returns `false` if the claim is no longer valid.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         if !self.artefacts.are_ours(&claim.key).await? {
             self.superseded(claim);
@@ -22,7 +22,8 @@ impl StageContext {
             batches.taken(claim.key.id.as_str()).await?;
         }
         self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
-        // Do this before the record says that the document is deleted; no later run would remove the children.
+        // The children must be removed before the document is recorded as deleted, because no later run would remove
+        // them.
         if !self.remove_children(claim).await? {
             return Ok(false);
         }
@@ -34,8 +35,8 @@ impl StageContext {
         Ok(ours)
     }
 
-    /// Deletes objects that were written under a void claim, if another process has deleted the document meanwhile.
-    /// Objects are not fenced, so some may have been written after the document's artefacts were deleted.
+    /// Deletes the objects of a document if another process has deleted the document. This process may have written
+    /// some of these objects under a claim that was no longer valid, because writes of objects are not always fenced.
     pub(super) async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
         let version = match self.control.record(id).await {
             Ok(record) if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted => record.version,

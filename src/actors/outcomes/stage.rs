@@ -1,4 +1,5 @@
-//! Records the outcome of an attempt (done, retry, quarantine, park, release) and forwards the document.
+//! Makes the outcome of an attempt (done, retry, quarantine, park, release) durable, and forwards the document to the
+//! next pool.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Begin, Closed, OutcomeSink, Persisted, PoolHandle, Verdict};
 use crate::telemetry::trace;
 
-/// Records the outcomes of one stage's pool.
+/// Makes the outcomes of one stage's pool durable.
 pub struct StageOutcomes {
     pub context: Arc<StageContext>,
     pub stage: Stage,
@@ -107,7 +108,8 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
         }
         let next = Job { claim: Arc::new(claim), input };
         if pool.submit(spec(next.clone())).await.is_err() {
-            // The pool is draining. The finished stage is recorded, so the next run resumes the document here.
+            // The next pool is draining. The finished stage is recorded, so the next run resumes the document at the
+            // next stage.
             if let Err(error) = self.context.release(&next.claim, next.stage()).await {
                 tracing::warn!(%error, "document not released; its lease will expire");
                 self.context.claims.end(&next.claim.key);
@@ -119,7 +121,7 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
 }
 
 impl StageOutcomes {
-    /// Quarantines a document whose stage succeeded with an unusable result. The document is not forwarded.
+    /// Quarantines a document whose stage succeeded but whose result is unusable. The document is not forwarded.
     async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Persisted, StageError> {
         let attempts = claim.attempts + 1;
         let ours = self.context.quarantine(claim, self.stage, &error, attempts).await?;

@@ -66,7 +66,7 @@ impl Fixture {
         self.objects.list("", None, 100).await.unwrap().into_iter().map(|o| o.key).collect()
     }
 
-    /// Returns the keys that the record refers to, in key order.
+    /// Returns the keys that the control record refers to, sorted.
     async fn spoken_of(&self, claim: &Claim) -> Vec<String> {
         let record = self.context.control.record(&claim.key.id).await.unwrap();
         [record.quarantine_artefact, record.quarantine_original].into_iter().flatten().collect()
@@ -84,7 +84,7 @@ async fn a_superseded_claim_takes_nothing_away_that_its_successor_keeps() {
     assert_eq!(kept, f.spoken_of(&successor).await);
 
     assert!(!f.quarantine(&stalled, "late").await);
-    assert_eq!(f.objects().await, kept, "what the late one wrote is gone, and nothing else");
+    assert_eq!(f.objects().await, kept, "only the objects of the late process are deleted");
     let failure = f.objects.get(&kept[0]).await.unwrap().0;
     assert!(String::from_utf8_lossy(&failure).contains("damaged"));
 }
@@ -101,7 +101,7 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
     let successor = f.claim("successor").await;
     assert!(f.quarantine(&successor, "damaged").await);
     let kept = f.objects().await;
-    assert_eq!(kept, f.spoken_of(&successor).await, "what the first one kept is gone");
+    assert_eq!(kept, f.spoken_of(&successor).await, "the evidence of the first quarantine is deleted");
 
     let outcomes = StageOutcomes { context: f.context.clone(), stage: Stage::Loading, next: None };
     let job = Arc::new(Job { input: Input::Original, claim: Arc::new(stalled) });

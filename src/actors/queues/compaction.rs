@@ -1,7 +1,7 @@
-//! Sends requests to merge a collection's files to a queue, and fulfils requests from the queue.
+//! Sends merge requests to a queue, and fulfils the merge requests that are received from the queue.
 //!
-//! A request is `{"collection": "receipt_lines"}` and may name the added file. A request is only a hint, because the
-//! compactor itself checks which files are due. A lost request only delays a merge, and a repeated request finds
+//! A request has the form `{"collection": "receipt_lines"}` and may name the added file. It is only a hint, because
+//! the compactor checks which files need a merge. A lost request only delays a merge, and a repeated request finds
 //! nothing to do.
 
 use std::cell::RefCell;
@@ -25,14 +25,15 @@ use crate::actors::compactor::TOO_LONG;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::supervisors::RootHandle;
 
-/// Number of collections whose services stay open. When one more is needed, all are closed.
+/// Maximum number of collections whose services stay open. If a further collection is requested, all others are
+/// closed.
 const COLLECTIONS: usize = 64;
-/// Number of notifications that wait to be sent. Further ones are dropped.
+/// Maximum number of notifications that wait to be sent. Further notifications are dropped.
 const BUFFER: usize = 64;
-/// Longest wait at the end of a run for notifications to be sent.
+/// Maximum time to wait until notifications are sent, at the end of a run.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Holds a request, with the field names of the former system.
+/// Represents a merge request. The field names are those of the former system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     pub collection: String,
@@ -48,23 +49,23 @@ impl Request {
     /// Parses the body of a message.
     ///
     /// # Errors
-    /// Returns what is wrong with the body, without quoting it.
+    /// Returns the position of the mistake in the body, without quoting the body.
     fn parse(body: &str) -> Result<Self, String> {
         serde_json::from_str(body)
-            .map_err(|e| format!("message is no merge request (line {}, column {})", e.line(), e.column()))
+            .map_err(|e| format!("message is not a merge request (line {}, column {})", e.line(), e.column()))
     }
 }
 
-/// Merges the due files of the collection that a message names.
+/// Handles merge requests: merges the files of the requested collection that are due.
 pub struct Compactions {
     pub open: OpenCollection,
     pub keeping: MaintenanceConfig,
     pub root: RootHandle,
-    /// Wait before a message is delivered again because another process is merging.
+    /// Time after which a message is delivered again, if another process is merging.
     pub wait: Duration,
-    /// Collection of the run, with its maintenance services.
+    /// Collection of the run, and its maintenance services.
     pub own: (String, Rc<MaintenanceServices>),
-    /// Maintenance services of other collections that requests have named.
+    /// Maintenance services of other collections that were requested.
     pub others: RefCell<HashMap<String, Rc<MaintenanceServices>>>,
 }
 
@@ -114,8 +115,8 @@ impl Handler for Compactions {
     }
 }
 
-/// Converts the error of a merge to an outcome; a failed merge is never acknowledged. Permanent errors and merges
-/// that take too long count as failed receipts.
+/// Converts an error of a merge to an outcome. The message of a failed merge is never deleted as handled. After
+/// permanent errors and merges that took too long, the message's receipt counts as failed.
 fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {
@@ -124,8 +125,8 @@ fn not_merged(error: &StageError) -> MessageOutcome {
     }
 }
 
-/// Sends notifications of added files to the queue of merge requests. A notification is dropped if the buffer is
-/// full, because no caller waits for it.
+/// Sends a merge request to the queue whenever a file is added. If the buffer is full, the request is dropped,
+/// because no caller waits for it.
 #[derive(Clone)]
 pub struct CompactionNotifier(mpsc::Sender<Notice>);
 
@@ -135,8 +136,8 @@ enum Notice {
 }
 
 impl CompactionNotifier {
-    /// Returns a notifier, and the future that sends its notifications. The future ends when every notifier is
-    /// dropped.
+    /// Returns a notifier, and the future that sends its notifications. The future ends when every clone of the
+    /// notifier is dropped.
     pub fn to(queue: Arc<dyn Queue>) -> (Self, impl Future<Output = ()> + 'static) {
         let (sender, mut notices) = mpsc::channel(BUFFER);
         let sending = async move {
@@ -150,7 +151,7 @@ impl CompactionNotifier {
         (Self(sender), sending)
     }
 
-    /// Waits until all notifications so far are sent, within a time limit.
+    /// Waits until all earlier notifications are sent, but not longer than two seconds.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
         let all = async {
@@ -175,7 +176,7 @@ impl CompactionNotifier {
 async fn send(queue: &dyn Queue, request: &Request) {
     let Ok(body) = serde_json::to_string(request) else { return };
     if let Err(error) = queue.send(&body, Duration::ZERO).await {
-        tracing::warn!(%error, "notification of a new vector file not sent; the compactor's next poll finds the file");
+        tracing::warn!(%error, "merge request not sent; the compactor finds the new file at its next poll");
     }
 }
 

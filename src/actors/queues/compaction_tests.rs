@@ -1,4 +1,4 @@
-//! Tests requests to merge over a store in memory.
+//! Tests merge requests with a store in memory.
 
 use docweir_core::clock::ManualClock;
 use docweir_index::VectorStore;
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// Creates a collection with five commits; four deltas are enough for a merge.
+    /// Creates a collection with five commits. Four deltas are enough for a merge.
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
@@ -72,7 +72,11 @@ async fn a_collection_is_merged_on_request_and_once() {
         let long =
             r#"{"collection": "chunks", "delta_key": "delta/x.tar.gz", "vector_count": 7, "batch_id": "b", "z": 1}"#;
         assert_eq!(world.ask(long).await, MessageOutcome::Done);
-        assert_eq!(world.ask(r#"{"collection": "receipt_lines"}"#).await, MessageOutcome::Done, "nothing there");
+        assert_eq!(
+            world.ask(r#"{"collection": "receipt_lines"}"#).await,
+            MessageOutcome::Done,
+            "the collection does not exist"
+        );
         assert_eq!(world.compactions.others.borrow().len(), 0);
         world.compactions.root.stop();
     })
@@ -123,7 +127,7 @@ async fn a_commit_is_told_of_and_nobody_waits_for_that() {
         let sending = tokio::task::spawn_local(sending);
         compaction_notifier.flush().await;
         let left = queue.left();
-        assert_eq!(left.len(), BUFFER, "what found no place was dropped");
+        assert_eq!(left.len(), BUFFER, "notifications beyond the buffer are dropped");
         let first: Request = serde_json::from_str(&left[0]).unwrap();
         assert_eq!((first.collection.as_str(), first.vector_count), ("chunks", Some(0)));
         assert_eq!(first.delta_key.as_deref(), Some("vectors/chunks/delta/0.parquet"));

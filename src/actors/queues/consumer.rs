@@ -1,12 +1,13 @@
-//! Receives messages from a queue, has each message handled, and deletes the handled messages.
+//! Receives messages from a queue, passes each to a handler, and deletes the handled messages.
 //!
 //! No message is received while there is no room for its result, or while a held message waits for an unavailable
-//! service. Such a message stays held, and hidden from other consumers, until the service is back. It is not returned
-//! repeatedly: the queue counts each receipt, and would move the message to its dead-letter queue through no fault of
-//! the message. A message that is at fault is left to the queue. It is delivered again, and ends in the dead-letter
-//! queue.
+//! service. A message that waits stays held, and hidden from other consumers, until the service is available again.
+//! It is not returned to the queue, because the queue counts each receipt and would finally move the message to its
+//! dead-letter queue. A message that cannot be handled is returned. The queue then delivers it again, until the
+//! message moves to the dead-letter queue.
 //!
-//! If the next receipt of a message would be its last, a copy without counted receipts is sent in its place.
+//! A message must sometimes be returned although the queue permits no further receipt. In this case, a copy of the
+//! message is sent, whose receipts are counted from 0, and the message is deleted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,29 +29,31 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
 
-/// Time in which held messages may finish after a stop.
+/// Maximum time that held messages may take to finish after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Describes the outcome of a message.
+/// Describes the outcome of handling a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageOutcome {
-    /// The message was handled and is deleted.
+    /// The message was handled and can be deleted.
     Done,
-    /// The message can't be handled. The receipt counts, so the message finally moves to the dead-letter queue.
+    /// The message cannot be handled. It is left to the queue, which counts its receipts and finally moves it to the
+    /// dead-letter queue.
     Refused(String),
-    /// A service is unavailable. The message is retried, and no other message is received meanwhile.
+    /// A service is unavailable. The message is retried, and no other message is received until then.
     Outage(String),
-    /// Another process does the work already. The message is returned and delivered again after this time.
+    /// Another process is already doing the work. The message is returned to the queue and delivered again after this
+    /// time.
     Later(Duration),
 }
 
-/// Handles messages. An error is a failure of the system, not of the message.
+/// Handles messages. An error means that the system failed, and not that the message is invalid.
 #[async_trait(?Send)]
 pub trait Handler {
     async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError>;
 }
 
-/// Reports whether there is room for more work. `None` means that there always is.
+/// Channel that reports whether there is room for more work. `None` means that there is always room.
 pub type Room = Option<watch::Receiver<bool>>;
 
 /// Consumes the messages of one queue.
@@ -58,7 +61,7 @@ pub struct Consumer {
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
     pub options: QueueOptions,
-    /// Largest number of messages that are held at once.
+    /// Maximum number of messages that are held at the same time.
     pub at_once: usize,
     pub room: Room,
     /// True once no more messages may be received.
@@ -68,29 +71,29 @@ pub struct Consumer {
 /// Describes the event that ended a wait of the main loop.
 enum Step {
     Received(Result<Vec<Received>, QueueError>),
-    /// A message is finished. Contains its receipt if the message is to be deleted.
+    /// A message is finished. Contains the receipt of the message if the message is to be deleted.
     Finished(Result<Option<String>, StageError>),
     Deleted,
     Look,
 }
 
-/// Holds a message while it is handled.
+/// Describes a message that is being handled.
 struct ReceivedMessage {
     receives: u32,
     body: Rc<str>,
 }
 
-/// Holds the state that all held messages share.
+/// Holds all messages that are being handled, and the state that they share.
 struct HeldMessages {
     held: RefCell<HashMap<String, ReceivedMessage>>,
-    /// Number of messages that wait for a service.
+    /// Number of held messages that wait for a service.
     waiting: Cell<usize>,
-    /// Number of receipts after which the queue moves a message to its dead-letter queue; `None` if it has no such
-    /// queue.
+    /// Number of receipts after which the queue moves a message to its dead-letter queue. `None` if there is no
+    /// dead-letter queue.
     redrive: Option<u32>,
 }
 
-/// Counts a message that waits for a service; stops counting it when dropped.
+/// Counts one message that waits for a service. The message is no longer counted after this value is dropped.
 struct Waits<'a>(&'a Cell<usize>);
 
 impl<'a> Waits<'a> {
@@ -106,17 +109,18 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Counts consecutive failures of the queue.
+/// Counts consecutive failed calls to the queue.
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    /// Number of consecutive latest failures in which the queue could not be used at all.
+    /// Number of latest consecutive failures that show that the queue is unusable.
     broken: u32,
 }
 
 impl Failures {
-    /// Counts a failure. An unavailable queue is retried forever. A queue that can't be used is retried for a while,
-    /// because its permissions may be changing; then an error is returned.
+    /// Counts a failure. An unavailable queue is retried forever. A queue that this process cannot use (for example,
+    /// because it does not exist) is retried ten times, because someone may be correcting its permissions. After
+    /// that, an error is returned.
     fn count(&mut self, error: &QueueError) -> Result<(), StageError> {
         const MAX_BROKEN_CALLS: u32 = 10;
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -132,7 +136,7 @@ impl Failures {
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 impl Consumer {
-    /// Runs until it is stopped, and then returns the held messages to the queue.
+    /// Runs until it is stopped, and then returns the unfinished messages to the queue.
     pub async fn run(&self) -> Result<(), StageError> {
         let hand = HeldMessages { held: RefCell::default(), waiting: Cell::new(0), redrive: self.redrive().await? };
         if hand.redrive.is_none() {
@@ -178,10 +182,10 @@ impl Consumer {
                 () = next(&mut stopping) => return Ok(()),
                 changed = changed(&mut room) => match changed {
                     Ok(()) => Step::Look,
-                    // The sender that reports room is gone, so the run is ending.
+                    // The sender that reports room was dropped, so the run is ending.
                     Err(_) => return Ok(()),
                 },
-                // The sender of the stop signal is gone.
+                // The sender of the stop signal was dropped, so the run is ending.
                 changed = stop.changed(), if stopping.is_none() => match changed {
                     Ok(()) => Step::Look,
                     Err(_) => return Ok(()),
@@ -205,7 +209,7 @@ impl Consumer {
         }
     }
 
-    /// Receives messages. Waits first if the last calls failed.
+    /// Receives messages. Waits first if the previous calls failed.
     async fn receive(&self, most: usize, failures: u32) -> Result<Vec<Received>, QueueError> {
         if failures > 0 {
             sleep(self.backoff(failures)).await;
@@ -229,7 +233,7 @@ impl Consumer {
         }
     }
 
-    /// Handles a message from its receipt to its end. Returns the receipt if the message is to be deleted.
+    /// Handles a message until its outcome is known. Returns the message's receipt if the message is to be deleted.
     async fn work(&self, message: Received, hand: &HeldMessages) -> Result<Option<String>, StageError> {
         let Received { receipt, body, receives, .. } = message;
         let body: Rc<str> = body.into();
@@ -260,7 +264,7 @@ impl Consumer {
         Ok(delete.then_some(receipt))
     }
 
-    /// Handles a message. Retries while a service is unavailable, as long as the message may be held.
+    /// Passes a message to the handler. If a service is unavailable, retries until `hold_seconds` have passed.
     async fn handle(&self, body: &str, hand: &HeldMessages) -> Result<MessageOutcome, StageError> {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
@@ -287,26 +291,32 @@ impl Consumer {
             sleep(self.hidden() / 3).await;
             match self.queue.hide(receipt, self.hidden()).await {
                 Ok(()) => {}
-                // The message is handled anyway; handling it twice does no harm.
-                Err(QueueError::Lost) => tracing::debug!("message held too long; another consumer may receive it"),
+                // The message is handled nevertheless, because handling a message twice does no harm.
+                Err(QueueError::Lost) => tracing::debug!("message no longer hidden; another consumer may receive it"),
                 Err(error) => tracing::warn!(%error, "visibility timeout of a message not extended; retrying"),
             }
         }
     }
 
-    /// Leaves a failed message to the queue, which delivers it again and counts the receipts. Returns whether the
+    /// Leaves a failed message to the queue, which delivers it again and counts its receipts. Returns whether the
     /// message is to be deleted instead.
     fn refuse(&self, receives: u32, reason: &str, hand: &HeldMessages) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
-            tracing::warn!(queue, reason, receives, "message failed and is deleted; no dead-letter queue");
+            tracing::warn!(
+                queue,
+                reason,
+                receives,
+                "message failed and was deleted, because there is no dead-letter queue"
+            );
             return true;
         }
-        tracing::warn!(queue, reason, receives, "message failed; it is delivered again");
+        tracing::warn!(queue, reason, receives, "message failed; the queue delivers it again");
         false
     }
 
-    /// Returns a message to the queue. Returns `true` if the message is to be deleted because a copy replaces it.
+    /// Returns a message to the queue. If its receipts are used up, sends a copy instead and returns `true`, because
+    /// the message must then be deleted.
     async fn give_back(&self, receipt: &str, receives: u32, body: &str, wait: Duration, redrive: Option<u32>) -> bool {
         let last = redrive.is_some_and(|most| receives >= most);
         let given = match last {
@@ -316,13 +326,13 @@ impl Consumer {
         match given {
             Ok(()) => last,
             Err(error) => {
-                tracing::debug!(%error, "message not returned; delivered again after its timeout");
+                tracing::debug!(%error, "message not returned to the queue; delivered again after its timeout");
                 false
             }
         }
     }
 
-    /// Returns the held messages to the queue, after a stop or a failure.
+    /// Returns all held messages to the queue. Called after a stop or a failure.
     async fn give_all_back(&self, hand: &HeldMessages) {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
@@ -331,7 +341,10 @@ impl Consumer {
             }
         });
         if timeout(GRACE, futures_util::future::join_all(giving)).await.is_err() {
-            tracing::warn!(queue = self.queue.name(), "messages not returned; delivered again after their timeout");
+            tracing::warn!(
+                queue = self.queue.name(),
+                "messages not returned to the queue; delivered again after their visibility timeout"
+            );
         }
     }
 
@@ -339,10 +352,10 @@ impl Consumer {
         match self.queue.delete(&receipts).await {
             Ok(failed) => {
                 for (_, error) in failed.iter().filter(|(_, error)| *error != QueueError::Lost) {
-                    tracing::warn!(%error, "handled message not deleted; it is delivered again");
+                    tracing::warn!(%error, "handled message not deleted; the queue delivers it again");
                 }
             }
-            Err(error) => tracing::warn!(%error, "handled messages not deleted; they are delivered again"),
+            Err(error) => tracing::warn!(%error, "handled messages not deleted; the queue delivers them again"),
         }
     }
 
@@ -354,8 +367,8 @@ impl Consumer {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Returns the wait after this number of failures. Half of it is random, so replicas do not retry at the same
-    /// time.
+    /// Returns the wait after the given number of consecutive failures. Half of the wait is random, so that replicas
+    /// do not retry at the same time.
     fn backoff(&self, failures: u32) -> Duration {
         let (initial, max) = (self.options.backoff_initial_seconds, self.options.backoff_max_seconds);
         let backoff = Backoff::doubling_seconds(initial, max).with_jitter(0.5, 1.0);
@@ -363,7 +376,7 @@ impl Consumer {
     }
 }
 
-/// Awaits the running call; waits forever if none is running.
+/// Waits for the call that is running. Waits forever if no call is running.
 async fn next<T>(under_way: &mut Option<Boxed<'_, T>>) -> T {
     match under_way {
         Some(future) => future.await,

@@ -1,4 +1,4 @@
-//! Tests the consumer over a queue in memory, on a paused clock.
+//! Tests the consumer with a queue in memory, under a paused clock.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Answers each message as scripted, and afterwards with `Done`.
+/// Answers each message as scripted, and with `Done` when the script has ended.
 #[derive(Default)]
 struct Scripted {
-    /// Time that each message takes.
+    /// Time that the handler takes for each message.
     takes: Cell<Duration>,
     answers: RefCell<HashMap<String, VecDeque<Result<MessageOutcome, StageError>>>>,
     calls: RefCell<Vec<String>>,
@@ -110,7 +110,7 @@ async fn nothing_is_received_while_there_is_no_room() {
         let asked = world.queue.asked();
         world.queue.put("a");
         sleep(60 * MINUTE).await;
-        assert_eq!((world.queue.asked(), world.queue.receives()), (asked, vec![0]), "not even asked");
+        assert_eq!((world.queue.asked(), world.queue.receives()), (asked, vec![0]), "the handler was not called");
         world.room.send_replace(true);
         sleep(MINUTE).await;
         assert_eq!(world.queue.left(), [""; 0]);
@@ -136,18 +136,18 @@ async fn what_takes_long_stays_hidden_from_others() {
     .await;
 }
 
-/// Guards against a defect of the former system, in which throttling moved messages into the dead-letter queue.
+/// Guards against a defect of the former system, in which throttling moved messages to the dead-letter queue.
 #[tokio::test(start_paused = true)]
 async fn an_outage_counts_against_no_message_and_nothing_else_is_taken_meanwhile() {
     locally(async {
         let world = World::start(Some(2), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 10);
-        // About an hour of outage, with a minute between two attempts.
+        // The outage lasts about an hour, with a minute between two attempts.
         world.handler.answer("a", (0..60).map(|_| outage()));
         world.queue.put("a");
         sleep(MINUTE).await;
         world.queue.put("b");
         sleep(30 * MINUTE).await;
-        assert_eq!(world.queue.receives(), [1, 0], "one in hand, and no other taken");
+        assert_eq!(world.queue.receives(), [1, 0], "one message is held, and no other is received");
         assert_eq!(world.queue.visible(), 1);
         sleep(60 * MINUTE).await;
         assert_eq!(world.queue.left(), [""; 0]);
@@ -165,7 +165,7 @@ async fn what_was_held_for_too_long_goes_back_with_nothing_counted_against_it() 
         world.handler.answer("a", (0..100).map(|_| outage()));
         world.queue.put("a");
         sleep(12 * 60 * MINUTE).await;
-        assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec![]), "done in the end");
+        assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec![]), "both messages are handled in the end");
         assert_eq!(world.handler.calls("a"), 101);
         world.end().await.unwrap();
     })
@@ -229,7 +229,7 @@ async fn a_stop_lets_what_is_short_end_and_gives_the_rest_back_at_once() {
         let (queue, begun) = (world.queue.clone(), Instant::now());
         world.end().await.unwrap();
         assert!(begun.elapsed() <= GRACE + Duration::from_secs(1), "{:?}", begun.elapsed());
-        // The message is a copy, because the one permitted receipt was used.
+        // The message is a copy, because the original had used up its permitted receipts.
         assert_eq!((queue.left(), queue.visible(), queue.receives()), (vec!["long".to_owned()], 1, vec![0]));
     })
     .await;
@@ -269,7 +269,7 @@ async fn what_is_in_hand_when_the_system_fails_is_given_back() {
     .await;
 }
 
-/// Tests a delete that is throttled. The message is delivered again, handled twice, and then deleted.
+/// Tests a delete call that is throttled. The message is delivered again, handled a second time, and then deleted.
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_fails_brings_the_message_again() {
     locally(async {

@@ -1,12 +1,13 @@
 //! Applies events of buckets to the control store.
 //!
-//! An event only names an object to inspect. The object is inspected as it is now, whatever the event says. Duplicate
-//! events, events out of order, and events of deleted objects therefore do no harm. An existing object is registered,
-//! unless its content is registered already. A missing object is removed from the index if `queues.follow_removals`
-//! is set.
+//! An event only names an object to inspect. The object's current state decides what happens, whatever the event
+//! says. Duplicate events, events out of order, and events of deleted objects therefore do no harm. An existing
+//! object is registered, unless its content is already registered. If an object is missing and
+//! `queues.follow_removals` is set, its document is removed from the index.
 //!
-//! Two replicas may inspect an object at different moments and act in the opposite order. A replica that has changed
-//! the control store therefore inspects the object again, and repeats its work if the object has changed.
+//! Two replicas may inspect an object at different times and write in the opposite order. After a replica has changed
+//! the control store, it therefore inspects the object again. If the object has changed, the replica repeats its
+//! work.
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};
@@ -23,16 +24,16 @@ use crate::messages::event::Event;
 /// Handles the events of the watched buckets.
 pub struct BucketEvents {
     pub intake: Intake,
-    /// Bucket and prefix of each place where documents arrive.
+    /// Bucket and key prefix of each location where documents arrive.
     pub watched: Vec<(String, String)>,
-    /// If true, a document whose object was deleted is removed from the index.
+    /// True if a document is removed from the index when its object was deleted.
     pub follow_removals: bool,
 }
 
-/// Describes why an object can't be processed.
+/// Describes why an object could not be processed.
 #[derive(Debug)]
 enum Stop {
-    /// The object is at fault.
+    /// The object itself cannot be ingested.
     Refused(String),
     /// A service is unavailable.
     Outage(String),
@@ -46,7 +47,7 @@ impl Handler for BucketEvents {
         let events = match parse(body) {
             Ok(Message::Objects(events)) => events,
             Ok(Message::Test) => return Ok(MessageOutcome::Done),
-            Err(reason) => return Ok(MessageOutcome::Refused(format!("message is no bucket event: {reason}"))),
+            Err(reason) => return Ok(MessageOutcome::Refused(format!("message is not a bucket event: {reason}"))),
         };
         let mut sources: Vec<String> = Vec::with_capacity(events.len());
         for event in events {
@@ -69,7 +70,7 @@ impl Handler for BucketEvents {
             }
         }
         Ok(refused.map_or(MessageOutcome::Done, |reason| {
-            MessageOutcome::Refused(format!("object can't be ingested: {reason}"))
+            MessageOutcome::Refused(format!("object cannot be ingested: {reason}"))
         }))
     }
 }
@@ -82,7 +83,7 @@ impl BucketEvents {
                 Some(object) => self.register(object).await?,
                 None => self.remove(source).await?,
             };
-            // If removals are not followed, extraction detects an object that has changed meanwhile.
+            // If removals are not followed, one inspection is enough, because extraction detects a changed object.
             if !changed || !self.follow_removals {
                 return Ok(());
             }
@@ -91,10 +92,10 @@ impl BucketEvents {
                 return Ok(());
             }
         }
-        Err(Stop::Outage("an object changes faster than it can be read".into()))
+        Err(Stop::Outage("an object changed whenever it was read".into()))
     }
 
-    /// Registers an object. Returns whether the control store has changed.
+    /// Registers an object. Returns whether this changed the control store.
     async fn register(&self, object: &Listed) -> Result<bool, Stop> {
         let mut known = self.intake.known(std::slice::from_ref(object)).await.map_err(store)?;
         if let Some((document, status)) = known.remove(&object.source) {
@@ -103,7 +104,7 @@ impl BucketEvents {
         }
         let look = match self.intake.look_at_object(object).await {
             Ok(look) => look,
-            // The object was deleted or replaced. The next inspection finds out which.
+            // The object was deleted or replaced. The next inspection shows which of the two.
             Err(error) if error.code == GONE => return Ok(true),
             Err(error) => return Err(stop(error)),
         };
@@ -111,7 +112,7 @@ impl BucketEvents {
         self.intake.register(documents).await.map(|new| new > 0).map_err(store)
     }
 
-    /// Requests deletion of the document of a missing object. Returns whether the control store has changed.
+    /// Requests deletion of the document whose object is missing. Returns whether this changed the control store.
     async fn remove(&self, source: &str) -> Result<bool, Stop> {
         if !self.follow_removals {
             return Ok(false);
@@ -121,7 +122,7 @@ impl BucketEvents {
         let wanted = |status, intent| status != DocumentStatus::Deleted && intent == Intent::Process;
         let Some(record) = record.filter(|record| wanted(record.status, record.intent)) else { return Ok(false) };
         match retry_while_busy(retry, || control.request_delete(&record.document_id)).await {
-            // The document was deleted meanwhile.
+            // The document was already deleted by another process.
             Err(ControlError::Refused(_) | ControlError::NotFound(_)) => return Ok(false),
             asked => drop(asked.map_err(store)?),
         }
@@ -132,7 +133,8 @@ impl BucketEvents {
     }
 }
 
-/// Decides whether a failure is the object's fault. A transient failure or a full disk never is.
+/// Decides whether an error means that the object cannot be ingested. Transient errors and full disks never mean
+/// that.
 fn stop(error: StageError) -> Stop {
     match error.class {
         ErrorClass::Permanent | ErrorClass::Crash => Stop::Refused(error.to_string()),

@@ -1,4 +1,4 @@
-//! Tests bucket events over a control store in a folder and a bucket in memory.
+//! Tests bucket events with a control store in a folder and a bucket in memory.
 
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -18,13 +18,13 @@ use crate::supervisors::RetryOptions;
 /// Changes a bucket in the middle of an operation.
 type Then = Box<dyn FnOnce(&Bucket) + Send>;
 
-/// Holds objects by source, and runs an action while one is inspected.
+/// Holds objects by source. Runs an action after the next read.
 #[derive(Default)]
 struct Bucket {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// Errors of the next calls of `open`; the last one is returned first.
+    /// Errors that the next calls of `open` return, in reverse order.
     failures: Mutex<Vec<StageError>>,
-    /// Action that runs right after the next read of an object.
+    /// Action that runs after the next read of an object.
     after_reading: Mutex<Option<Then>>,
     read: Mutex<u32>,
 }
@@ -144,7 +144,7 @@ async fn an_object_is_registered_once_however_often_and_in_whatever_order_it_is_
     let first = world.only().await;
     assert_eq!((first.source.as_str(), first.version, first.status), (A, 1, DocumentStatus::Pending));
     world.bucket.put(A, "two");
-    // An old event leads to the current state too.
+    // An old event also leads to the current state.
     world.done(&removed()).await;
     world.done(&created()).await;
     let second = world.only().await;
@@ -191,11 +191,11 @@ async fn an_object_that_is_gone_leaves_the_index_where_that_is_wished() {
         let world = World::new(follows).await;
         world.done(&removed()).await;
         world.done(&created()).await;
-        assert_eq!(world.records().await.len(), 0, "it was never there");
+        assert_eq!(world.records().await.len(), 0, "the document was never registered");
         world.bucket.put(A, "one");
         world.done(&created()).await;
         world.bucket.remove(A);
-        // The event's type does not matter; the state of the bucket does.
+        // The type of an event does not matter, only the state of the bucket.
         world.done(&created()).await;
         let intent = world.only().await.intent;
         assert_eq!(intent, if follows { Intent::Delete } else { Intent::Process });
@@ -205,12 +205,12 @@ async fn an_object_that_is_gone_leaves_the_index_where_that_is_wished() {
         assert_eq!(asked, usize::from(follows), "{told:?}");
         world.bucket.put(A, "one");
         world.done(&created()).await;
-        assert_eq!(world.only().await.intent, Intent::Process, "wanted again");
+        assert_eq!(world.only().await.intent, Intent::Process, "the document is wanted again");
     }
 }
 
-/// Tests a removal by another replica between this replica's read and registration. Without a second inspection, the
-/// document would stay forever.
+/// Tests that another replica removes a document between this replica's read and its registration. Without a second
+/// inspection, the document would stay forever.
 #[tokio::test]
 async fn what_goes_while_it_is_read_does_not_stay() {
     let world = World::new(true).await;

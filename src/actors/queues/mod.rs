@@ -1,11 +1,11 @@
-//! Handles messages from queues: events of buckets, and requests to merge.
+//! Handles messages from queues: events of buckets, and merge requests.
 //!
 //! ```text
 //! bucket ─▶ queue ─▶ consumer ─▶ events ─▶ control store ─▶ dispatcher  deletes a message once its document is durable
 //! committer ─▶ notifier ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
 //! ```
-//! [`consumer`] serves both queues. It receives messages while there is room, keeps the held messages hidden, and
-//! deletes the handled ones.
+//! [`consumer`] serves both queues. It receives messages while there is room for their results, keeps the received
+//! messages hidden from other consumers, and deletes the handled messages.
 
 pub mod compaction;
 pub mod consumer;
@@ -25,7 +25,7 @@ use docweir_stores::queues::Queue;
 use crate::supervisors::service::{Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Holds the open queues that the configuration names.
+/// Holds the queues that the configuration names.
 #[derive(Clone, Default)]
 pub struct Queues {
     pub intake: Option<Arc<dyn Queue>>,
@@ -39,12 +39,12 @@ pub struct Consumers {
     running: Vec<Running>,
 }
 
-/// Describes one consumer: its queue, its handler and its limits.
+/// Configures one consumer.
 pub struct ConsumerConfig {
     pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
-    /// Largest number of messages that are held at once.
+    /// Maximum number of messages that are held at the same time.
     pub at_once: usize,
     pub room: Room,
 }
@@ -67,7 +67,8 @@ impl Consumers {
         self.running.push(running);
     }
 
-    /// Stops receiving, waits for the held messages to finish, and returns unfinished messages to the queue.
+    /// Stops receiving messages, waits for a short time until held messages are handled, and returns the others to
+    /// their queues.
     pub async fn stop(&mut self) {
         self.stop.send_replace(true);
         for running in &mut self.running {
@@ -76,7 +77,7 @@ impl Consumers {
     }
 }
 
-/// Returns the wait before a merge request is delivered again because another process is merging.
+/// Returns the time after which a merge request is delivered again, if another process is merging.
 pub fn busy_wait(options: &QueueOptions) -> Duration {
     Duration::from_secs_f64(options.backoff_max_seconds)
 }

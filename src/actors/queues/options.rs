@@ -1,4 +1,4 @@
-//! Defines which queues are read, and how.
+//! Defines the options for receiving messages from SQS queues.
 
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
@@ -6,40 +6,43 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// Queue of bucket events, by URL or name. `docweir serve` ingests the objects that the events name. Empty means
-    /// none. S3 sends events only to standard queues. Events reach a FIFO queue (`NAME.fifo`) through a rule of
-    /// EventBridge, which `docweir infra` does not create.
+    /// Queue of bucket events, as a URL or name. `docweir serve` ingests the objects that the events name. If empty,
+    /// no events are received. S3 sends events only to standard queues. To send events to a FIFO queue (`NAME.fifo`),
+    /// set up a rule of EventBridge; `docweir infra` does not create one.
     pub intake: String,
-    /// Queue of requests to merge a collection's files, by URL or name. `docweir serve` fulfils the requests. Empty
-    /// means none.
+    /// Queue of requests to merge vector files, as a URL or name. `docweir serve` fulfils the requests. If empty, no
+    /// requests are received or sent.
     pub compaction: String,
-    /// Endpoint of SQS. If empty, `aws.endpoint` is used, or AWS itself if that is empty too.
+    /// Endpoint of SQS. If empty, `aws.endpoint` is used; if both are empty, AWS's own endpoint.
     pub endpoint: String,
-    /// Places where documents arrive, as `BUCKET/PREFIX/`. Events of other objects are ignored. If the list is empty,
-    /// `input/` in the place of the artefacts is watched.
+    /// Locations where documents arrive, each as `BUCKET/PREFIX/`. Events of other objects are ignored. If the list
+    /// is empty, events of objects below `input/` in `buckets.artefacts` are used.
     pub watch: Vec<String>,
-    /// If true, a document whose object was deleted is removed from the index.
+    /// If true, a document is removed from the index when its object in the bucket is deleted.
     pub follow_removals: bool,
-    /// If true, no request to merge is sent after vector files were added.
+    /// If true, no merge request is sent to the queue after vector files were added.
     pub skip_notification: bool,
-    /// Number of event messages that are held at once. A larger number registers objects faster and uses more memory.
+    /// Maximum number of event messages that are held at the same time. A larger number registers objects faster but
+    /// uses more memory.
     pub messages: usize,
-    /// Longest wait of one call for messages, in seconds. A longer wait means fewer paid calls.
+    /// Maximum time that one call waits for messages, in seconds. With a longer time, fewer calls are paid for.
     pub wait_seconds: u64,
-    /// Time, in seconds, for which a held message is hidden from other consumers. It is extended every third of this
-    /// time. If a process dies, its messages are delivered again after this time.
+    /// Time, in seconds, for which a received message is hidden from other consumers. While the message is being
+    /// handled, this time is extended repeatedly. If the process dies, the queue delivers the message again after
+    /// this time.
     pub hidden_seconds: u64,
-    /// Longest time, in seconds, that a message is held while S3 or DynamoDB is unavailable. It is then returned to
-    /// the queue.
+    /// Maximum time, in seconds, that a message is held while S3 or DynamoDB is unavailable. After this time, the
+    /// message is returned to the queue.
     pub hold_seconds: u64,
     /// Number of receipts after which a failing message moves to the dead-letter queue (`docweir infra apply` sets
-    /// this up). Without a dead-letter queue, the message is deleted.
+    /// this up). Without a dead-letter queue, the message is deleted after this number of receipts.
     pub max_receives: u32,
-    /// First wait after a failure, in seconds. Each further failure doubles it.
+    /// Wait after the first failed call to a queue, in seconds. Each consecutive failure doubles the wait.
     pub backoff_initial_seconds: f64,
-    /// Longest wait after a failure, in seconds.
+    /// Maximum wait after a failed call to a queue, in seconds.
     pub backoff_max_seconds: f64,
-    /// Number of days that dead letters are kept, in queues that `docweir infra apply` creates.
+    /// Number of days that messages are kept in dead-letter queues. Applies to queues that `docweir infra apply`
+    /// creates.
     pub dead_letter_days: u32,
 }
 
@@ -65,34 +68,34 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// Returns the fields that are out of range, each with an error message.
+    /// Returns each field that is out of range, together with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("messages", self.messages as f64, 1.0, 1_000.0);
-        // Without a wait, calls would follow each other without a pause, and each call is paid.
+        // Without a wait, calls would follow each other immediately, and each call costs money.
         range("wait_seconds", self.wait_seconds as f64, 1.0, 20.0);
         range("hidden_seconds", self.hidden_seconds as f64, 3.0, 43_200.0);
-        // SQS hides a message for at most twelve hours from its receipt.
+        // SQS hides a message for at most twelve hours after its receipt.
         range("hold_seconds", self.hold_seconds as f64, 1.0, 42_000.0);
         range("max_receives", f64::from(self.max_receives), 1.0, 1_000.0);
         range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 3_600.0);
         range("backoff_max_seconds", self.backoff_max_seconds, self.backoff_initial_seconds.max(0.01), 3_600.0);
         range("dead_letter_days", f64::from(self.dead_letter_days), 1.0, 14.0);
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
-            found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
+            found.push(("endpoint", "must be empty or begin with `http://` or `https://`".into()));
         }
         for (field, queue) in [("intake", &self.intake), ("compaction", &self.compaction)] {
             let letters = queue.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
             if !(queue.starts_with("http") || letters && queue.len() <= 80) {
-                found.push((field, "must be empty, a queue's URL, or its name".into()));
+                found.push((field, "must be empty, or the URL or name of a queue".into()));
             }
         }
         if !self.intake.is_empty() && self.intake == self.compaction {
             found.push(("compaction", "must differ from `queues.intake`".into()));
         }
         if self.watch.iter().any(|place| place.contains("://") || place.split('/').next().is_none_or(str::is_empty)) {
-            found.push(("watch", "must hold places as `BUCKET/PREFIX/`".into()));
+            found.push(("watch", "must contain locations as `BUCKET/PREFIX/`".into()));
         }
         found
     }
@@ -102,8 +105,8 @@ impl QueueOptions {
         [&self.intake, &self.compaction].into_iter().filter(|queue| !queue.is_empty()).map(|queue| queue_name(queue))
     }
 
-    /// Returns bucket and prefix of the places where documents arrive. `artefacts` is the place of the artefacts, as
-    /// `BUCKET/PREFIX`.
+    /// Returns the bucket and prefix of each location where documents arrive. `artefacts` is the location of
+    /// artefacts, as `BUCKET/PREFIX`.
     pub fn watched(&self, artefacts: &str) -> Vec<(String, String)> {
         let split = |place: &str| {
             let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -117,7 +120,7 @@ impl QueueOptions {
     }
 }
 
-/// Returns the last part of a queue's URL, or its name.
+/// Returns the name of a queue that is given by its URL or name.
 pub fn queue_name(queue: &str) -> &str {
     queue.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
