@@ -198,7 +198,7 @@ impl Refused {
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,
-            Refused::Busy(wait) => ("busy", format!("{name} has reached its rate limits; the call is retried later"), wait),
+            Refused::Busy(wait) => ("busy", format!("{name} has reached its rate limits; retrying later"), wait),
             Refused::Shut(Shut::QuotaSpent, wait) => (
                 "insufficient_quota",
                 format!(
