@@ -6,7 +6,8 @@ use super::error::RecordError;
 
 pub(super) type Object = Map<String, Value>;
 
-/// Returns the field as `take` reads it. `wanted` completes the error "must be …". Null counts as absent.
+/// Returns the field as converted by `take`, or `None` if the field is missing or null. If `take` returns `None`, the
+/// error is "must be", followed by `wanted`.
 pub(super) fn optional<'a, T>(
     object: &'a Object,
     field: &str,
@@ -28,7 +29,7 @@ pub(super) fn required<'a, T>(
     optional(object, field, wanted, take)?.ok_or_else(|| RecordError::field(field, "is missing"))
 }
 
-/// Returns a list of objects, each read by `one`. A missing list is empty.
+/// Reads a list of objects and converts each object with `one`. A missing list counts as empty.
 pub(super) fn list<'a, T>(
     object: &'a Object,
     field: &str,

@@ -1,5 +1,5 @@
-//! Reads any JSON object as one item. The caller names the fields of its id and its text, by name or by a dotted path
-//! (`product.title`). A field whose own name contains the dots takes precedence.
+//! Reads any JSON object as one item. The caller names the fields with the id and the text, by name or by a dotted
+//! path such as `product.title`. If the object has a field named `product.title`, this field takes precedence.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use super::{Item, ItemKind};
 
 const MAX_ID_BYTES: usize = 512;
 
-/// Reads one record. All fields except the text become metadata unchanged, including the id, so that filters can use
-/// its own name. An integer id equals the same digits in a string.
+/// Reads one record. All fields except the text become metadata, unchanged. The metadata includes the id, so that
+/// filters can use the name of the id's field. An integer id counts as the string of its digits.
 pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, RecordError> {
     let missing = |field| move || RecordError::field(field, "is missing");
     let key = match find(&object, id).ok_or_else(missing(id))? {
@@ -29,7 +29,8 @@ pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, Rec
     Ok(Item { key, kind: ItemKind::Record, input: content.clone(), text: content, metadata: object, noise })
 }
 
-/// Resolves a path to the names of the enclosing objects and of the field.
+/// Splits a path into the names of the enclosing objects and the name of the field. Returns `None` if the object has
+/// no such field.
 pub(super) fn way(object: &Object, path: &str) -> Option<Vec<String>> {
     if object.contains_key(path) {
         return Some(vec![path.to_owned()]);

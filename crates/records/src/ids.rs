@@ -6,10 +6,10 @@
 //! | key | id |
 //! | --- | --- |
 //! | key of a receipt's line or word | the key with `.` in place of `#` |
-//! | key that is already a safe id | the key itself |
+//! | key that is already a valid document id | the key itself |
 //! | any other key | `rec_` and 40 hex digits of the key's SHA-256 |
 //!
-//! A key that has the form of an id of the first or third row is hashed too, because that id belongs to another key.
+//! A key that has the form of an id in the first or third row is hashed too, because that id belongs to another key.
 
 use docweir_core::documents::{DocumentId, Sha256Hex};
 
@@ -40,7 +40,7 @@ fn hashed(key: &str) -> DocumentId {
     DocumentId::parse(&HASHED.chars().chain(digits).collect::<String>()).unwrap_or_else(|| DocumentId::mint(0, 0))
 }
 
-/// Holds the parts of an entity key.
+/// Holds the parts of the entity key of a receipt's line or word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entity<'a> {
     pub image: &'a str,
@@ -76,7 +76,8 @@ fn parsed(key: &str, separator: char) -> Option<Entity<'_>> {
     parts.next().is_none().then_some(Entity { image, receipt, line, word })
 }
 
-/// Returns whether the text is hexadecimal digits in five groups. Version and variant are not checked.
+/// Returns whether the text has the form of a UUID: hexadecimal digits in five groups. Version and variant are not
+/// checked.
 pub(super) fn is_uuid(text: &str) -> bool {
     let fits = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
@@ -135,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// Uses ids as keys too, and the ids of those ids: the worst input that a file could contain.
+        /// Checks ids with difficult keys: the ids of other keys, and the ids of these ids.
         #[test]
         fn different_keys_have_different_ids(keys in proptest::collection::vec(keys(), 1..40)) {
             let mut all: BTreeSet<String> = keys.into_iter().collect();

@@ -1,17 +1,17 @@
 //! Finds the positions, neighbours and rows of the texts on a receipt.
 //!
-//! A piece belongs to the visual row of another piece if its height covers the other's centre. All pieces of the
-//! receipt are searched, not only those of the same line. The reason is that OCR often reads a label and its distant
-//! amount as two lines, in any order; the amount's left neighbour must still be its label. Pieces are ordered from
-//! left to right by their centres, so that boxes that overlap a little still have an order. Pieces with equal centres
-//! keep the order of the file.
+//! A piece is a line or a word. A piece is on the visual row of another piece if the piece's vertical extent includes
+//! the centre of the other piece. All pieces of the receipt are searched, not only those of the same line, because
+//! OCR often reads a label and its distant amount as two lines, in any order. The left neighbour of the amount must
+//! still be the label. Pieces are ordered from left to right by their centres, so that boxes that overlap a little
+//! still have an order. Pieces with equal centres keep the order of the file.
 
 use std::cmp::Ordering;
 
 use super::receipt::{Bounds, Piece};
 
-/// Returns `{top|middle|bottom}-{left|center|right}` for the centre of the box. A centre exactly on the edge of a
-/// third counts to the lower third, or to the one on the right.
+/// Returns `{top|middle|bottom}-{left|center|right}` for the centre of the box. A centre exactly on the border of two
+/// thirds belongs to the lower or the right third.
 pub(super) fn position(bounds: &Bounds) -> &'static str {
     let row = match bounds.centre_y() {
         y if y > 0.66 => ["top-left", "top-center", "top-right"],
@@ -40,7 +40,8 @@ pub(super) fn neighbours<'a>(all: &[&Piece<'a>], at: usize, target: &Piece) -> [
     [left, right].map(|found| found.map(|(_, text)| text))
 }
 
-/// Returns the texts of the nearest visual rows above and below `target`. Each row reads from left to right.
+/// Returns the texts of the nearest visual rows above and below `target`. The texts of a row are joined from left to
+/// right.
 pub(super) fn rows_around(all: &[&Piece], target: &Piece) -> [Option<String>; 2] {
     let centre = target.bounds.centre_y();
     // This filter excludes the target itself, because a box always covers its own centre.

@@ -1,5 +1,6 @@
-//! Reads small records: the lines and words of receipts that OCR produced, or any JSON objects, one on each line of a
-//! file. A record needs no extraction and no chunking. It becomes items, and each item is embedded unchanged.
+//! Reads files that contain one small record on each line. A record is a receipt from OCR, with its lines and words,
+//! or any other JSON object. Records need no extraction and no chunking. Each record becomes one or more items, and
+//! each item is embedded unchanged.
 //!
 //! ```text
 //! file ─reader─▶ lines ─┬─ receipt ─layout─▶ items of lines and words
@@ -12,15 +13,15 @@
 //! * [`table`]: assembles receipts whose lines and words are items of a table;
 //! * `ids`: builds entity keys and the document ids derived from them.
 //!
-//! The same rules hold for all files. A line that is not blank either gives items or is refused with its line number
-//! and the name of the wrong field. A bad record never affects another record. Errors never repeat a record's values.
+//! The same rules hold for all files. A line that is not blank either yields items or is refused. A refusal names the
+//! line number and the wrong field. A bad record never affects another record. Errors never repeat a record's values.
 //!
 //! **Noise** is not embedded. A line or word is noise if `is_noise` is true, if `embedding_status` is `NOISE`, or if
-//! its text has no letter and no digit. An `is_noise` of false does not override the last rule, because exporters
-//! write false for every unmarked item. A generic record is noise if its text is blank.
+//! its text has no letter and no digit. An `is_noise` of false does not override the last rule, because exporting
+//! programs write false for every item that nobody has marked. A generic record is noise if its text is blank.
 //!
-//! Trade-off: a record is parsed as a JSON tree and then read field by field. Derived structures would be faster, but
-//! their errors repeat the wrong value.
+//! Trade-off: a record is first parsed into a JSON tree, and its fields are then read one by one. Derived structures
+//! would be faster, but their error messages quote the wrong value.
 
 mod error;
 mod fields;
@@ -49,21 +50,22 @@ use docweir_core::documents::Sha256Hex;
 /// Holds one text to embed, with its key and metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Entity key: `IMAGE#{uuid}#RECEIPT#{5 digits}#LINE#{5 digits}` for a line, with `#WORD#{5 digits}` appended for
-    /// a word; the id itself for a generic record. Unique in its file if the file's ids are unique.
+    /// Entity key of the item. The key of a line is `IMAGE#{uuid}#RECEIPT#{5 digits}#LINE#{5 digits}`; the key of a
+    /// word has `#WORD#{5 digits}` appended. The key of a generic record is its id. Keys are unique within a file if
+    /// the ids in the file are unique.
     pub key: String,
     pub kind: ItemKind,
-    /// Exact text to embed. Empty only for noise.
+    /// Exact text to embed. Only the input of noise may be empty.
     pub input: String,
-    /// Text to show. The metadata does not repeat it.
+    /// Text to show in results. The metadata does not repeat this text.
     pub text: String,
     pub metadata: Map<String, Value>,
-    /// True if the item is not embedded.
+    /// True if the item is noise, which is not embedded.
     pub noise: bool,
 }
 
 impl Item {
-    /// Returns the hash of the input. It changes exactly when the item's input changes.
+    /// Returns the hash of the input. The hash changes exactly when the input changes.
     pub fn input_hash(&self) -> Sha256Hex {
         Sha256Hex::of(self.input.as_bytes())
     }
@@ -91,7 +93,8 @@ impl ItemKind {
         [ItemKind::Line, ItemKind::Word, ItemKind::Record].iter().any(|k| k.name() == kind)
     }
 
-    /// Returns the collection of items of this kind. `None` for generic records, whose collection the caller chooses.
+    /// Returns the collection in which items of this kind are stored. Returns `None` for generic records, because the
+    /// caller chooses their collection.
     pub fn collection(self) -> Option<&'static str> {
         match self {
             ItemKind::Line => Some("receipt_lines"),

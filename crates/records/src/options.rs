@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use super::table::TableOptions;
 
-/// Limits of records and the form of their items.
+/// Configures the limits of records and the form of the items that are embedded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordsOptions {
-    /// If true, a receipt's line is embedded between the visual rows above and below it, each on its own line.
-    /// Changing this setting changes the input of almost every line.
+    /// If true, a line of a receipt is embedded together with the visual rows above and below the line. Changing this
+    /// setting changes the embedded text of almost every line.
     pub line_context: bool,
-    /// Maximum length of a record, in bytes, without its line end. A longer record is refused. Reading a record takes
-    /// about 20 times its length in memory, and up to 100 times if it has many tiny objects.
+    /// Maximum length of a record, in bytes, without the line break. A longer record is refused. Reading a record
+    /// takes about 20 times its length in memory, and up to 100 times if the record has many tiny objects.
     pub max_record_bytes: usize,
     /// Maximum number of lines and words of one receipt. A larger receipt is refused.
     pub max_record_items: usize,
-    /// Maximum memory of the items of one receipt, in bytes, estimated. A larger receipt is refused. Each item
-    /// repeats its neighbouring texts, so the items can take much more memory than the record.
+    /// Maximum estimated memory of the items of one receipt, in bytes. A larger receipt is refused. Each item repeats
+    /// the texts of its neighbours, so the items can take much more memory than the receipt itself.
     pub max_items_bytes: usize,
     pub table: TableOptions,
 }

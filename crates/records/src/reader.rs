@@ -1,7 +1,7 @@
 //! Reads a file as records, line by line.
 //!
-//! Only one record is in memory at a time. A line that is too long is skipped to its end without being stored. A byte
-//! order mark, CR before LF, and blank lines are accepted. A blank line counts as a line but gives no items.
+//! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order
+//! mark, CR before LF, and blank lines are accepted. A blank line yields no items, but line numbers include it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,7 +14,7 @@ use super::options::RecordsOptions;
 use super::receipt::Receipt;
 use super::{Item, generic, receipt_items};
 
-/// Bytes of a line that do not belong to the record: byte order mark, CR and LF.
+/// Maximum number of bytes of a line that do not belong to the record: byte order mark, CR and LF.
 const SLACK: usize = 5;
 
 /// Selects how the records of a file are read.
@@ -22,12 +22,13 @@ const SLACK: usize = 5;
 pub enum Shape {
     /// Each record is a receipt with its lines and words.
     Receipts,
-    /// Each record is any JSON object. `id` and `text` name its fields, as names or dotted paths.
+    /// Each record is any JSON object. `id` and `text` are the names or dotted paths of the fields with the id and
+    /// the text.
     Records { id: String, text: String },
 }
 
 impl Shape {
-    /// Returns the items of one record, given as text without its line end.
+    /// Returns the items of one record. `record` is a line of the file without its line break.
     pub fn items(&self, record: &str, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
         let value = serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })?;
         let Value::Object(object) = value else { return Err(RecordError::NotAnObject) };
@@ -42,7 +43,7 @@ impl Shape {
         }
     }
 
-    /// Returns the names along the path to an object's text: the enclosing objects, then the field.
+    /// Returns the names along the path to the text of an object: first the enclosing objects, and last the field.
     pub fn way_to_text(&self, object: &Map<String, Value>) -> Option<Vec<String>> {
         match self {
             Shape::Receipts => generic::way(object, "text"),
@@ -51,7 +52,8 @@ impl Shape {
     }
 }
 
-/// Iterates over the lines that are not blank, with their numbers from 1. The iterator ends after an I/O error.
+/// Iterates over the lines of a file that are not blank. Each result comes with its line number, from 1. The iterator
+/// ends after an I/O error.
 pub struct Records<R> {
     source: R,
     shape: Shape,
@@ -72,7 +74,8 @@ impl<R: BufRead> Records<R> {
         Self { source, shape, options, line: Vec::new(), number: 0, failed: false }
     }
 
-    /// Reads the next line. Returns false if the line was too long to store, and `None` at the end of the file.
+    /// Reads the next line. Returns true if the whole line was stored, false if the line was too long, and `None` at
+    /// the end of the file.
     fn advance(&mut self) -> io::Result<Option<bool>> {
         self.line.clear();
         let most = self.options.max_record_bytes.saturating_add(SLACK);

@@ -1,5 +1,5 @@
-//! Parses and checks a receipt from OCR. Unknown fields are ignored. A missing required field or an invalid value
-//! refuses the whole receipt, because half a receipt would give its words the wrong neighbours.
+//! Parses and checks a receipt from OCR. Unknown fields are ignored. If a required field is missing or a value is
+//! invalid, the whole receipt is refused, because the words of a partial receipt would have the wrong neighbours.
 //!
 //! | field | belongs to | meaning | if missing |
 //! | --- | --- | --- | --- |
@@ -48,8 +48,8 @@ pub(super) struct Piece<'a> {
     pub noise: bool,
 }
 
-/// Holds a box, in fractions of the image's width and height. `x` and `y` are the lower left corner; y = 0 is the
-/// lower edge of the image.
+/// Holds a box, in fractions of the image's width and height. `x` and `y` are the lower left corner of the box; y = 0
+/// is the lower edge of the image.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub x: f64,
@@ -106,11 +106,11 @@ impl<'a> Piece<'a> {
 }
 
 impl Bounds {
-    /// Reads a box. Boxes of a crooked photograph may extend beyond the image, so -1 to 2 is accepted. Larger numbers
-    /// are probably pixels and are refused.
+    /// Reads a box. Boxes in a crooked photograph may extend beyond the image, so positions from -1 to 2 are
+    /// accepted. Larger numbers are probably pixels and are refused.
     fn read(object: &Object) -> Result<Self, RecordError> {
         let number = |field, low: f64| {
-            let wanted = format!("a number from {low} to 2, in parts of the image");
+            let wanted = format!("a number from {low} to 2, as a fraction of the image");
             required(object, field, &wanted, |v| v.as_f64().filter(|n| (low..=2.0).contains(n)))
         };
         Ok(Self {
@@ -129,13 +129,14 @@ impl Bounds {
         self.y + self.height / 2.0
     }
 
-    /// Returns whether the height `y` lies within the box, including its edges. The box's own centre always does.
+    /// Returns whether a horizontal line at `y` crosses the box or touches its edge. A line through the box's own
+    /// centre always crosses the box.
     pub(super) fn crosses(&self, y: f64) -> bool {
         (self.y..=self.y + self.height).contains(&y)
     }
 }
 
-/// Reads an id. More than five digits would break the order of entity keys.
+/// Reads a numeric id. An id of more than five digits would break the order of entity keys.
 fn id(object: &Object, field: &str) -> Result<u32, RecordError> {
     let take = |v: &Value| u32::try_from(v.as_u64()?).ok().filter(|id| *id <= 99_999);
     required(object, field, "a whole number from 0 to 99999", take)
@@ -205,12 +206,12 @@ mod tests {
             (
                 "/lines/0/bounding_box/x",
                 json!("NaN"),
-                "`lines[0].bounding_box.x` must be a number from -1 to 2, in parts",
+                "`lines[0].bounding_box.x` must be a number from -1 to 2, as a fraction",
             ),
             (
                 "/lines/0/bounding_box/y",
                 json!(812),
-                "`lines[0].bounding_box.y` must be a number from -1 to 2, in parts",
+                "`lines[0].bounding_box.y` must be a number from -1 to 2, as a fraction",
             ),
             ("/lines/0/bounding_box/width", json!(-0.1), "`lines[0].bounding_box.width` must be a number from 0 to 2"),
         ];

@@ -1,7 +1,7 @@
-//! Turns a receipt into items: its lines for `receipt_lines`, its words for `receipt_words`.
+//! Turns a receipt into items: its lines for the collection `receipt_lines`, and its words for `receipt_words`.
 //!
-//! A single word has little meaning, so it is embedded with its position and its neighbours. A line's input does not
-//! include its position, because the rows around it describe it better.
+//! A single word has little meaning, so a word is embedded with its position and its neighbours. A line is embedded
+//! without its position, because the rows around the line describe it better.
 
 use serde_json::{Map, Value};
 
@@ -12,13 +12,13 @@ use super::options::RecordsOptions;
 use super::receipt::{Piece, Receipt, ReceiptLine, ReceiptWord};
 use super::{Item, ItemKind};
 
-/// Marks a missing neighbour or row.
+/// Placeholder for a neighbour or row that does not exist.
 const EDGE: &str = "<EDGE>";
 
-/// Estimated memory of an item in addition to its texts, in bytes: its names, numbers and ids.
+/// Estimated memory of an item in addition to its texts, in bytes. The estimate covers names, numbers and ids.
 const ITEM_BYTES: usize = 1_536;
 
-/// Returns the lines, then the words, each in the order of the file.
+/// Returns the items of a receipt: first the lines, then the words, each in the order of the file.
 pub(super) fn items(receipt: &Receipt, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
     let words: Vec<(&ReceiptLine, &ReceiptWord)> =
         receipt.lines.iter().flat_map(|l| l.words.iter().map(move |w| (l, w))).collect();

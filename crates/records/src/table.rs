@@ -1,9 +1,9 @@
-//! Assembles receipts whose lines and words are items of a DynamoDB table, and configures the attributes of such a
-//! table.
+//! Assembles receipts from a DynamoDB table in which each line and each word is an item. Also configures the
+//! attributes of such a table.
 //!
-//! An item's entity key is its key attributes joined by `#`: `IMAGE#{uuid}` and
-//! `RECEIPT#00001#LINE#00002#WORD#00003`, or the same text split elsewhere. Its other attributes are the fields of a
-//! line or a word (`super::receipt`). The ids come from the key.
+//! The entity key of an item consists of its key attributes, joined by `#`. An example is `IMAGE#{uuid}` and
+//! `RECEIPT#00001#LINE#00002#WORD#00003`; the text may also be split at another `#`. The other attributes of the item
+//! are the fields of a line or a word (see `super::receipt`). The ids come from the entity key.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::ids::{self, Entity};
 use super::{Item, RecordError, RecordsOptions, Shape};
 
-/// Kind of records in a table.
+/// Names the kind of records in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TableShape {
@@ -24,43 +24,46 @@ pub enum TableShape {
     Records,
 }
 
-/// DynamoDB table of your own application whose items are embedded.
+/// Configures a DynamoDB table of your own application whose items are embedded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableOptions {
-    /// Name of the table that `docweir serve` polls for items to embed. Empty disables polling.
+    /// Name of the table that `docweir serve` polls for items to embed. If empty, no table is polled. The command
     /// `docweir ingest dynamodb://TABLE` can read any table.
     pub name: String,
     /// Kind of items that `docweir serve` reads: `"receipts"` (lines and words of receipts) or `"records"` (any
     /// items).
     pub shape: TableShape,
-    /// Attribute with the id of a record, as a name or a dotted path. Used only by `docweir serve`, and only if
+    /// Name or dotted path of the attribute that holds the id of a record. Used only by `docweir serve`, and only if
     /// `shape` is `"records"`.
     pub id: String,
-    /// Attribute with the text of a record, as a name or a dotted path. Used only by `docweir serve`, and only if
-    /// `shape` is `"records"`.
+    /// Name or dotted path of the attribute that holds the text of a record. Used only by `docweir serve`, and only
+    /// if `shape` is `"records"`.
     pub text: String,
-    /// Collection that records are stored in. Used only by `docweir serve`, and only if `shape` is `"records"`.
+    /// Collection in which records are stored. Used only by `docweir serve`, and only if `shape` is `"records"`.
     pub collection: String,
-    /// Secondary index that finds the items to embed. Its partition key is the attribute named by `status`. A
-    /// keys-only projection is enough.
+    /// Name of the secondary index through which items to embed are found. The partition key of the index must be the
+    /// attribute that `status` names. A keys-only projection is enough.
     pub index: String,
-    /// Attribute with an item's embedding status. The value `NONE` requests embedding. Docweir writes `PENDING`,
-    /// `SUCCESS`, `FAILED` and `NOISE`.
+    /// Name of the attribute that holds the embedding status of an item. The value `NONE` requests embedding. Docweir
+    /// writes `PENDING`, `SUCCESS`, `FAILED` and `NOISE`.
     pub status: String,
-    /// Attribute that receives the embedding id of a line: its key in the collection `receipt_lines`.
+    /// Name of the attribute in which Docweir stores the embedding id of a line. The embedding id is the key of the
+    /// line in the collection `receipt_lines`.
     pub line_id: String,
-    /// Attribute that receives the embedding id of a word: its key in the collection `receipt_words`.
+    /// Name of the attribute in which Docweir stores the embedding id of a word. The embedding id is the key of the
+    /// word in the collection `receipt_words`.
     pub word_id: String,
-    /// Attribute that receives the embedding id of any other record: its key in its collection.
+    /// Name of the attribute in which Docweir stores the embedding id of any other record. The embedding id is the
+    /// key of the record in its collection.
     pub record_id: String,
-    /// Attribute that changes whenever an item changes. It shows whether an item has changed since it was read. If
-    /// empty, the item's text is compared instead.
+    /// Name of an attribute whose value changes whenever the item changes. Docweir compares the value to find out
+    /// whether an item has changed since it was read. If empty, Docweir compares the item's text instead.
     pub version: String,
     /// Interval between two polls of the table by `docweir serve`, in seconds.
     pub poll_seconds: f64,
-    /// Maximum number of records that wait to be sent, over all sources. Above it, `docweir serve` reads no more
-    /// items from the table.
+    /// Maximum number of records, from all sources, that wait to be sent to the provider. Above this number,
+    /// `docweir serve` reads no more items from the table.
     pub max_waiting: u64,
 }
 
@@ -103,7 +106,7 @@ impl TableOptions {
         let is_records = !self.name.is_empty() && self.shape == TableShape::Records;
         for (field, attribute) in [("id", &self.id), ("text", &self.text)] {
             if is_records && attribute.is_empty() {
-                found.push((field, "must name an attribute where `records.table.shape` is `records`".into()));
+                found.push((field, "must name an attribute if `records.table.shape` is `records`".into()));
             }
         }
         let ids = [("line_id", &self.line_id), ("word_id", &self.word_id), ("record_id", &self.record_id)];
@@ -115,7 +118,7 @@ impl TableOptions {
             }
         }
         if self.index.is_empty() {
-            found.push(("index", "must name an index: the table is never scanned".into()));
+            found.push(("index", "must name an index, because Docweir never scans the table".into()));
         }
         found.extend(out_of_range("poll_seconds", self.poll_seconds, 0.05, 86_400.0));
         found.extend(out_of_range("max_waiting", self.max_waiting, 1, 100_000_000));
@@ -130,7 +133,7 @@ impl TableOptions {
         }
     }
 
-    /// Removes the attributes that Docweir writes back, which are not part of the record.
+    /// Removes the attributes that Docweir itself writes, because they are not part of the record.
     pub fn own(&self, mut attributes: Map<String, Value>) -> Map<String, Value> {
         for name in [&self.status, &self.line_id, &self.word_id, &self.record_id] {
             attributes.remove(name.as_str());
@@ -139,7 +142,7 @@ impl TableOptions {
     }
 }
 
-/// Identifies a receipt by its image and number, the first parts of its items' keys.
+/// Identifies a receipt by its image and number, which are the first parts of the keys of its items.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptKey {
     pub image: String,
@@ -147,13 +150,13 @@ pub struct ReceiptKey {
 }
 
 impl ReceiptKey {
-    /// Returns the receipt of a line's or a word's entity key.
+    /// Returns the receipt that the line or word with this entity key belongs to. Returns `None` for any other key.
     pub fn of(key: &str) -> Option<Self> {
         let Entity { image, receipt, .. } = ids::parse(key)?;
         Some(Self { image: image.to_owned(), receipt })
     }
 
-    /// Returns the common prefix of the keys of the receipt's lines and words.
+    /// Returns the common prefix of the keys of all lines and words of the receipt.
     pub fn prefix(&self) -> String {
         format!("IMAGE#{}#RECEIPT#{:05}#LINE#", self.image, self.receipt)
     }
@@ -166,11 +169,12 @@ pub struct Assembled {
     pub orphans: Vec<String>,
 }
 
-/// Assembles the items of a receipt from the attributes of its lines and words, given with their entity keys. Parts
-/// with other keys are ignored. `status` names the attribute that may mark a part as noise.
+/// Assembles the items of a receipt. `parts` holds the attributes of lines and words, with their entity keys. Parts
+/// of other receipts are ignored. `status` names the attribute that may mark a part as noise.
 ///
 /// # Errors
-/// Fails for the same reasons as a whole receipt. The error names the field within the assembled receipt.
+/// Fails for the same reasons as the reading of a receipt from a file. The error names the field within the assembled
+/// receipt.
 pub fn assemble<'a>(
     receipt: &ReceiptKey,
     parts: impl IntoIterator<Item = (&'a str, &'a Map<String, Value>)>,

@@ -12,8 +12,8 @@ fn shape() -> Shape {
     Shape::Records { id: "id".into(), text: "text".into() }
 }
 
-/// Returns the number of each line with the key of its item or the beginning of its error. The small buffer exposes
-/// errors at the boundary of two reads.
+/// Returns the number of each line, with the key of its item or the beginning of its error message. The small buffer
+/// exposes errors at the boundary of two reads.
 fn read(bytes: &[u8], limit: usize) -> Vec<(u64, String)> {
     let options = RecordsOptions { max_record_bytes: limit, ..RecordsOptions::default() };
     let brief = |result: Result<Vec<Item>, RecordError>| match result {
@@ -48,8 +48,8 @@ fn a_bad_record_costs_no_other() {
         (1, "1"),
         (2, "the record is not UTF-8 from byte 17 on"),
         (3, "the record is not JSON at column 8"),
-        (4, "the record is JSON and not an object"),
-        (5, "the record is JSON and not an object"),
+        (4, "the record is JSON but not an object"),
+        (5, "the record is JSON but not an object"),
         (6, "`text` is missing"),
         (7, "the record is not JSON at column 21"),
         (8, "the record is not JSON at column 20"),
