@@ -1,4 +1,5 @@
-//! Connects a run to message queues: receives events from them and sends notifications about new vector files.
+//! Connects a run to message queues. The run receives events from queues, and sends notifications about new vector
+//! files to a queue.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,8 +13,8 @@ use crate::pipeline::RunError;
 use crate::pipeline::pages::AbortOnDrop;
 use crate::pipeline::tree::Tree;
 
-/// Opens the queues that the run needs. Only a service receives messages; any run may send notifications about new
-/// files.
+/// Opens the queues that the run needs. Only `docweir serve` receives messages; any run may send notifications about
+/// new vector files.
 pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     let options = &engine.config.settings.queues;
     let tells = engine.is_shared() && !options.skip_notification;
@@ -30,8 +31,8 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     }
 }
 
-/// Starts to notify compacting processes about new files, if the index is shared. Keep the returned value while the
-/// run lasts.
+/// Starts notifying compacting processes about new vector files, if the index is shared. The notifications end when the
+/// returned value is dropped.
 pub fn set_compaction_notifier(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;

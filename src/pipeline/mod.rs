@@ -46,7 +46,7 @@ use tree::{RunOptions, Tree};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IngestRequest {
     pub paths: Vec<PathBuf>,
-    /// URIs of objects and of prefixes in buckets.
+    /// URIs of objects and prefixes in buckets that are ingested.
     pub objects: Vec<String>,
     /// If true, the run processes registered documents until a signal arrives.
     pub serves: bool,
@@ -66,20 +66,20 @@ pub struct IngestRequest {
 pub struct Monitoring {
     /// Address of the HTTP pages, if they are served.
     pub address: Option<SocketAddr>,
-    /// Publisher of the metrics, if they are published.
+    /// Publisher of the run's metrics, if metrics are published.
     pub publisher: Option<Arc<Publisher>>,
 }
 
-/// Outcome of a run without an error.
+/// Describes how a run ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
     /// All possible work is done.
     Finished,
-    /// A signal stopped the run. Running stages were finished; the next run continues the rest.
+    /// A signal with this number stopped the run. Running stages were finished; the next run does the remaining work.
     Interrupted(i32),
 }
 
-/// Models that process documents.
+/// Holds the embedder and the enricher of a run.
 #[derive(Clone)]
 pub struct Services {
     pub embedder: Arc<dyn Embedder>,
@@ -106,10 +106,10 @@ impl RunError {
     }
 }
 
-/// Ingests the files and processes every unfinished document, including those of earlier runs.
+/// Ingests the files and processes every unfinished document, including documents of earlier runs.
 ///
-/// The caller holds the lock of the state folder and runs on a local task set. `owner` names this run in leases and
-/// in the ledger.
+/// The caller must hold the lock of the state folder and must run on a local task set. `owner` names this run in leases
+/// and in the ledger.
 pub async fn ingest(
     engine: &Engine,
     owner: &str,
@@ -225,7 +225,7 @@ pub async fn ingest(
         let totals = publisher.flush().await;
         if totals.lost + totals.in_doubt > 0 {
             let text = format!(
-                "CloudWatch metrics of this run: {} published, {} lost, {} unknown",
+                "CloudWatch metrics of this run: {} published, {} lost, {} possibly lost",
                 totals.sent, totals.lost, totals.in_doubt
             );
             events.emit(Event::Notice { text });
@@ -270,7 +270,8 @@ fn records_intake(
     }
 }
 
-/// Polls tables until the run ends. An error before the first success ends the run; later errors are retried.
+/// Polls tables until the run ends. A system error before the first successful poll ends the run. After any other
+/// error, polling continues.
 async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;
@@ -284,13 +285,13 @@ async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(
     }
 }
 
-/// Returns the resolved paths that are folders.
+/// Resolves the paths and returns those that are folders.
 fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     let resolved: Vec<PathBuf> = paths.iter().map(|p| resolve(p)).collect::<Result<_, _>>()?;
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-/// Returns the context that all stages share, on the stores of this engine.
+/// Creates the context that all stages share, from the stores and settings of the engine.
 pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
     let settings = &engine.config.settings;
     let fence = engine.is_shared().then(|| Fence {

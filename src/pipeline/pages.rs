@@ -1,4 +1,4 @@
-//! Serves the pages of a run: metrics and the supervision tree.
+//! Serves the HTTP pages of a run, which show its metrics and its supervision tree.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::http;
 use crate::messages::progress::ProviderRow;
 use crate::supervisors::RootHandle;
 
-/// Interval at which the recorder aggregates its samples.
+/// Interval at which the metrics recorder aggregates samples.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves the pages until the returned handle is dropped.
@@ -52,7 +52,7 @@ pub fn serve(
     })
 }
 
-/// Page with the supervision tree and the state of the provider.
+/// Holds the content of the page `/supervision`: the supervision tree and the state of the provider.
 #[derive(Serialize)]
 struct Supervision<T> {
     #[serde(flatten)]

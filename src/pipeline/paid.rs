@@ -26,16 +26,16 @@ use crate::supervisors::service::{Running, start_service};
 /// Time within which a provider promises the results of a batch, in hours.
 const WINDOW_HOURS: f64 = 24.0;
 
-/// Holds the services that run in addition to the pools.
+/// Holds the services for batches and records, which run in addition to the pools.
 pub struct PaidWork {
     pub batch_progress: Arc<BatchProgress>,
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
-    /// Embedder of documents.
+    /// Embedder for documents.
     pub embedder: Arc<dyn Embedder>,
-    /// If true, all texts of a document are requested at once, so the document waits only once.
+    /// If true, all texts of a document are requested in one step, so the document waits only once.
     pub at_once: bool,
-    /// Recorder, or leader for batches; the run waits for its end.
+    /// Service that the run waits for before it ends: the recorder, or the leader for batches.
     ending: Running,
     _running: Vec<Running>,
 }
@@ -60,7 +60,7 @@ pub struct PaidWorkArgs<'a> {
 }
 
 impl PaidWork {
-    /// Starts the services. Returns `None` if there are no batches or records and none will be created.
+    /// Starts the services. Returns `None` if there are no batches and records and the run creates none.
     pub fn start(beginning: PaidWorkArgs<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
         let PaidWorkArgs {
             engine,
@@ -183,7 +183,7 @@ impl PaidWork {
         Ok(Some(Self { batch_progress, batches, collections, embedder: documents, at_once, ending, _running: running }))
     }
 
-    /// Finishes the paid calls and starts no new ones.
+    /// Waits until running paid calls have finished. No new paid calls are started.
     pub async fn finish(&mut self) {
         self.batch_progress.stop();
         self.ending.ended().await;

@@ -1,5 +1,5 @@
-//! Reconciles the control store, the ledger and the quarantine with the vector store's manifest, before a run or
-//! without one.
+//! Reconciles the control store, the ledger and the quarantine with the vector store's manifest. This happens before a
+//! run, or in a command that starts no run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,11 @@ use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};
 use crate::pipeline::{RunError, context};
 
-/// Number of records per page.
+/// Maximum number of records or documents per page.
 const PAGE: usize = 500;
 
-/// Carries out the pending deletion requests of the control store. No model is needed. The caller holds the lock of
-/// the state folder.
+/// Carries out the pending deletion requests of the control store, and returns the number of deleted documents. No
+/// model is loaded. The caller must hold the lock of the state folder.
 pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     let system = |e: StageError| RunError::system("delete", e);
     let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
@@ -63,12 +63,13 @@ pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     }
 }
 
-/// Returns a placeholder for an empty index, which has no model to compare with.
+/// Returns a placeholder for the model of an empty index.
 fn unknown_model() -> ModelIdentity {
     ModelIdentity { id: "none".into(), weights: String::new(), dimension: 0, metric: Metric::Cosine }
 }
 
-/// Ends the claims of dead processes, and completes documents that they loaded but did not mark as loaded.
+/// Ends the claims of dead processes. Documents that a dead process loaded into the index are marked as loaded in the
+/// control store.
 pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Result<(), RunError> {
     // In a shared index it is unknown which processes are dead. Their leases expire, and the next claimant loads the
     // documents again, which has no visible effect.
@@ -114,7 +115,7 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     let broken = |e: PaidError| RunError::system("ledger", e);
     let doubted = ledger.doubt_others(owner).await.map_err(broken)?;
     if doubted > 0 {
-        tracing::warn!(calls = doubted, "an earlier run ended during calls; unknown whether they were charged");
+        tracing::warn!(calls = doubted, "an earlier run ended during paid calls; these calls are now in doubt");
     }
     let kept = Duration::from_secs(u64::from(engine.config.settings.budget.entry_days) * 86_400);
     let oldest = timestamp(engine.clock.now() - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
@@ -122,7 +123,7 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// Returns whether there is a batch or an item that a run must process.
+/// Returns whether a batch or an item may exist that a run must process.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     if !engine.has_ledger() || !engine.is_shared() {
         return Ok(engine.has_ledger());
@@ -134,8 +135,8 @@ pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     Ok(used || !batches.list(1).await.map_err(|e| broken(&e))?.is_empty())
 }
 
-/// Resumes documents that wait for texts of another model, or for batches that are no longer used. Their results
-/// would never arrive; they continue with the configured model.
+/// Resumes documents that wait for vectors of another model, or for batches although batches are no longer used. These
+/// vectors would never arrive, so the documents continue with the configured model.
 pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
     if !engine.has_ledger() {
         return Ok(());
@@ -159,7 +160,8 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Returns whether no document was ever loaded. Called only without a manifest, when there are usually few records.
+/// Returns whether no document was ever loaded. This function reads all records, so it is called only if no manifest
+/// exists; there are usually few records then.
 async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {
@@ -174,7 +176,7 @@ async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     }
 }
 
-/// Returns a page of records; waits while the store is busy.
+/// Returns a page of control records. Waits while the control store is busy.
 async fn records(
     engine: &Engine,
     filter: &RecordFilter,
@@ -184,8 +186,8 @@ async fn records(
     page.map_err(|e| RunError::system("control", control(e)))
 }
 
-/// Deletes leftovers of a crashed process: quarantine objects without a record, and vector files without a manifest
-/// entry.
+/// Deletes leftovers of a crashed process: quarantine objects that no control record names, and vector files that no
+/// manifest lists.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
     // In a shared index, such a file may belong to a running commit.
     if engine.is_shared() {

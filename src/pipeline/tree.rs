@@ -45,7 +45,7 @@ use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, 
 /// Interval at which the shared progress is updated.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Options of a run other than its documents.
+/// Holds the options of a run, except the documents to ingest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     /// True if the run ingests records.
@@ -58,7 +58,7 @@ pub struct RunOptions {
     pub known: bool,
 }
 
-/// Running supervision tree.
+/// Holds a running supervision tree.
 pub struct Tree {
     pub root: RootHandle,
     pools: Pools,
@@ -67,15 +67,15 @@ pub struct Tree {
     _keeping_ledger: Option<Running>,
     pub upkeep: Rc<MaintenanceServices>,
     pub keeping: MaintenanceConfig,
-    /// Function that opens collections of the index, to merge their files.
+    /// Function that opens a collection of the index, so that its files can be merged.
     pub open: OpenCollection,
     /// Consumers of the message queues.
     pub consumers: Consumers,
-    /// True while no document waits to be processed.
+    /// Receives true while no document waits to be processed, and false otherwise.
     pub ready_for_work: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
     pub paid: Option<PaidWork>,
-    /// If true, due files are also merged when the run ends.
+    /// If true, vector files that are due for merging are merged when the run ends.
     automatic: bool,
     dispatching: Running,
     pub wake: Arc<Notify>,
@@ -260,7 +260,7 @@ impl Tree {
         self.show(progress).await;
         if interrupted.is_some() {
             let text = format!(
-                "stopping after running work finishes, within {} s; repeat the signal to stop at once",
+                "stopping within {} s, after running work has finished; send the signal again to stop immediately",
                 stop_timeout.as_secs()
             );
             events.emit(Event::Notice { text });
@@ -293,7 +293,7 @@ impl Tree {
         }
     }
 
-    /// Merges due files in every collection that the run wrote to.
+    /// Merges the vector files that are due for merging, in every collection that the run wrote to.
     async fn merge(&self) -> Result<(), StageError> {
         self.upkeep.compact(Mode::Due).await?;
         for name in self.paid.iter().flat_map(|p| p.collections.used()) {
@@ -304,19 +304,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Stops the intake; current work is finished or released.
+    /// Stops the queue consumers and drains the pools. With `release`, jobs that wait are released instead of finished.
     async fn drain(&mut self, release: bool) {
         let mut consumers = std::mem::take(&mut self.consumers);
         tokio::join!(consumers.stop(), self.drain_pools(release));
     }
 
-    /// Drains the pools from the first stage to the last, so that no new job reaches a drained pool.
+    /// Drains the pools. Without `release`, pools drain in the order of the stages, so that no job reaches a drained
+    /// pool.
     async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();
         let mode = if release { DrainMode::Release } else { DrainMode::Finish };
         if release {
-            // All pools drain at once: a job that finishes a stage is released at the next one.
+            // All pools drain at the same time: a job that finishes a stage is released at the next stage.
             let all = self.pools.all().map(|(_, pool)| pool.drain(mode));
             futures_util::future::join_all(all).await;
             self.dispatching.ended().await;
@@ -366,7 +367,7 @@ impl Tree {
     }
 }
 
-/// Starts pools with the options that all of them share.
+/// Starts pools. Holds the arguments that are the same for all pools.
 struct Starter<'a> {
     settings: &'a Settings,
     context: &'a Arc<StageContext>,
@@ -401,7 +402,8 @@ impl Starter<'_> {
     }
 }
 
-/// Starts the reservation sweeper if several processes share the ledger, because a dead process leaves reservations.
+/// Starts the reservation sweeper if several processes share the ledger, because a process that dies leaves its
+/// reservations behind.
 fn start_reservation_sweeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
     if !engine.is_shared() {
         return Ok(None);
