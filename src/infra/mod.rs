@@ -27,7 +27,7 @@ use crate::infra::queues::QueueInfra;
 /// Maximum time to wait until a created table is active.
 const TABLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// State of a required resource.
+/// Describes the state of a required resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -40,7 +40,7 @@ pub enum State {
     Differs(String),
 }
 
-/// A required resource and its state.
+/// Describes a required resource and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequiredResource {
     /// Kind of the resource: `table`, `bucket`, `queue` or `events`.
@@ -64,7 +64,7 @@ pub struct Infra {
     buckets: Vec<(Bucket, Vec<LifecycleRule>)>,
     /// Buckets and prefixes that hold objects of Docweir.
     places: Vec<(String, String)>,
-    /// Configured encryption; if none, S3 encrypts with its own keys.
+    /// Configured encryption. Without this setting, S3 encrypts with its own keys.
     encryption: Option<Encryption>,
     queues: QueueInfra,
 }
@@ -106,7 +106,7 @@ impl Infra {
         Ok(things)
     }
 
-    /// Makes the missing changes. Correct and wrong resources stay unchanged.
+    /// Creates missing resources and missing settings. Correct and wrong resources stay unchanged.
     pub async fn apply(&self) -> Result<(), Fault> {
         for table in &self.tables {
             if matches!(self.table(table).await?, State::Missing(_)) {
@@ -137,13 +137,13 @@ impl Infra {
         let mut wrong = Vec::new();
         if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
             let range = found.range.unwrap_or_default();
-            wrong.push(format!("its key is {} and {range}, not {:?}", found.hash, table.key));
+            wrong.push(format!("the table's key is {} and {range}, not {:?}", found.hash, table.key));
         }
         for index in &table.indexes {
             match found.indexes.iter().find(|found| found.name == index.name) {
-                None => wrong.push(format!("it has no index {} ({:?})", index.name, index.key)),
+                None => wrong.push(format!("the index {} ({:?}) is missing", index.name, index.key)),
                 Some(found) if !found.serves_as(index) => wrong.push(format!(
-                    "its index {} must have the key {:?} and hold {}",
+                    "the index {} must have the key {:?} and hold {}",
                     index.name,
                     index.key,
                     index.holds.join(", ")
@@ -154,10 +154,10 @@ impl Infra {
         match (found.expires.as_deref(), table.expires) {
             (found, wanted) if found == wanted => {}
             (Some("ttl"), Some(wanted)) => wrong.push(format!(
-                "its time to live uses `ttl`, which deletes records of searchable documents: set it to `{wanted}`"
+                "the time to live uses `ttl`, which deletes records of searchable documents; use `{wanted}` instead"
             )),
             (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the time to live".into())),
-            (found, wanted) => wrong.push(format!("its time to live uses {found:?}, not {wanted:?}")),
+            (found, wanted) => wrong.push(format!("the time to live uses {found:?}, not {wanted:?}")),
         }
         Ok(if wrong.is_empty() { State::Correct } else { State::Differs(wrong.join("; ")) })
     }
@@ -168,7 +168,7 @@ impl Infra {
 
     async fn bucket(&self, bucket: &Bucket, rules: &[LifecycleRule]) -> Result<State, Fault> {
         if !bucket.exists().await? {
-            return Ok(State::Missing(format!("create as a private bucket with {} rules", rules.len())));
+            return Ok(State::Missing(format!("create a private bucket with {} lifecycle rules", rules.len())));
         }
         let open = match bucket.is_private().await {
             Ok(private) => !private,
@@ -177,12 +177,12 @@ impl Infra {
             Err(fault) => return Err(fault),
         };
         if open {
-            return Ok(State::Differs("its objects can be made public: block public access".into()));
+            return Ok(State::Differs("objects of the bucket can be made public; block public access".into()));
         }
         if let Some(wanted) = &self.encryption
             && bucket.encryption().await?.as_ref() != Some(wanted)
         {
-            return Ok(State::Differs(format!("it must encrypt with {}, as set in `s3.encryption`", wanted.kind)));
+            return Ok(State::Differs(format!("the bucket must use encryption {} (`s3.encryption`)", wanted.kind)));
         }
         let there = bucket.lifecycle().await?;
         let missing: Vec<&str> =
@@ -191,7 +191,7 @@ impl Infra {
         Ok(match harmful {
             Some(harm) => State::Differs(harm),
             None if missing.is_empty() => State::Correct,
-            None => State::Missing(format!("set the rules {}", missing.join(", "))),
+            None => State::Missing(format!("set the lifecycle rules {}", missing.join(", "))),
         })
     }
 }

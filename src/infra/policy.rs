@@ -1,11 +1,11 @@
-//! Builds IAM policies that allow exactly the calls of a role on the configured resources.
+//! Builds the IAM policy of a role, which allows only the calls that the role makes to the configured resources.
 //!
 //! The policies are derived from the list of all calls ([`OPERATIONS`]). The files in `deploy/policies` use example
-//! names, and a test compares them with the generated ones. `docweir infra policy` prints policies for the configured
-//! names.
+//! names, and a test compares these files with generated policies. `docweir infra policy` prints policies for the
+//! configured names.
 //!
-//! Listing is allowed for a whole bucket, not only for a prefix. S3 answers "not found" only to callers that may list
-//! the bucket, and "denied" to others, but Docweir must know whether a manifest exists.
+//! Listing is allowed for a whole bucket, not only for a prefix. Docweir must be able to tell whether a manifest
+//! exists, but S3 answers "not found" only to callers that may list the bucket. Other callers get "denied".
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use super::queues::dead_letters;
 use crate::config::{Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
-/// Returns the policy of a role. `documents` are places in addition to the configured buckets: `s3://BUCKET` or
-/// `s3://BUCKET/PREFIX`.
+/// Returns the policy of a role. `documents` names sources of documents in addition to the configured buckets, as
+/// `s3://BUCKET` or `s3://BUCKET/PREFIX`.
 ///
 /// # Errors
-/// Returns a message if a place is not an S3 URI.
+/// Returns a message if an entry of `documents` is not an S3 URI.
 pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<Value, String> {
     let places = Places::of(settings, documents)?;
     let mut allowed: BTreeMap<Resource, BTreeSet<&str>> = BTreeMap::new();
@@ -53,9 +53,9 @@ pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<V
 struct Places {
     partition: &'static str,
     region: String,
-    /// Table names, each with true if the table has indexes.
+    /// Names of the tables. The second value is true if the table has indexes.
     tables: Vec<(String, bool)>,
-    /// Table of records and its index, if configured.
+    /// Names of the table of records and of its index, if configured.
     records: Option<(String, String)>,
     /// Buckets and prefixes that Docweir writes to.
     own: Vec<(String, String)>,
@@ -150,7 +150,8 @@ impl Places {
         resources.into_iter().collect()
     }
 
-    /// Returns an ARN with any account id, because a policy alone grants nothing in another account.
+    /// Returns an ARN that matches every account id. This is safe, because a policy alone grants nothing in another
+    /// account.
     fn arn(&self, service: &str, what: &str) -> String {
         format!("arn:{}:{service}:{}:*:{what}", self.partition, self.region)
     }
@@ -172,7 +173,7 @@ impl Places {
         }
     }
 
-    /// Returns the statement for the KMS key, which S3 uses on behalf of the caller.
+    /// Returns the statement that allows S3 to use the KMS key on behalf of the caller.
     fn key(&self, settings: &Settings, role: Role) -> Option<Value> {
         let key = &settings.s3.kms_key;
         let actions: &[&str] = match role {
@@ -241,7 +242,7 @@ mod tests {
         statements.iter().flat_map(|s| -> Vec<String> { of(s) }).collect()
     }
 
-    /// Compares the allowed actions with the called ones.
+    /// Compares the actions that a policy allows with the actions that its role calls.
     #[test]
     fn a_policy_allows_what_its_role_calls_and_nothing_else() {
         for (role, _) in ROLES {

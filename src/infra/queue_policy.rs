@@ -1,11 +1,11 @@
-//! Grants S3 the permission to send to a queue, as one statement of the queue's policy.
+//! Adds a statement to the policy of a queue, which allows S3 to send messages to the queue.
 //!
-//! Other statements stay unchanged and are not evaluated: a policy may then grant the same permission twice.
+//! Other statements are neither changed nor evaluated, so a policy may grant the same permission twice.
 
 use serde_json::{Value, json};
 
-/// Returns the statement that allows S3 to send events of a bucket to a queue, for buckets of the queue's account
-/// only.
+/// Returns the statement that allows S3 to send events of a bucket to a queue. The bucket and the queue must belong to
+/// the same account.
 fn statement(queue: &str, bucket: &str) -> Value {
     let mut parts = queue.split(':');
     let partition = parts.nth(1).unwrap_or("aws");
@@ -32,7 +32,7 @@ fn statements(policy: &Value) -> Vec<Value> {
     }
 }
 
-/// Returns the policy of a queue extended by the permission for a bucket, or `None` if it already has it.
+/// Adds the permission for a bucket to the policy of a queue. Returns `None` if the policy contains it already.
 pub fn with_leave(policy: Option<&str>, queue: &str, bucket: &str) -> Option<String> {
     let policy: Option<Value> = policy.and_then(|text| serde_json::from_str(text).ok());
     let mut policy = policy.filter(Value::is_object).unwrap_or_else(|| json!({ "Version": "2012-10-17" }));

@@ -1,7 +1,7 @@
-//! Manages the configured queues with their dead-letter queues, and the bucket notifications sent to the queue of
-//! events.
+//! Manages the configured queues with their dead-letter queues, and the notifications that buckets send to the event
+//! queue.
 //!
-//! S3 sends events to standard queues only. A FIFO queue receives them from an EventBridge rule, which Docweir does
+//! S3 sends events only to standard queues. A FIFO queue receives events from an EventBridge rule, which Docweir does
 //! not manage.
 
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::{RequiredResource, State};
 use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;
 
-/// Events that a bucket sends.
+/// Kinds of events that a bucket must send.
 const EVENTS: [&str; 2] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"];
-/// Retention of unread messages.
+/// Time for which a queue keeps unread messages.
 const KEPT: Duration = Duration::from_secs(14 * 86_400);
 
 pub struct QueueInfra {
     sqs: Sqs,
     options: QueueOptions,
-    /// Names of the queues; the queue of events, if any, is the first.
+    /// Names of the queues. If there is an event queue, its name is the first.
     names: Vec<String>,
     /// Buckets and prefixes that receive documents.
     places: Vec<(Bucket, String)>,
@@ -85,7 +85,7 @@ impl QueueInfra {
         Ok(queue.state().await?.map(|state| (queue, state)))
     }
 
-    /// Returns the ARN of the dead-letter queue of a queue, and creates it if it does not exist.
+    /// Returns the ARN of a queue's dead-letter queue. Creates the dead-letter queue if it does not exist.
     async fn dead_letters(&self, name: &str) -> Result<String, Fault> {
         let name = dead_letters(name);
         let found = match self.state(&name).await? {
@@ -100,7 +100,7 @@ impl QueueInfra {
         Ok(found.arn)
     }
 
-    /// Returns the queue of events and its state.
+    /// Returns the event queue and its state.
     async fn events(&self) -> Result<Option<(Queue, QueueState)>, Fault> {
         match self.names.first() {
             Some(name) => self.state(name).await,
@@ -113,7 +113,7 @@ impl QueueInfra {
         let missing = |what: &str| Ok(State::Missing(what.to_owned()));
         let Some((_, queue)) = self.events().await? else { return missing("send events to the queue") };
         if with_leave(queue.policy.as_deref(), &queue.arn, bucket.name()).is_some() {
-            return missing("allow events to the queue, and send them");
+            return missing("allow the bucket to send events to the queue, and send them");
         }
         let there = match bucket.queue_notifications().await {
             Ok(there) => there,
@@ -126,7 +126,7 @@ impl QueueInfra {
         }
     }
 
-    /// Makes a bucket send its events to the queue. The permission comes first, because S3 tests it.
+    /// Configures a bucket to send its events to the queue. The permission is granted first, because S3 tests it.
     async fn tell(&self, bucket: &Bucket, prefix: &str) -> Result<(), Fault> {
         if self.telling(bucket, prefix).await? == State::Correct {
             return Ok(());
@@ -148,7 +148,7 @@ impl QueueInfra {
     }
 }
 
-/// Returns the name of the dead-letter queue of a queue.
+/// Returns the name of the dead-letter queue of the queue `name`.
 pub fn dead_letters(name: &str) -> String {
     match name.strip_suffix(".fifo") {
         Some(name) => format!("{name}-dead.fifo"),

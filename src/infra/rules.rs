@@ -1,8 +1,8 @@
-//! Defines the lifecycle rules of the buckets, and detects rules that harm.
+//! Defines the lifecycle rules of the buckets, and detects rules that archive or delete required objects.
 //!
-//! Artefacts of stages are read again only when a document is retried from a stage. That is rare after a month, so
-//! older artefacts are archived. Objects of the store, leases, batches and the quarantine are never archived or
-//! deleted.
+//! Artefacts of stages are read again only when a document is retried from a stage. Such retries are rare after a
+//! month, so older artefacts are archived. Vector files, leases, batches and quarantined documents are never archived
+//! or deleted.
 
 use docweir_aws::s3::LifecycleRule;
 
@@ -10,10 +10,10 @@ use docweir_aws::s3::LifecycleRule;
 const ARTEFACTS: [&str; 4] = ["extracted/", "chunks/", "enriched/", "embeddings/"];
 /// Prefixes of objects that must always be readable.
 const LIVE: [&str; 5] = ["vectors/", "batches/", "input/", "errors/", "leases/"];
-/// Number of days after which unfinished uploads are aborted. They cost money and appear in no listing.
+/// Number of days after which unfinished uploads are aborted. Unfinished uploads cost money and appear in no listing.
 const ABORT_DAYS: u32 = 7;
 
-/// Returns the rules of the bucket of artefacts, which are archived after `days` days; 0 means never.
+/// Returns the rules for the bucket that holds artefacts. Artefacts are archived after `days` days; 0 means never.
 pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     if days == 0 {
         return abandoned();
@@ -28,7 +28,7 @@ pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     ARTEFACTS.iter().map(rule).chain(abandoned()).collect()
 }
 
-/// Returns the rules of a bucket of vector files: unfinished uploads are aborted.
+/// Returns the rules for a bucket of vector files, which only abort unfinished uploads.
 pub fn abandoned() -> Vec<LifecycleRule> {
     vec![LifecycleRule {
         id: "docweir-abandoned-uploads".into(),
@@ -43,7 +43,7 @@ fn under(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
 }
 
-/// Returns a description of the harm that a rule does to required objects, or `None`.
+/// Describes how a rule archives or deletes required objects. Returns `None` for a harmless rule.
 pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
     if rule.archive_days.is_none() && rule.expire_days.is_none() {
         return None;
@@ -53,7 +53,7 @@ pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
         // A rule on a part of the prefix harms as much as one on the whole.
         live.starts_with(&rule.prefix) || rule.prefix.starts_with(live.as_str())
     })?;
-    Some(format!("its rule `{}` {does} required objects under `{met}`: remove or narrow the rule", rule.id))
+    Some(format!("lifecycle rule `{}` {does} required objects under `{met}`; remove or narrow the rule", rule.id))
 }
 
 #[cfg(test)]
