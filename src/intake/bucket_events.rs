@@ -6,12 +6,13 @@
 
 use serde::Deserialize;
 
-/// Content of a message.
+/// Describes the content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Test message by which S3 checks its permission to send.
     Test,
-    /// Events in the order of the message; empty if the message is about something else.
+    /// Created and removed objects, in the order of the message. The list is empty if the message reports other kinds
+    /// of events.
     Objects(Vec<ObjectEvent>),
 }
 
@@ -21,18 +22,18 @@ pub enum Kind {
     Removed,
 }
 
-/// Creation or removal of an object.
+/// Describes the creation or removal of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectEvent {
     pub kind: Kind,
     pub bucket: String,
     pub key: String,
-    /// Size in bytes; removals have none.
+    /// Size of the object, in bytes; `None` for a removed object.
     pub size: Option<u64>,
-    /// ETag without quotes.
+    /// ETag of the object, without quotes.
     pub etag: Option<String>,
     pub version_id: Option<String>,
-    /// Hexadecimal sequence number; the later of two events of the same key has the greater one.
+    /// Hexadecimal sequence number. Of two events of the same key, the later event has the greater number.
     pub sequencer: Option<String>,
 }
 
@@ -73,7 +74,7 @@ struct Named {
 struct Object {
     key: String,
     size: Option<u64>,
-    /// S3 writes `eTag`, EventBridge `etag`.
+    /// ETag of the object. The field is called `eTag` by S3 and `etag` by EventBridge.
     #[serde(alias = "etag")]
     e_tag: Option<String>,
     #[serde(alias = "version-id")]
@@ -97,7 +98,7 @@ struct TestEvent {
 /// Parses the body of a message.
 ///
 /// # Errors
-/// Returns a description of the defect that does not quote the message.
+/// Returns a description of the defect. The description does not quote the message.
 pub fn parse(body: &str) -> Result<Message, String> {
     let value: serde_json::Value = serde_json::from_str(body)
         .map_err(|e| format!("the message is not valid JSON (line {}, column {})", e.line(), e.column()))?;

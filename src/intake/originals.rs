@@ -1,7 +1,7 @@
 //! Opens the original files of documents, on this machine or in a bucket.
 //!
-//! An object is first copied to an unnamed file, which disappears when it is closed. Parsers receive open files, and
-//! only a file can be hashed and read twice.
+//! An object in a bucket is first copied to an unnamed local file, which disappears when it is closed. The copy is
+//! needed because parsers receive open files, and because the content is read twice, first to compute its hash.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use super::source;
 /// Opens the files of documents by source.
 #[async_trait]
 pub trait Originals: Send + Sync + 'static {
-    /// Opens the current file, positioned at its start.
+    /// Opens the current file of a source. The file is positioned at its start.
     ///
     /// # Errors
     /// The error is permanent if the file does not exist ([`GONE`]) or access is denied, and transient if the file
@@ -26,8 +26,9 @@ pub trait Originals: Send + Sync + 'static {
         Err(without_aws(source))
     }
 
-    /// Returns one page of the objects at a bucket URI, in order, after the source `after`. A URI that ends with a
-    /// slash names all objects below it; any other URI names one object. The page after the last one is empty.
+    /// Returns one page of the objects at a bucket URI, in order. The page begins after the source `after`. A URI that
+    /// ends with a slash names all objects below it; any other URI names one object. An empty page means that there are
+    /// no more objects.
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let _ = after;
         Err(without_aws(uri))
@@ -42,19 +43,19 @@ fn without_aws(uri: &str) -> StageError {
 /// Error code for a source that no longer exists.
 pub const GONE: &str = "source_gone";
 
-/// Open file of a document.
+/// Holds the open file of a document.
 pub struct Original {
     pub file: File,
-    /// Tag of the object's state that was read; `None` for local files.
+    /// Tag of the object version that was read; `None` for local files.
     pub tag: Option<String>,
 }
 
-/// Object that may become a document.
+/// Describes an object that may become a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub source: String,
     pub bytes: u64,
-    /// Tag of the object's state. Different content has different tags; the same content may have several.
+    /// Tag of the object version. Different content has different tags; the same content may have several tags.
     pub tag: String,
 }
 
@@ -75,10 +76,10 @@ impl Originals for LocalOriginals {
         let opened = opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?;
         let file = opened.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                StageError::permanent(GONE, "the file no longer exists; `ingest --prune` deletes its document")
+                StageError::permanent(GONE, "the file no longer exists; `ingest --prune` deletes the document")
             }
             io::ErrorKind::PermissionDenied => {
-                StageError::permanent("permission_denied", "no permission to read the file; check its permissions")
+                StageError::permanent("permission_denied", "no permission to read the file; check the permissions")
             }
             _ => StageError::transient("unreadable", format!("cannot open the file: {e}")),
         })?;

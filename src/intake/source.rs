@@ -1,4 +1,4 @@
-//! Converts between paths and source URIs: `file:///papers/a%20b.pdf`.
+//! Converts between paths and source URIs such as `file:///papers/a%20b.pdf`.
 //!
 //! Every path has a URI, whatever its bytes: all bytes other than unreserved characters are percent-encoded. A name
 //! that is not UTF-8 therefore passes unchanged through the control store, JSON and the terminal.
@@ -28,8 +28,8 @@ pub fn of_path(path: &Path) -> String {
     uri
 }
 
-/// Opens a regular file for reading. Other kinds are refused: a pipe would block until it has a writer, and a device
-/// may have no end.
+/// Opens a regular file for reading. Other kinds of files are refused, because opening a pipe would block until the
+/// pipe has a writer, and a device may have no end.
 pub fn open_regular(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
@@ -39,7 +39,7 @@ pub fn open_regular(path: &Path) -> std::io::Result<File> {
     Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// Returns the prefix that the URIs of all files under a folder share.
+/// Returns the common prefix of the URIs of all files in a folder.
 pub fn of_folder(path: &Path) -> String {
     let mut uri = of_path(path);
     if !uri.ends_with('/') {
@@ -74,7 +74,7 @@ pub fn to_object(uri: &str) -> Option<(&str, &str)> {
     (!bucket.is_empty() && !key.is_empty()).then_some((bucket, key))
 }
 
-/// Returns the last part of a source's path: the name of the file or of the member, if it has one.
+/// Returns the name of the file, object or member that a source URI names, or `None` if the URI has no such name.
 pub fn file_name(uri: &str) -> Option<String> {
     if let Some((_, member)) = split_member(uri) {
         return member.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
@@ -85,8 +85,8 @@ pub fn file_name(uri: &str) -> Option<String> {
     }
 }
 
-/// Returns a source in readable form: the path without scheme, relative to `here` if it is below. A member follows
-/// the document that contains it. Control characters are replaced.
+/// Returns a source in readable form. A path is shown without scheme, and relative to `here` if it is below `here`. A
+/// member is shown after the document that contains it. Control characters are replaced.
 pub fn display(uri: &str, here: &Path) -> String {
     if let Some((container, member)) = split_member(uri) {
         return format!("{} > {}", display(container, here), member.replace(char::is_control, "\u{fffd}"));
@@ -97,8 +97,8 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
-/// Returns an absolute path, resolved as in the intake if the file exists, otherwise from the text alone. A relative
-/// path is resolved against `here`.
+/// Returns the absolute form of a path. A relative path is resolved against `here`. Links are resolved as far as the
+/// file or its folder exists.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
     if let Ok(resolved) = std::fs::canonicalize(&joined) {

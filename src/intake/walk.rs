@@ -1,7 +1,8 @@
-//! Selects the files under the given paths that are ingested.
+//! Selects the files to ingest from the given paths.
 //!
-//! A named file is always ingested; its content determines its type. From a folder, files with a known extension or
-//! an `--include` match are ingested. Hidden entries, state folders and symbolic links are skipped.
+//! If a path is a file, the file is always ingested, and its content determines its type. If a path is a folder, files
+//! with a known extension or an `--include` match are ingested. Hidden entries, state folders and symbolic links in a
+//! folder are skipped.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
@@ -15,28 +16,30 @@ use docweir_stores::state::is_state_folder;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntakeOptions {
-    /// File extensions that are ingested from folders, without the dot, in any case.
+    /// Extensions of the files that are ingested from folders, without the dot; case is ignored.
     pub extensions: Vec<String>,
-    /// Globs for further files to ingest from folders. They are matched against the path below the folder.
+    /// Globs for further files to ingest from folders. A glob is matched against the path of a file within the folder.
     pub include: Vec<String>,
-    /// Globs for files and folders to skip. They are matched against the path below the folder and win over
-    /// `include`.
+    /// Globs for files and folders to skip, even if they match `include`. A glob is matched against the path within the
+    /// given folder.
     pub exclude: Vec<String>,
     /// Maximum size of a file, in bytes. Larger files are refused and reported.
     pub max_file_bytes: u64,
-    /// Maximum number of files in one durable write. A larger number saves writes but delays the first files.
+    /// Maximum number of files that are registered in one write. A larger number saves writes but delays the first
+    /// files.
     pub register_batch: usize,
-    /// Maximum time that a file waits for others to be registered with it, in milliseconds. A longer wait saves
+    /// Maximum time, in milliseconds, that a file waits to be registered together with other files. A longer wait saves
     /// writes but delays the first documents.
     pub register_wait_milliseconds: u64,
-    /// Maximum number of times that a file may change between its registration and its reading, in one run.
+    /// Maximum number of times, in one run, that a file may change after its registration and before it is read. A file
+    /// that changes more often is quarantined.
     pub max_changes: u32,
-    /// Number of documents claimed in one call. A larger number saves calls but leaves fewer documents for other
-    /// processes.
+    /// Maximum number of documents that are claimed in one call. A larger number saves calls but leaves fewer documents
+    /// for other processes.
     pub claim_batch: usize,
-    /// Interval at which the control store is polled for resets and deletions made by other processes, in seconds.
+    /// Interval, in seconds, at which the control store is polled for documents that other processes reset or delete.
     pub poll_seconds: u64,
-    /// Number of files hashed at the same time.
+    /// Maximum number of files that are hashed at the same time.
     #[serde(skip)]
     pub hashers: usize,
 }
@@ -77,12 +80,12 @@ impl IntakeOptions {
     }
 }
 
-/// Result of one step of the walk.
+/// Describes a file that the walk found, or a path that the walk could not read.
 #[derive(Debug, PartialEq)]
 pub enum WalkEntry {
     /// Absolute path of a regular file.
     File(PathBuf),
-    /// Path that could not be read, with the reason.
+    /// Path that could not be read, and the reason.
     Unreadable { path: PathBuf, reason: String },
 }
 
@@ -96,14 +99,14 @@ pub struct Walk {
 
 enum Entry {
     Named(PathBuf),
-    /// Walk of one folder, with the resolved path of the folder.
+    /// Remaining entries of a folder, and the resolved path of the folder.
     Folder {
         root: PathBuf,
         entries: Box<walkdir::IntoIter>,
     },
 }
 
-/// Reports a path on the command line that does not exist or cannot be read, or an invalid glob.
+/// Describes why a walk cannot start: a given path does not exist or cannot be read, or a glob is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     #[error("no such file or folder: {}", .0.display())]
@@ -115,7 +118,7 @@ pub enum WalkError {
 }
 
 impl Walk {
-    /// Creates the walk. Fails at once if a named path does not exist, before any work starts.
+    /// Creates the walk. Returns an error if a given path does not exist, before any file is read.
     pub fn new(paths: &[PathBuf], options: &IntakeOptions) -> Result<Self, WalkError> {
         let mut waiting = VecDeque::new();
         for path in paths {
@@ -192,7 +195,8 @@ fn is_hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
 
-/// Returns the absolute path with links and `..` resolved, so that a file has the same source however it is named.
+/// Returns the absolute path with links and `..` resolved. A file therefore has the same source, whichever path leads
+/// to it.
 pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
     std::fs::canonicalize(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => WalkError::Missing(path.to_owned()),
