@@ -98,7 +98,7 @@ mod tests {
             ),
             (mismatch(), "model_mismatch", "collection `c` holds vectors of model a"),
             (VectorError::Query("the vector is odd".into()), "bad_query", "`query` of the query: the vector is odd"),
-            (VectorError::Damaged { file: "f".into(), reason: "cut".into() }, "index_failed", "the vector file `f`"),
+            (VectorError::Damaged { file: "f".into(), reason: "cut".into() }, "index_failed", "vector file `f`"),
         ];
         for (error, code, text) in table {
             let error = SearchError::from(error);

@@ -44,7 +44,7 @@ impl LedgerTest {
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__LIMITS__BACKOFF_INITIAL_SECONDS", "0.05")
             .env("DOCWEIR__EMBED__MODE", "batch")
             .env("DOCWEIR__BATCH__POLL_SECONDS", "0.2")
-            .env("DOCWEIR__BATCH__SETTLE_SECONDS", "0.5")
+            .env("DOCWEIR__BATCH__CONFIRM_SECONDS", "0.5")
             .env("DOCWEIR__BATCH__RECORD_ITEMS", "20")
             .env("DOCWEIR__BATCH__MAX_ATTEMPTS", "8");
         command

@@ -300,7 +300,7 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     assert!(ran.status.code() != Some(0) && ran.err.contains("no such table"), "{}", ran.err);
     stall.make(false);
     let ran = stall.receipts(&[]);
-    let asks = "make a global secondary index `embedding-status-index` whose hash is `embedding_status`";
+    let asks = "create a global secondary index `embedding-status-index` with the hash key `embedding_status`";
     assert!(ran.status.code() != Some(0) && ran.err.contains(asks), "{}", ran.err);
     // A collection contains either documents or records, so the service refuses to put records and documents into
     // one. A search does not depend on the kind.
