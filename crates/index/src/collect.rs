@@ -1,11 +1,13 @@
-//! Raises the horizons as retention requires, and then deletes files that are no longer needed.
+//! Collects garbage. Raises the manifest's horizons as the retention options allow, and then deletes files that no
+//! kept version needs.
 //!
 //! ```text
 //! raise the horizons (swap) ─▶ list files ─▶ read the readers' pins ─▶ delete garbage ─▶ remove entries (swap)
 //! ```
 //! The collector reads the pins *after* raising the horizons, and a reader checks the horizons again after storing
-//! its pin. So whichever is first is seen by the other. A collector may be suspended at any step, for any time: the
-//! files that it is about to delete are still garbage when it resumes.
+//! its pin. Therefore either the collector sees the pin, or the reader sees the raised horizons. A collector may be
+//! suspended at any step, for any length of time. The files that the collector was about to delete are still garbage
+//! when it resumes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,24 +32,25 @@ pub struct Collected {
     /// Object keys of the deleted files.
     pub deleted: Vec<String>,
     pub bytes: u64,
-    /// Number of files that were spared for a reader.
+    /// Number of garbage files that were kept because a reader has pinned them.
     pub pinned: u64,
-    /// Object keys of files that could not be identified. They are not deleted.
+    /// Object keys of files that could not be read. Such files are not deleted.
     pub unreadable: Vec<String>,
 }
 
 /// Selects which past versions and files are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CollectionScope {
-    /// Everything that retention no longer requires.
+    /// Deletes everything that the retention options do not require to be kept.
     Due(RetentionOptions),
-    /// All files that were staged and never listed. Commits and merges that are under way have to begin again.
+    /// Deletes all files that were staged and that no manifest lists. Commits and merges in progress have to start
+    /// again.
     Orphans,
-    /// Everything that is not live.
+    /// Deletes all files that the current version does not contain.
     All,
 }
 
-/// Protects the files of a version for a reader until it expires.
+/// Protects the files of one version for a reader, until the pin expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pin {
@@ -55,7 +58,7 @@ struct Pin {
     expires_at_ms: i64,
 }
 
-/// Identifies a stored pin. [`VectorStore::unpin`] removes it; otherwise it expires.
+/// Identifies a stored pin. A pin ends when [`VectorStore::unpin`] removes it, or when its time has expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
     key: String,
@@ -63,7 +66,7 @@ pub struct Pinned {
 }
 
 impl VectorStore {
-    /// Deletes garbage. Safe to run concurrently with any operation, including other collectors.
+    /// Deletes files that are no longer needed. May run concurrently with any operation, including other collectors.
     pub async fn collect(&self, reach: CollectionScope) -> Result<Collected, VectorError> {
         let mut random = self.random();
         let Some(manifest) = self.raise(reach, &mut random).await? else { return Ok(Collected::default()) };
@@ -99,7 +102,8 @@ impl VectorStore {
         Ok(collected)
     }
 
-    /// Returns whether there are files that no manifest lists. A process has died, or is still working on them.
+    /// Returns whether the collection has files that the manifest does not list. Such a file was left by a process
+    /// that died, or a running commit or merge has just written it.
     pub async fn has_orphans(&self) -> Result<bool, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(false) };
         let there = self.objects_there().await?;
@@ -118,17 +122,17 @@ impl VectorStore {
         Ok(there)
     }
 
-    /// Returns the keys of the files that the manifest does not list.
+    /// Returns the object keys of the existing files that the manifest does not list.
     pub(super) fn not_named(&self, manifest: &Manifest, there: Vec<ObjectMeta>) -> impl Iterator<Item = String> {
         let named: HashSet<String> = manifest.files().map(|f| self.key(&f.file)).collect();
         there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
     }
 
-    /// Creates an empty manifest if there is none although a file was staged. The staged file cannot commit to it, so
-    /// it can be collected.
+    /// Creates an empty manifest if the collection has a staged file but no manifest. The new manifest refuses the
+    /// staged file, so that the collector can delete the file.
     ///
-    /// Call this only if the collection is known to have never held anything. If a manifest existed and was lost, the
-    /// files are all that is left of the collection.
+    /// Call this only if the collection is known to have never contained anything. If a manifest existed and was
+    /// lost, the files are all that remains of the collection.
     pub async fn begin_if_staged(&self) -> Result<(), VectorError> {
         let staged = self.objects.list(&self.key("delta/"), None, 1).await?;
         if staged.is_empty() {
@@ -143,7 +147,7 @@ impl VectorStore {
         self.register.swap(None, &first).await.map(drop)
     }
 
-    /// Raises the horizons as required, and returns the manifest; `None` before the first commit.
+    /// Raises the horizons as `reach` requires, and returns the resulting manifest; `None` before the first commit.
     async fn raise(&self, reach: CollectionScope, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
         let to = |manifest: &Manifest, now_ms: i64| {
             let now = manifest.horizons();
@@ -161,7 +165,7 @@ impl VectorStore {
         .await
     }
 
-    /// Removes the entries of deleted files from the list of removed files.
+    /// Removes the entries of deleted files from the manifest's list of removed files.
     async fn forget(&self, spared: &HashSet<String>, random: &mut fastrand::Rng) -> Result<(), VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(()) };
         let past = manifest.removed.iter().filter(|r| {
@@ -185,9 +189,11 @@ impl VectorStore {
             .map(drop)
     }
 
-    /// Replaces the manifest by the result of `change`; `None` leaves it unchanged. Returns the resulting manifest.
-    /// If an attempt may have been applied and others have changed the manifest since, only a `repeatable` change is
-    /// retried.
+    /// Replaces the manifest by the manifest that `change` returns, unless `change` returns `None`. Returns the
+    /// current manifest afterwards.
+    ///
+    /// An attempt whose reply was lost may have been applied. If other processes have changed the manifest since
+    /// then, only a `repeatable` change is retried.
     async fn change(
         &self,
         random: &mut fastrand::Rng,
@@ -208,7 +214,7 @@ impl VectorStore {
                 Err(VectorError::Object(e)) if passing(&e) => continue,
                 Err(e) => return Err(e),
             };
-            // The change was applied, and its reply was lost.
+            // The change was applied, but its reply was lost.
             if manifest.commit_id == id {
                 return Ok(Some(manifest));
             }
@@ -218,13 +224,14 @@ impl VectorStore {
             let stamp = Stamp { now: self.clock.now(), history_entries: self.options.history_entries };
             let next = match change(&manifest, stamp, &id) {
                 Ok(Some(next)) => next,
-                // Raised by another process, or by this one before a lost reply and a commit of another writer.
+                // Another process has raised the horizons, or an earlier attempt of this process did and its reply
+                // was lost.
                 Ok(None) | Err(Refusal::HorizonOutOfRange { .. }) => return Ok(Some(manifest)),
                 Err(refusal) => return Err(self.refused(&refusal)),
             };
             match self.register.swap(Some(&tag), &next).await? {
                 Swap::Done => return Ok(Some(next)),
-                // A client that retries by itself turns a lost reply into a conflict.
+                // A client that retries automatically reports a lost reply as a conflict.
                 Swap::Conflict | Swap::Unknown => unsure = Some(manifest.version),
             }
         }
@@ -241,7 +248,7 @@ impl VectorStore {
         }
     }
 
-    /// Returns the version that a file was staged against; `None` for a live file.
+    /// Returns the manifest version that a file was staged against; `None` for a live file.
     async fn base_of(&self, manifest: &Manifest, object: &ObjectMeta) -> Result<Option<ManifestVersion>, VectorError> {
         let file = self.file_of(&object.key);
         if manifest.is_live(file) {
@@ -260,7 +267,7 @@ impl VectorStore {
                 Ok(directory) => return Ok(Some(directory.header.origin.base_version)),
                 Err(needed) if needed > length && needed <= object.bytes => length = needed,
                 Err(needed) => {
-                    let reason = format!("directory claims {needed} bytes of a file of {}", object.bytes);
+                    let reason = format!("directory claims to have {needed} bytes, but the file has {}", object.bytes);
                     return Err(delta::damaged(&object.key, reason));
                 }
             }
@@ -271,7 +278,7 @@ impl VectorStore {
         key.strip_prefix("vectors/").and_then(|k| k.strip_prefix(&self.collection)).map_or(key, |k| &k[1..])
     }
 
-    /// Protects the files of a version (`None`: the newest) for `seconds` seconds.
+    /// Protects the files of a version from deletion for `seconds` seconds. `None` selects the newest version.
     pub async fn pin(&self, version: Option<ManifestVersion>, seconds: u64) -> Result<Pinned, VectorError> {
         let mut random = self.random();
         for _ in 0..self.options.read_attempts {
@@ -328,7 +335,7 @@ impl VectorStore {
         Ok(files)
     }
 
-    /// Returns the collection as of a version.
+    /// Returns a view of the collection at the given version.
     pub async fn view_at(&self, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let Some(manifest) = self.manifest().await? else {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 }));
@@ -350,7 +357,7 @@ impl VectorStore {
         }
     }
 
-    /// Returns the collection as of a pinned version, until the pin expires.
+    /// Returns a view of the collection at a pinned version. The pin must not have expired.
     pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
@@ -361,7 +368,7 @@ impl VectorStore {
         }
     }
 
-    /// Restores the content of a past version as a new version, and returns the new version.
+    /// Restores the content of a past version as a new version. Returns the number of the new version.
     pub async fn roll_back(&self, version: ManifestVersion) -> Result<ManifestVersion, VectorError> {
         let mut random = self.random();
         // Before changing anything, check that the files of the version exist and are intact.

@@ -30,7 +30,8 @@ fn text(store: &VectorStore, version: ManifestVersion) -> Option<String> {
     run(store.view_at(version)).unwrap().rows_of(&id("doc_a")).first().map(|r| r.text.clone())
 }
 
-/// Returns a collection with two versions of a document, merged: versions 1 to 3.
+/// Returns a collection at manifest version 3. Versions 1 and 2 each committed one version of the same document, and
+/// version 3 merged them.
 fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, CollectionWriter) {
     let o = objects(0, Faults::default());
     let s = store(&o);
@@ -54,7 +55,8 @@ fn past_versions_are_seen_until_they_are_given_up() {
     assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "the entries are removed too");
 }
 
-/// Found by the simulator: a collected version was reported as damage, with the advice to restore a backup.
+/// Covers a defect that the simulator found. If the collector deleted a version while a reader opened it, the reader
+/// reported damage and advised to restore a backup.
 #[test]
 fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
     let (mut seen, mut refused) = (0, 0);
@@ -94,8 +96,8 @@ fn orphans_go_and_what_is_under_way_begins_again() {
     let put = o.put("vectors/chunks/delta/orphan.parquet", orphan, Precondition::None, Durability::Durable);
     run(put).unwrap();
     assert!(run(s.has_orphans()).unwrap());
-    // Staged against version 4 while the manifest has version 3: the base is in the future, so the floor has to pass
-    // it first.
+    // The orphan was staged against version 4, but the manifest has version 3. The base is in the future, so the
+    // floor has to rise above the base first.
     run(s.collect(CollectionScope::Orphans)).unwrap();
     run(s.collect(CollectionScope::Orphans)).unwrap();
     assert!(!run(s.has_orphans()).unwrap());

@@ -1,8 +1,8 @@
 //! Holds the content of an opened vector file as columns of documents and of rows, independent of the file format.
 //!
 //! The columns of a snapshot are its memory-mapped sections and cost nothing to open. The columns of a delta are
-//! decoded from its Parquet table. So search, merge and verification work on one representation. Every access is
-//! checked: a damaged file yields empty values, never a panic.
+//! decoded from its Parquet table. Search, merge and verification therefore work on the same representation. Every
+//! access is checked: a damaged file yields empty values, never a panic.
 
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use docweir_core::documents::{DocumentId, Version};
@@ -20,8 +20,9 @@ pub struct DocumentEntry {
     pub tombstone: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// Document that contains this one. The field needs no new format: older files do not have it, and older programs
-    /// ignore it. A merge by an older program loses it, but the control store still has it.
+    /// Document that contains this document. The field needs no new file format: older files do not have the field,
+    /// and older programs ignore it. A merge by an older program drops the parent, but the control store still has
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -40,8 +41,8 @@ pub type U32s = ScalarBuffer<u32>;
 pub type U64s = ScalarBuffer<u64>;
 pub type F32s = ScalarBuffer<f32>;
 
-/// Returns the numbers in `buffer`. Copies the buffer if it is not aligned, which happens only to buffers that are
-/// not memory-mapped.
+/// Returns the content of `buffer` as numbers. Copies the buffer if it is not aligned. A memory-mapped buffer is
+/// always aligned.
 pub fn numbers<T: ArrowNativeType>(buffer: &Buffer) -> ScalarBuffer<T> {
     let whole = buffer.len() / size_of::<T>() * size_of::<T>();
     let aligned = buffer.as_ptr().align_offset(align_of::<T>()) == 0;
@@ -56,7 +57,7 @@ pub fn number<T: ArrowNativeType>(column: &ScalarBuffer<T>, at: usize) -> T {
 /// Holds many texts, one after the other in one buffer.
 #[derive(Clone, Debug)]
 pub struct Strings {
-    /// Start offset of each text, and the end offset of the last.
+    /// Start offset of each text, and the end offset of the last text.
     offsets: U64s,
     bytes: Buffer,
 }
@@ -108,7 +109,7 @@ impl StringsBuilder {
         self.offsets.push(self.bytes.len() as u64);
     }
 
-    /// Returns the number of texts so far.
+    /// Returns the number of texts that were added.
     pub fn count(&self) -> usize {
         self.offsets.len() - 1
     }
@@ -118,7 +119,8 @@ impl StringsBuilder {
     }
 }
 
-/// Holds texts with few distinct values, as one number per row that refers to the list of distinct values.
+/// Holds one text per row, in a column with few distinct values. Each row holds a number that refers to the list of
+/// distinct values.
 #[derive(Clone, Debug)]
 pub struct Labels {
     pub codes: U32s,
@@ -141,13 +143,13 @@ pub struct Documents {
     pub versions: U64s,
     /// First row of each document, followed by the total number of rows.
     pub starts: U32s,
-    /// One byte per document: 1 for a tombstone.
+    /// Tombstone flag of each document, as one byte: 1 for a tombstone, 0 otherwise.
     pub tombstones: Buffer,
     pub sources: Strings,
-    /// Id of the document that contains each document; empty if there is none. The column is empty if no document in
-    /// the file has a parent.
+    /// Id of each document's parent; an empty text if the document has no parent. The whole column is empty if no
+    /// document in the file has a parent.
     pub parents: Strings,
-    /// Metadata of each document as a JSON object; empty if there is none.
+    /// Metadata of each document as a JSON object; an empty text if the document has no metadata.
     pub facts: Strings,
     /// Indexes of the documents in the order of their ids; `None` if the documents are stored in this order.
     pub by_id: Option<Vec<u32>>,
@@ -228,7 +230,8 @@ impl Documents {
 
     /// Returns the index of the document that a row belongs to.
     pub fn of_row(&self, row: usize) -> Option<usize> {
-        // Documents without rows have the same start as the next document: the last of them has the row.
+        // A document without rows has the same start as the next document. Of several documents with one start, the
+        // last has the row.
         self.starts.partition_point(|&s| s as usize <= row).checked_sub(1).filter(|&at| at < self.len())
     }
 
@@ -237,7 +240,7 @@ impl Documents {
         self.by_id.as_ref().map_or(n, |places| places.get(n).map_or(n, |&place| place as usize))
     }
 
-    /// Returns the index of a document.
+    /// Returns the index of the document with the id `id`.
     pub fn find(&self, id: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -265,12 +268,12 @@ impl Documents {
         })
     }
 
-    /// Returns the id of the document that contains this one.
+    /// Returns the id of the document's parent; `None` if the document has no parent.
     pub fn parent(&self, at: usize) -> Option<DocumentId> {
         DocumentId::parse(self.parents.get(at))
     }
 
-    /// Returns the metadata of the whole document.
+    /// Returns the metadata of a document.
     pub fn metadata(&self, at: usize) -> serde_json::Map<String, serde_json::Value> {
         object(self.facts.get(at))
     }
@@ -296,14 +299,14 @@ pub struct Rows {
     pub page_first: U32s,
     pub page_last: U32s,
     pub tokens: U32s,
-    /// Four numbers per row: start, end, start_byte, end_byte.
+    /// Position of each row's text in its document, as four numbers: `start`, `end`, `start_byte`, `end_byte`.
     pub spans: U64s,
     /// Index of the first box of each row, and the end index of the last row's boxes.
     pub box_starts: U64s,
     pub box_pages: U32s,
-    /// Four numbers per box: x0, y0, x1, y1.
+    /// Sides of each box, as four numbers: `x0`, `y0`, `x1`, `y1`.
     pub box_sides: F32s,
-    /// Metadata of each row as a JSON object; empty if there is none.
+    /// Metadata of each row as a JSON object; an empty text if the row has no metadata.
     pub metadata: Strings,
     /// Vectors of all rows; each has as many numbers as the model has dimensions.
     pub vectors: F32s,

@@ -132,7 +132,8 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
     assert!(stalled > 0 && landed > 0, "{stalled} stalled, {landed} landed");
 }
 
-/// Covers the failure that sequence numbers prevent: reply lost, delta merged, commit appended a second time.
+/// Covers the failure that sequence numbers prevent. The reply to a commit is lost, and the commit's delta is merged.
+/// The commit is then appended a second time.
 #[test]
 fn a_lost_reply_is_known_even_after_the_delta_was_merged_away() {
     let o = objects(0, Faults::default());

@@ -1,15 +1,16 @@
 //! Encodes and decodes delta files. A delta holds all documents of one commit.
 //!
 //! A delta is one Parquet file. Its table has one record per row, and the rows of a document are adjacent. Documents
-//! without rows (tombstones, documents without text) are not in the table, because vectors are never null. So the
-//! footer's key-value metadata lists every document of the file in the order of its rows, with its version and number
-//! of rows. A reader learns the content of the file by reading only its end, without decoding vectors.
+//! without rows (tombstones, documents without text) are not in the table, because vectors are never null. The
+//! key-value metadata in the footer therefore lists every document of the file, with its version and number of rows,
+//! in the order of the rows. A reader can list the documents by reading only the end of the file, without decoding
+//! vectors.
 //!
 //! | key in the footer | content |
 //! | --- | --- |
 //! | `docweir.delta` | JSON: the writer, the base version, the model |
 //! | `docweir.documents` | JSON: `[{"id", "version", "rows", "source", "metadata"}, {"id", "version", "tombstone": true}, …]` |
-//! | `docweir.documents_crc32` | CRC-32 of the JSON text, for readers of the footer alone |
+//! | `docweir.documents_crc32` | CRC-32 of the value of `docweir.documents`, for readers that read only the footer |
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub const FORMAT: u32 = 1;
 /// Number of bytes at the end of a Parquet file that contain the length of the footer.
 pub const TAIL_BYTES: u64 = 8;
 
-/// Describes the origin of a delta. It shows whether an orphan may still commit.
+/// Describes the origin of a delta. The collector uses the origin to decide whether an orphan may still be committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeltaHeader {
     pub format: u32,
@@ -63,7 +64,7 @@ pub struct Footer {
     pub rows: u64,
 }
 
-/// Encodes a whole delta file.
+/// Encodes the documents of a commit as a delta file.
 pub fn encode(header: &DeltaHeader, writes: &[Write]) -> Result<Bytes, VectorError> {
     let failed = |e: &dyn std::fmt::Display| VectorError::Encode(e.to_string());
     let documents: Vec<DocumentEntry> = writes.iter().map(entry).collect();
@@ -215,7 +216,7 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
 pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]).into()),
-        _ => Err(damaged(file, "end of file is not that of a Parquet file: truncated or another type of file")),
+        _ => Err(damaged(file, "file does not end like a Parquet file; it is truncated or of another type")),
     }
 }
 
@@ -253,19 +254,19 @@ fn footer(file: &str, metadata: &ParquetMetaData) -> Result<Footer, VectorError>
     Ok(Footer { header, documents, rows })
 }
 
-/// Decodes a whole file. `crc32` is the checksum in the manifest; `None` skips the check.
+/// Decodes a whole delta. `crc32` is the checksum in the manifest; `None` skips the check.
 pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Rows), VectorError> {
     if let Some(expected) = crc32
         && crc32fast::hash(&body) != expected
     {
-        return Err(damaged(file, format!("{} bytes do not match the manifest's checksum", body.len())));
+        return Err(damaged(file, format!("content ({} bytes) does not match the manifest's checksum", body.len())));
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone()).map_err(|e| damaged(file, e))?;
     let footer = footer(file, builder.metadata())?;
     let dimension = i32::try_from(footer.header.model.dimension).map_err(|e| damaged(file, e))?;
     let expected = schema::schema(dimension);
     if builder.schema().fields() != expected.fields() {
-        return Err(damaged(file, "columns are not those of a vector file"));
+        return Err(damaged(file, "table does not have the columns of a vector file"));
     }
     let rows = usize::try_from(footer.rows).unwrap_or(usize::MAX);
     let vectors = vector_pages::read(&body, builder.metadata(), rows, footer.header.model.dimension as usize);
@@ -277,7 +278,7 @@ pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Ro
         None => RecordBatch::new_empty(expected),
     };
     if batch.num_rows() != rows {
-        return Err(damaged(file, format!("{} of {rows} rows were readable", batch.num_rows())));
+        return Err(damaged(file, format!("only {} of {rows} rows are readable", batch.num_rows())));
     }
     let rows = delta_columns::rows(file, &batch, vectors)?;
     Ok((footer, rows))

@@ -11,7 +11,7 @@ use docweir_target::{Limit, WriteError};
 pub enum VectorError {
     #[error("invalid collection name `{0}`; use 1 to 64 lower-case letters, digits, `_` and `-`")]
     BadCollection(String),
-    /// The manifest was written by a newer program.
+    /// The manifest or a vector file was written by a newer program.
     #[error(
         "`{key}` has format {found}, but this program supports at most {known}; use the newer program that wrote it \
          (nothing was changed)"
@@ -21,10 +21,7 @@ pub enum VectorError {
     #[error("manifest `{key}` is invalid ({reason}); restore it from a backup of the state folder")]
     BadManifest { key: String, reason: String },
     /// A live file is missing, truncated or altered.
-    #[error(
-        "vector file `{file}` is damaged ({reason}); restore it from a backup, or ingest the documents \
-         in it again"
-    )]
+    #[error("vector file `{file}` is damaged ({reason}); restore it from a backup, or ingest its documents again")]
     Damaged { file: String, reason: String },
     /// The model differs from the model of the generation. Vectors of two models never share a generation.
     #[error(
@@ -32,42 +29,47 @@ pub enum VectorError {
          {given}; set the embedding model back, or ingest into another collection"
     )]
     ModelMismatch { collection: String, stored: String, given: String },
-    /// The document cannot be stored in its present form.
+    /// The document cannot be stored as it is.
     #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
-    /// The commit exceeds a limit. The caller makes smaller commits.
-    #[error("{found} {what} exceed the limit of {limit} for one commit; commit less at once or raise `vectors.{key}`")]
+    /// The commit exceeds a limit. The caller can split the commit.
+    #[error("{found} {what} exceed the limit of {limit} for one commit; split the commit or raise `vectors.{key}`")]
     TooLarge { what: &'static str, found: u64, limit: u64, key: &'static str },
     #[error("commit contains no documents")]
     EmptyCommit,
     /// Other writers won the swap of the manifest in every attempt. No part of this commit is visible.
-    #[error("other writers changed the manifest of `{collection}` first, {attempts} times in a row; try again")]
-    Contention { collection: String, attempts: u32 },
-    /// Replies were lost, and the manifest shows no trace of the commit. Committing the same versions again is
-    /// harmless.
-    #[error("commit to `{collection}` may have been applied after {attempts} attempts without a reply; commit again")]
-    Unresolved { collection: String, attempts: u32 },
-    /// The garbage-collection floor has risen above the base of this commit, so its content may be out of date.
     #[error(
-        "commit to `{collection}` began at version {base}, but garbage was since collected up to version {floor}; \
-         check that the documents are still wanted, then commit again"
+        "cannot change the manifest of `{collection}`: other writers were faster in each of {attempts} attempts; try \
+         again"
+    )]
+    Contention { collection: String, attempts: u32 },
+    /// Replies were lost, and the manifest does not contain the commit so far. Committing the same versions again is
+    /// harmless.
+    #[error("outcome of the commit to `{collection}` is unknown after {attempts} attempts; commit again")]
+    Unresolved { collection: String, attempts: u32 },
+    /// The floor of garbage collection has risen above the base of this commit, so the documents may be out of date.
+    #[error(
+        "commit to `{collection}` began at version {base}, but garbage has since been collected up to version \
+         {floor}; check that the documents are still wanted, then commit again"
     )]
     Stalled { collection: String, base: u64, floor: u64 },
-    /// The lease was lost, or the merge was cancelled.
+    /// The merge was cancelled, or the merging process has lost its lease.
     #[error("merge in collection `{collection}` was aborted; nothing was changed")]
     Cancelled { collection: String },
-    /// The version is not available for `as_of` or a rollback.
+    /// The requested version is not available for viewing (`as_of`) or for a rollback.
     #[error(
         "version {asked} of `{collection}` is not available; versions {retained} to {version} are kept, and \
          `docweir store info` lists them"
     )]
     NotRetained { collection: String, asked: u64, retained: u64, version: u64 },
     /// Each attempt to open the files failed because other processes had removed some of them.
-    #[error("cannot view `{collection}`: its files were replaced in each of {attempts} attempts; try again")]
+    #[error(
+        "cannot open `{collection}`: other processes replaced its files during each of {attempts} attempts; try again"
+    )]
     NoStableView { collection: String, attempts: u32 },
     #[error(
-        "search of `{collection}` needs about {needed} bytes of memory, but `vectors.max_memory_bytes` is {limit}; \
-         raise it or compact the collection"
+        "collection `{collection}` needs about {needed} bytes of memory, but `vectors.max_memory_bytes` is {limit}; \
+         raise the limit or compact the collection"
     )]
     Memory { collection: String, needed: u64, limit: u64 },
     /// The search request is invalid.
@@ -80,7 +82,7 @@ pub enum VectorError {
 }
 
 impl VectorError {
-    /// Returns a stable code for programs.
+    /// Returns a stable error code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadCollection(_) => "bad_collection",

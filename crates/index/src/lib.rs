@@ -1,13 +1,13 @@
-//! Stores vectors in immutable files, lists the current files in one manifest, and searches them.
+//! Stores vectors in immutable files, lists the current files in one manifest, and searches the vectors.
 //!
 //! # Guarantees
-//! - A commit is atomic: one swap of the manifest makes all its document versions visible and hides their
+//! - A commit is atomic. One swap of the manifest makes all document versions of the commit visible and hides their
 //!   predecessors. A reader sees exactly one version of the manifest.
 //! - The highest version of a document wins, whatever the order of the commits. A deletion is a tombstone with a
 //!   version.
 //! - An acknowledged commit is never lost. A document that was committed twice, because a reply was lost, is shown
 //!   once.
-//! - Safety depends on the compare-and-swap of the manifest alone. It needs no lock and no clock.
+//! - Safety depends only on the compare-and-swap of the manifest. No lock and no clock is needed for safety.
 //!
 //! # Layout
 //! - [`manifest`] – the only mutable object. [`validate`] and [`retention`]: the permitted changes of the manifest, as
@@ -64,7 +64,7 @@ mod simulation;
 #[cfg(test)]
 mod target_tests;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod testing;
 
 use std::collections::HashMap;
@@ -94,7 +94,8 @@ use docweir_objects::local::LocalObjectOptions;
 use register::Register;
 use segment::Segment;
 
-/// Opens, changes and searches one collection. Share the store in an [`Arc`], so that readers share its opened files.
+/// Opens, changes and searches one collection. Share the store in an [`Arc`], so that all readers use the same opened
+/// files.
 pub struct VectorStore {
     objects: Arc<dyn ObjectStore>,
     collection: String,
@@ -125,7 +126,7 @@ struct Cache {
 
 impl VectorStore {
     /// Opens a collection in a local folder, with the default options. Creates the folder if it does not exist.
-    /// Blocks.
+    /// Blocks the calling thread.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be used or if the name of the collection is invalid.
@@ -166,7 +167,7 @@ impl VectorStore {
         self
     }
 
-    /// Makes names and waits depend on a seed, for simulations.
+    /// Derives file names and random waits from a seed, for simulations.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.random = Mutex::new(fastrand::Rng::with_seed(seed));
         self
@@ -190,7 +191,7 @@ impl VectorStore {
         CollectionWriter::new(self.clone(), fastrand::Rng::new())
     }
 
-    /// Returns a writer whose ids and waits depend on a seed, for simulations.
+    /// Returns a writer that derives its ids and random waits from a seed, for simulations.
     pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> CollectionWriter {
         CollectionWriter::new(self.clone(), fastrand::Rng::with_seed(seed))
     }

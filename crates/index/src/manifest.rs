@@ -1,12 +1,12 @@
 //! Defines the manifest: the only mutable object of a collection, and the complete record of its content.
 //!
-//! The manifest lists files, not documents, because there may be millions of documents; each file lists its own. The
-//! collector, the compactor, rollback and `as_of` derive everything from the manifest: the versions in which each
-//! file was added and removed, the time of each version, the last commit of each writer, and the oldest base of a
-//! commit.
+//! The manifest lists files, not documents, because there may be millions of documents; each file lists its own
+//! documents. The collector, the compactor, rollback and `as_of` derive everything from the manifest. It records the
+//! versions in which each file was added and removed, the time of each version, the last commit of each writer, and
+//! the oldest base that a commit may have.
 //!
-//! The format is JSON, so that an administrator can read it. Unknown fields are refused instead of dropped: a program
-//! that does not know a field must not write the manifest back without it. A new field requires a higher [`FORMAT`].
+//! The format is JSON, so that an administrator can read it. Unknown fields are an error, because a program that does
+//! not know a field must not write the manifest back without it. A new field requires a higher [`FORMAT`].
 
 use std::collections::BTreeMap;
 
@@ -28,14 +28,15 @@ pub type ManifestVersion = u64;
 pub struct Manifest {
     pub format: u32,
     pub collection: String,
-    /// Number of this version. 0 only before the first swap; version 0 is never stored.
+    /// Number of this version. Version 0 is the state before the first swap, and is never stored.
     pub version: ManifestVersion,
-    /// Epoch of the newest lease that committed a compaction. A compactor with a lower epoch may not commit.
+    /// Epoch of the newest lease under which a compaction was committed. A compactor with a lower epoch may not
+    /// commit.
     pub epoch: u64,
-    /// Lowest base version that a commit may have. Files staged against an older version may not commit, and may be
-    /// deleted.
+    /// Lowest base version that a commit may have. Files that were staged against an older version cannot be
+    /// committed, and may be deleted.
     pub gc_floor: ManifestVersion,
-    /// Oldest version that can be viewed or rolled back to. Files that only older versions name may be deleted.
+    /// Oldest version that can be viewed or rolled back to. Files that only older versions list may be deleted.
     #[serde(default)]
     pub retained_from: ManifestVersion,
     /// Id of the commit that made this version. A writer recognises its own commit by this id after a lost reply.
@@ -45,9 +46,9 @@ pub struct Manifest {
     pub generations: Vec<Generation>,
     /// Files of this version, in the order of their commits.
     pub live: Vec<LiveFile>,
-    /// Files that are no longer live. An entry remains until its file was deleted and a later swap removes the entry.
+    /// Files that are no longer live. After such a file was deleted, a later swap removes its entry.
     pub removed: Vec<RemovedFile>,
-    /// Last sequence number of each writer.
+    /// Last commit of each writer, by the writer's id.
     pub writers: BTreeMap<String, WriterMark>,
     /// Times of past versions, oldest first and thinned out with age. The last entry is this version.
     pub history: Vec<HistoryEntry>,
@@ -77,7 +78,7 @@ pub enum FileKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveFile {
-    /// Name below the collection's prefix: `delta/01J….parquet`. Names are never used twice.
+    /// Name below the collection's prefix, such as `delta/01J….parquet`. A name is never used twice.
     pub file: String,
     pub kind: FileKind,
     pub generation: u32,
@@ -98,7 +99,7 @@ pub struct LiveFile {
 #[serde(deny_unknown_fields)]
 pub struct RemovedFile {
     pub file: LiveFile,
-    /// Manifest version that removed the file, and the time in Unix milliseconds.
+    /// Manifest version that removed the file. `at_ms` is the time of the removal in Unix milliseconds.
     pub at_version: ManifestVersion,
     pub at_ms: i64,
 }
@@ -108,7 +109,7 @@ pub struct RemovedFile {
 #[serde(deny_unknown_fields)]
 pub struct WriterMark {
     pub last_seq: u64,
-    /// Manifest version of that commit. The entry may be removed once this is below the floor.
+    /// Manifest version of the last commit. Once this version is below the floor, the writer's entry may be removed.
     pub at_version: ManifestVersion,
 }
 
@@ -116,7 +117,8 @@ pub struct WriterMark {
 #[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
     pub version: ManifestVersion,
-    /// Time of the version in Unix milliseconds. Never decreases between entries, even if the writers' clocks do.
+    /// Time of the version in Unix milliseconds. Never decreases from one entry to the next, even if the clocks of
+    /// the writers differ.
     pub at_ms: i64,
 }
 
@@ -187,7 +189,7 @@ impl Manifest {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Describes a contradiction that no valid manifest can contain; `None` if there is none.
+    /// Returns a description of a contradiction within the manifest; `None` if the manifest is consistent.
     fn contradiction(&self) -> Option<String> {
         if self.version == 0 || self.gc_floor > self.version || self.retained_from > self.version {
             let (floor, retained) = (self.gc_floor, self.retained_from);
@@ -199,15 +201,15 @@ impl Manifest {
         let mut names: Vec<_> = self.live.iter().map(|f| f.file.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Some(format!("`{}` is listed twice", twice[0]));
+            return Some(format!("file `{}` is listed twice", twice[0]));
         }
         let late = self.live.iter().find(|f| f.added_version > self.version || f.base_version >= f.added_version);
         late.map(|f| format!("`{}` has an invalid version {} (manifest: {})", f.file, f.added_version, self.version))
     }
 }
 
-/// Removes every other entry from the older half of a history longer than `limit`. The history still covers the whole
-/// time, more coarsely with age, and never exceeds the limit. The newest entry always remains.
+/// Removes every other entry from the older half of a history that has more than `limit` entries. The remaining
+/// entries still cover the whole period, with larger intervals in the older half. The newest entry always remains.
 pub fn thin(history: &mut Vec<HistoryEntry>, limit: usize) {
     if history.len() <= limit.max(2) {
         return;

@@ -3,8 +3,8 @@
 use docweir_target::Capabilities;
 use serde::{Deserialize, Serialize};
 
-/// Selects the stemming of the full-text index. A change needs no new ingestion: the index is built when files are
-/// opened.
+/// Selects the stemming of the full-text index. After a change, documents need not be ingested again: the index of an
+/// opened file is built again from the texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
@@ -19,10 +19,11 @@ pub enum Stemming {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// Scales each score so that the lowest candidate has 0 and the highest 1.
+    /// Scales each score so that the lowest score of the candidates becomes 0 and the highest becomes 1.
     #[default]
     MinMax,
-    /// Scales each score so that the lowest possible score (BM25 0, cosine -1) becomes 0 and the highest candidate 1.
+    /// Scales each score so that the lowest possible score (BM25 0, cosine -1) becomes 0 and the highest score of the
+    /// candidates becomes 1.
     TheoreticalMin,
 }
 
@@ -40,35 +41,36 @@ pub struct VectorOptions {
     /// writers.
     #[serde(skip)]
     pub commit_attempts: u32,
-    /// Longest wait before the second attempt, in milliseconds. The limit doubles with each attempt, and the actual
+    /// Maximum wait before the second attempt, in milliseconds. The maximum doubles with each attempt, and the actual
     /// wait is a random part of it.
     #[serde(skip)]
     pub backoff_initial_milliseconds: u64,
-    /// Longest wait between two attempts, in milliseconds.
+    /// Upper limit of the wait between two attempts, in milliseconds.
     #[serde(skip)]
     pub backoff_max_milliseconds: u64,
     /// Number of attempts to read the manifest and all its files before a reader fails.
     #[serde(skip)]
     pub read_attempts: u32,
-    /// Memory limit of opened vector files and their full-text index, in bytes. A search of a larger collection is
-    /// refused with a message.
+    /// Memory limit of opened vector files and their full-text indexes, in bytes. If a collection needs more memory,
+    /// searches fail with an error that names this key.
     pub max_memory_bytes: u64,
-    /// If true, the CRC-32 of each vector file is checked when the file is opened.
+    /// If true, the CRC-32 of each vector file is checked when the file is opened. Snapshots above `verify_bytes` are
+    /// excepted.
     pub verify_checksums: bool,
-    /// Largest snapshot, in bytes, whose checksum is verified on opening. Larger snapshots open faster, and are
-    /// verified only when they are merged and by `docweir store verify`.
+    /// Maximum size, in bytes, of a snapshot whose checksum is checked when the snapshot is opened. Larger snapshots
+    /// open faster. Their checksums are checked only by merges and by `docweir store verify`.
     pub verify_bytes: u64,
     /// Maximum number of results of one search.
     pub max_results: usize,
     /// Maximum length of a query, in characters. Longer queries are refused.
     pub max_query_characters: usize,
-    /// Number of candidates that each half of a hybrid search (vectors, full text) contributes to the fusion. More
-    /// candidates find more matches that only one half ranks high, and cost time.
+    /// Number of candidates that each part of a hybrid search (vector search, full-text search) contributes. More
+    /// candidates find more chunks that only one of the parts ranks high, but take longer.
     pub hybrid_candidates: usize,
     /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`.
     pub hybrid_normalisation: Normalisation,
     /// Share of each neighbouring chunk's score that is added to a chunk's score in a hybrid search, from 0 to 1. A
-    /// higher value favours chunks whose context matches too.
+    /// higher value favours chunks whose neighbours match too.
     pub hybrid_context: f32,
     /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
@@ -117,7 +119,7 @@ impl VectorOptions {
         let mut problems = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
             if !(low..=high).contains(&value) {
-                problems.push((field, format!("is {value}, must be between {low} and {high}")));
+                problems.push((field, format!("must be between {low} and {high}, not {value}")));
             }
         };
         range("max_commit_rows", self.max_commit_rows, 1, 1_000_000);
@@ -129,7 +131,7 @@ impl VectorOptions {
         range("max_query_characters", self.max_query_characters as u64, 1, 1_000_000);
         range("hybrid_candidates", self.hybrid_candidates as u64, 1, 100_000);
         if !(0.0..=1.0).contains(&self.hybrid_context) {
-            problems.push(("hybrid_context", format!("is {}, must be between 0 and 1", self.hybrid_context)));
+            problems.push(("hybrid_context", format!("must be between 0 and 1, not {}", self.hybrid_context)));
         }
         problems
     }

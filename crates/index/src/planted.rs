@@ -1,7 +1,7 @@
-//! Defines bugs that a test plants to prove that the tests would detect them. Programs contain none of this code:
-//! outside tests, [`planted`] is always `false`, so the compiler removes the branches.
+//! Defines bugs that tests switch on to prove that they would be detected. Outside tests, [`planted`] always returns
+//! `false`, so the compiler removes the branches and programs contain none of the bugs.
 
-/// Names a rule of the protocol that is skipped.
+/// Identifies a rule of the protocol that a test makes the code skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "production code names the variants, only tests construct them")]
 pub enum SkippedRule {

@@ -25,8 +25,8 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Returns the writes of process `me` in its round `n`: a document of its own, and a new version or the deletion of
-/// the previous one.
+/// Returns the writes of process `me` in its round `n`: a document, and in every third round the deletion of an
+/// earlier document. No other process writes the same documents.
 fn writes(me: u32, n: u64) -> Vec<Write> {
     let mine = |n: u64| format!("doc_{me}_{}", n % 40);
     let mut writes = vec![document(&mine(n), 2 * n + 1, &["one", "two", &format!("round {n}")])];
@@ -51,7 +51,7 @@ fn works() {
         let register = LeaseRegister::new(store.objects.clone(), "vectors/chunks/LEASE".into(), store.clock.clone());
         let mut random = fastrand::Rng::new();
         for n in 0..u64::MAX {
-            // There is no control store, so there are no claims: the documents belong to this process alone.
+            // There is no control store and therefore no claim, because no other process writes the same documents.
             while let Err(error) = writer.commit(writes(me, n), &model(3)).await {
                 assert!(
                     matches!(
@@ -85,7 +85,8 @@ fn works() {
     });
 }
 
-/// Returns what must exist after the acknowledged rounds of a process. One more round may have been applied.
+/// Returns the expected version of each document after the acknowledged rounds of a process; `None` for a deleted
+/// document. The process may have applied one more round.
 fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
     let mut expected = BTreeMap::new();
     for n in 0..rounds {
@@ -98,7 +99,8 @@ fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "waits for other processes, in real time")]
-/// Runs `processes` at once, and kills and restarts them at random. Then checks that every acknowledged round exists.
+/// Runs `processes` processes concurrently, and kills and restarts them at random. Then checks that every
+/// acknowledged round exists.
 fn run_and_kill(processes: usize, seconds: u64) {
     let dir = tempfile::tempdir().unwrap();
     let start = || child(module_path!(), "works", dir.path());

@@ -30,19 +30,19 @@ fn write((n, version): (u8, u64)) -> Write {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Commits new versions of these documents. The commit is dropped after `drop_after` polls, if given.
+    /// Commits new versions of `documents`. If `drop_after` is set, the commit is dropped after this number of polls.
     Commit {
         writer: usize,
         documents: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// Both writers commit concurrently, in the order that `schedule` gives.
+    /// Commits with both writers concurrently, in the order that `schedule` gives.
     Race {
         documents: [Vec<u8>; 2],
         schedule: Vec<bool>,
         drop_after: [Option<usize>; 2],
     },
-    /// Merges files, with a commit between plan and installation.
+    /// Merges files. Between planning and installing the merge, commits the documents in `between`.
     Compact {
         all: bool,
         between: Vec<u8>,
@@ -53,7 +53,7 @@ enum Step {
         reach: u8,
         drop_after: Option<usize>,
     },
-    /// Rolls back to this share of the kept versions.
+    /// Rolls back to one of the kept versions. `share` is 0 for the oldest and 1 for the newest.
     RollBack {
         share: f64,
     },
@@ -63,7 +63,7 @@ enum Step {
     Reopen {
         writer: usize,
     },
-    /// Delivers the requests that were under way.
+    /// Delivers the requests that the store has delayed.
     ApplyPending,
     Wait {
         seconds: u32,
@@ -104,7 +104,8 @@ struct World {
     acknowledged: usize,
 }
 
-/// Returns the value of a step. A dropped step has no value; a failed step may fail only with an error that passes.
+/// Returns the value of a step; `None` if the step was dropped or has failed. Panics unless the error is transient or
+/// throttled.
 fn passes<T>(result: Option<Result<T, VectorError>>) -> Option<T> {
     match result? {
         Ok(value) => Some(value),

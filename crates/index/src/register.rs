@@ -18,10 +18,10 @@ pub(super) struct Register {
 #[derive(Debug)]
 pub(super) enum Swap {
     Done,
-    /// Another writer was first, or an earlier attempt succeeded and its reply was lost. The caller reads the
-    /// manifest.
+    /// The manifest has changed. Either another writer was first, or an earlier attempt succeeded and its reply was
+    /// lost. The caller reads the manifest to find out.
     Conflict,
-    /// The reply was lost. The caller reads the manifest.
+    /// The reply was lost, so the swap may have been applied. The caller reads the manifest to find out.
     Unknown,
 }
 
@@ -39,7 +39,7 @@ impl Register {
         }
     }
 
-    /// Replaces the state with the tag `expected` (`None`: no manifest yet).
+    /// Replaces the manifest by `next` if its tag is still `expected`. `None` means that no manifest may exist yet.
     pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
         let when = match expected {
             _ if planted(SkippedRule::BlindSwap) => Precondition::None,

@@ -8,7 +8,7 @@
 //! | `retained_from` | cannot be viewed or rolled back to | files that only these versions list may be deleted |
 //!
 //! Clocks determine only how far a horizon is *raised*. The horizons alone determine whether a file may be deleted.
-//! So garbage stays garbage, and a collector that was suspended for a day can safely resume.
+//! Garbage therefore stays garbage, and a collector that was suspended for a day can safely resume.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,18 +27,20 @@ pub struct Horizons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionOptions {
-    /// Number of newest snapshots that stay available for rollback, with all versions since the oldest of them.
+    /// Number of snapshots, counted from the newest, that stay available for rollback. All versions since the oldest
+    /// of these snapshots stay available too.
     pub snapshots: usize,
-    /// Time for which every version can be rolled back to, in seconds. Merged deltas are kept for this time and take
-    /// space.
+    /// Time, in seconds, for which every past version stays available for rollback. Merged deltas are kept for this
+    /// time and take up space.
     pub merged_seconds: u64,
-    /// Maximum number of merged files that are kept. In a busy collection this limit drops old versions before
-    /// `merged_seconds` ends, so that the manifest stays small.
+    /// Maximum number of merged files that are kept. In a busy collection, this limit removes old versions before
+    /// `merged_seconds` has passed, so that the manifest stays small.
     pub max_files: usize,
-    /// Longest time that a commit or a merge may take, in seconds. Files that were staged and not committed for this
-    /// time are deleted.
+    /// Maximum duration of a commit or a merge, in seconds. Files that were staged but not committed within this time
+    /// are deleted.
     pub staged_seconds: u64,
-    /// Time after which a reader's pin expires unless it is renewed, in seconds. A pinned version is not deleted.
+    /// Time, in seconds, after which a reader's pin expires if the reader does not renew it. A pinned version is not
+    /// deleted.
     pub pin_seconds: u64,
     /// Interval between two searches for files to delete, in seconds.
     #[serde(skip)]
@@ -64,7 +66,7 @@ impl RetentionOptions {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
             if !(low..=high).contains(&value) {
-                found.push((field, format!("is {value}, must be between {low} and {high}")));
+                found.push((field, format!("must be between {low} and {high}, not {value}")));
             }
         };
         const TEN_YEARS: u64 = 315_360_000;
@@ -82,13 +84,13 @@ impl Manifest {
         Horizons { gc_floor: self.gc_floor, retained_from: self.retained_from }
     }
 
-    /// Returns the version that was current at a time, as far as the history reaches back.
+    /// Returns the version that was current at a time in Unix milliseconds; `None` if the history begins later.
     fn current_at(&self, ms: i64) -> Option<ManifestVersion> {
         self.history.iter().rev().find(|h| h.at_ms <= ms).map(|h| h.version)
     }
 }
 
-/// Returns the horizons that retention allows now; `None` if they are the current ones.
+/// Returns the highest horizons that the retention options allow now; `None` if the manifest already has them.
 pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Option<Horizons> {
     let ago = |seconds: u64| now_ms.saturating_sub(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
     let now = manifest.horizons();
@@ -100,16 +102,16 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     (due != now).then_some(due)
 }
 
-/// Returns the version that removed the newest of the surplus files; 0 if there are none. All base versions of the
-/// surplus files are older.
+/// Returns the version that removed the newest of the files above the limit `most`; 0 if the limit is not exceeded.
+/// The base versions of all files above the limit are older.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     versions.get(most).copied().unwrap_or_default()
 }
 
-/// Returns the version in which the oldest of the `keep` newest snapshots was added. If there are fewer snapshots,
-/// the oldest of them counts. Returns the newest version if there is no snapshot or `keep` is 0.
+/// Returns the version that added the oldest of the `keep` newest snapshots. If there are fewer snapshots, uses
+/// the oldest of all. Returns the current version if there is no snapshot or `keep` is 0.
 fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     let snapshots = manifest.files().filter(|f| f.kind == FileKind::Snapshot);
     let mut versions: Vec<_> = snapshots.map(|f| f.added_version).collect();
@@ -119,8 +121,8 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     oldest.copied().unwrap_or(manifest.version)
 }
 
-/// Returns the next manifest with higher horizons, or the reason for a refusal. Writers without a commit since the
-/// floor are removed: every commit that they may still attempt was staged below it.
+/// Returns the next manifest with higher horizons, or the reason for a refusal. Removes the entries of writers that
+/// have not committed since the floor. Every commit that such a writer may still attempt was staged below the floor.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -136,25 +138,25 @@ pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stam
     Ok(next)
 }
 
-/// Returns whether a file may be deleted. `base_version` is the version that it was staged against. The caller must
-/// spare files that are pinned by readers.
+/// Returns whether a file may be deleted. `base_version` is the manifest version that the file was staged against.
+/// The caller must keep files that readers have pinned.
 pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion) -> bool {
     let reachable = |r: &super::manifest::RemovedFile| r.file.file == file && r.at_version > manifest.retained_from;
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
-/// Returns whether a merge may drop a tombstone of an input that was added in `added_version`. It may only if every
-/// commit that is still possible was staged after the tombstone became visible. The caller has also checked that no
-/// live file outside the merge holds an older version of the document.
+/// Returns whether a merge may drop a tombstone from an input that was added in `added_version`. Dropping is allowed
+/// only if every commit that is still possible was staged after the tombstone became visible. The caller also checks
+/// that no live file outside the merge holds an older version of the document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)
 }
 
 /// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. A file that
-/// is live again is refused: a reader that has pinned an older version would lose it.
+/// is live again is refused, because a reader that has pinned an older version would lose the file.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
-        // If the entry were removed too early, the name could be reused, and `as_of` would not find the file.
+        // If an entry were removed too early, the name could be reused, and `as_of` would not find the file.
         let reachable = r.at_version > manifest.retained_from || r.file.base_version >= manifest.gc_floor;
         if reachable || manifest.is_live(&r.file.file) {
             return Err(Refusal::StillNeeded(r.file.file.clone()));

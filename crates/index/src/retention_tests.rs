@@ -1,4 +1,4 @@
-//! Tests with tables which versions are kept and which files may be deleted.
+//! Tests which versions are kept and which files may be deleted, with tables of cases.
 
 use super::*;
 use crate::validate::{Append, Install, may_append, may_install_snapshot, may_roll_back, proposed};
@@ -60,8 +60,8 @@ fn horizons_follow_the_clock_and_the_number_of_snapshots() {
     assert_eq!(due(&m, 50_000, &KEEP).map(|h| h.retained_from), Some(0), "all versions of the last 100 s");
 }
 
-/// Checks that surplus files are dropped however young they are. The manifest is rewritten with each commit, so it
-/// must not list all files that a busy collection has merged in a week.
+/// Checks that files above the limit are dropped, even if they are new. The manifest is rewritten with each commit,
+/// so it must not list all files that a busy collection has merged in a week.
 #[test]
 fn more_files_than_may_be_kept_are_given_up() {
     let mut m = Manifest::empty("chunks", 0);

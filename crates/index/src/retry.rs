@@ -1,4 +1,5 @@
-//! Provides what every change of the manifest needs: names, waits, and the distinction of transient failures.
+//! Provides functions for changes of the manifest: unique names, waits between attempts, and the detection of
+//! transient failures.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(super) fn ulid(store: &VectorStore, random: &mut fastrand::Rng) -> String {
     Ulid::from_parts(ms, random.u128(..)).to_string()
 }
 
-/// Runs `work` on a thread that may block, or on this thread if there is no runtime (as in a simulation).
+/// Runs `work` on a thread that may block. Without a runtime (as in a simulation), runs `work` on the calling thread.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => match runtime.spawn_blocking(work).await {
@@ -30,8 +31,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Counts and delays the retries of one change. Each wait is a random part of its limit ("full jitter"), so that
-/// writers that collide once do not collide again.
+/// Counts and delays the retries of one change. Each wait is a random part of its upper limit ("full jitter"), so
+/// that writers that collide once do not collide again.
 pub(super) struct Retries {
     backoff: Backoff,
     waits: u32,
@@ -49,8 +50,8 @@ impl Retries {
         }
     }
 
-    /// Uses up one retry of a plain read or write, and returns whether there was one left. Each change has as many of
-    /// these retries as attempts to swap the manifest (`commit_attempts`).
+    /// Returns whether a failed read or write may be retried, and counts the retry. Each change may retry reads and
+    /// writes `commit_attempts` times, in addition to its attempts to swap the manifest.
     pub fn may_retry(&mut self) -> bool {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! Defines the columns of a vector file.
 //!
 //! Vectors are `FixedSizeList<Float32>` without nulls. Parquet itself has no such type. Engines that only know
-//! Parquet see a list of floats; engines that read the Arrow schema in the footer restore the fixed size.
+//! Parquet see a list of floats. Engines that read the Arrow schema in the footer restore the fixed size.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Provides the content of an opened vector file, delta or snapshot, and caches what searches derive from it.
+//! Provides the content of an opened vector file (delta or snapshot), and caches values that searches derive from it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,9 +22,9 @@ use super::search::postings::Postings;
 use super::snapshot::Snapshot;
 use docweir_target::Row;
 
-/// Maximum number of metadata paths cached per segment. When it is reached, the cache is cleared.
+/// Maximum number of metadata paths whose values a segment caches. When the maximum is reached, the cache is cleared.
 const CACHED_PATHS: usize = 16;
-/// Maximum number of filters cached per segment. Each takes one bit per row.
+/// Maximum number of filters whose results a segment caches. Each result takes one bit per row.
 const KEPT_FILTERS: usize = 16;
 
 pub struct Segment {
@@ -40,14 +40,15 @@ pub struct Segment {
     stored_postings: Option<(Stemming, Postings)>,
     postings: OnceLock<Postings>,
     facets: Mutex<HashMap<String, Arc<Facet>>>,
-    /// Rows that match each filter, by the filter as text; most recently used last.
+    /// Cached results of filters: each filter as text, and the rows that match it. The most recently used filter is
+    /// last.
     filtered: Mutex<Vec<(String, Arc<Bits>)>>,
     /// Heap memory of the file's content, in bytes; 0 if the file is memory-mapped.
     bytes: usize,
 }
 
 impl Segment {
-    /// Decodes a delta. `file` is its name in the manifest, and `crc32` its checksum there.
+    /// Decodes a delta. `file` is the delta's name in the manifest, and `crc32` is its checksum there.
     pub fn of_delta(file: &str, body: Bytes, crc32: Option<u32>) -> Result<Self, VectorError> {
         let (footer, rows) = delta::decode(file, body, crc32)?;
         let documents = Documents::of_entries(&footer.documents);
@@ -194,7 +195,8 @@ impl Segment {
         })
     }
 
-    /// Returns the postings that are stored in the snapshot. If the stemming differs, builds them on first use.
+    /// Returns the postings that are stored in the file. If the file has none for this stemming, builds them on first
+    /// use.
     pub fn postings(&self, stemming: Stemming) -> &Postings {
         if let Some((stored, postings)) = &self.stored_postings
             && *stored == stemming
@@ -204,12 +206,13 @@ impl Segment {
         self.postings.get_or_init(|| Postings::build((0..self.len()).map(|row| self.indexed_text(row)), stemming))
     }
 
-    /// Returns the codes that are stored in the snapshot, or builds them on first use.
+    /// Returns the vector codes that are stored in the file. If the file has none, computes them on first use.
     pub fn codes(&self, codec: &Codec) -> &[u8] {
         self.codes.get_or_init(|| {
             let mut blocks = codec.writer();
             for vector in self.vectors().chunks_exact(self.dimension.max(1)) {
-                // A vector without a code (in a damaged file) still takes a place.
+                // A vector that cannot be encoded (in a damaged file) still needs a code, so that row numbers stay
+                // correct.
                 if blocks.push(vector).is_err() {
                     let _ = blocks.push(&vec![0.0; self.dimension]);
                 }
@@ -218,7 +221,7 @@ impl Segment {
         })
     }
 
-    /// Returns the headings and the text of a row together, as they were embedded.
+    /// Returns the headings and the text of a row together, in the form in which they were embedded.
     pub fn indexed_text(&self, row: usize) -> Cow<'_, str> {
         let path = self.heading_path(row);
         match path.is_empty() {
@@ -227,7 +230,7 @@ impl Segment {
         }
     }
 
-    /// Returns the value of each row at a metadata path. A row without a value inherits the document's value.
+    /// Returns the values of all rows at a metadata path. A row without a value inherits the value of its document.
     pub fn facet(&self, path: &str) -> Arc<Facet> {
         let held = |facets: &HashMap<String, Arc<Facet>>| facets.get(path).cloned();
         if let Some(facet) = held(&self.facets.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -275,7 +278,7 @@ impl Segment {
     }
 }
 
-/// Returns whether an opened file is the one that the manifest lists.
+/// Returns whether an opened file agrees with its entry in the manifest.
 pub fn matches(segment: &Segment, live: &LiveFile) -> bool {
     segment.kind == live.kind && segment.base_version == live.base_version && segment.len() as u64 == live.rows
 }

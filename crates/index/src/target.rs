@@ -1,4 +1,4 @@
-//! Implements the trait of targets for the index.
+//! Implements the trait [`Target`] for the index.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::VectorStore;
 use crate::view;
 use crate::writer::{Base, CollectionWriter};
 
-/// Holds a writer and the base of its next commit, once that is fixed.
+/// Holds a writer and the base of its next commit. `begin` sets the base, and `write` uses it up.
 struct IndexWriter {
     writer: CollectionWriter,
     base: Option<Base>,

@@ -11,7 +11,8 @@ pub use docweir_target::testing::{delete, document, id, model, row, unit};
 use super::delta::{DeltaHeader, FORMAT};
 use super::{VectorOptions, VectorStore};
 
-/// Returns the rows of a document at a version, always the same for the same arguments; `None` means deleted.
+/// Returns the texts of a document's rows at a version; `None` if this version is a deletion. The same arguments
+/// always give the same texts.
 pub fn content(document: u8, version: u64) -> Option<Vec<String>> {
     let kind = (u64::from(document) * 7 + version * 3) % 5;
     (kind > 0).then(|| (1..kind).map(|i| format!("document {document} version {version} row {i}")).collect())

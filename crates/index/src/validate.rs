@@ -1,8 +1,8 @@
 //! Decides which changes of the manifest are permitted: the rules of the protocol as functions without I/O.
 //!
-//! Each function takes the manifest to be replaced and returns the next manifest, or the reason for a refusal. The
-//! swap is conditional on the same state that the function has checked. After a conflict the function runs again on
-//! the new state. A lease never replaces any of these rules.
+//! Each function takes the current manifest and returns the next manifest, or the reason for a refusal. The swap is
+//! conditional on the manifest that the function has checked. After a conflict, the function runs again on the new
+//! manifest. A lease never replaces any of these rules.
 //!
 //! | guard | failure that it prevents |
 //! | --- | --- |
@@ -23,7 +23,7 @@ use super::manifest::{
 use super::planted::{SkippedRule, planted};
 use super::retention::Horizons;
 
-/// Requests that a delta become live.
+/// Describes a request to add a delta to the live files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Append {
     /// File to add. The swap sets `added_version`.
@@ -35,10 +35,10 @@ pub struct Append {
     pub commit_id: String,
 }
 
-/// Requests that a snapshot replace its inputs.
+/// Describes a request to replace input files by a merged snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Install {
-    /// File to add; `None` if no row of the inputs is left. The swap sets `added_version`.
+    /// Snapshot to add; `None` if the merge has left nothing. The swap sets `added_version`.
     pub snapshot: Option<LiveFile>,
     /// Manifest version that the merge was planned on.
     pub base_version: ManifestVersion,
@@ -68,7 +68,8 @@ pub enum Refusal {
         base: ManifestVersion,
         floor: ManifestVersion,
     },
-    /// The base version does not exist yet: the file belongs to another store.
+    /// The base version does not exist yet. The file belongs to another store, or the manifest was restored from an
+    /// older backup.
     FromTheFuture {
         base: ManifestVersion,
         version: ManifestVersion,
@@ -91,8 +92,8 @@ pub enum Refusal {
         epoch: u64,
         manifest: u64,
     },
-    /// The requested horizons are out of range: each may only rise, at most to the version that the swap makes, and
-    /// at least one must rise.
+    /// A requested horizon is out of range. A horizon may only rise, at most to the version that the swap makes. At
+    /// least one of the two horizons must rise.
     HorizonOutOfRange {
         asked: Horizons,
         now: Horizons,
@@ -115,8 +116,9 @@ pub enum Resolution {
         version: ManifestVersion,
     },
     NotCommitted,
-    /// The swap was applied, and the floor has since passed it, so a rollback may have undone it. The caller checks
-    /// whether the documents are still wanted, and commits them again. Committing again is always harmless.
+    /// The swap was applied, but the floor has since risen above the base version, so a rollback may have undone the
+    /// commit. The caller checks whether the documents are still wanted, and commits them again. Committing again is
+    /// always harmless.
     Overtaken,
 }
 
@@ -153,7 +155,7 @@ pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<
     }
 }
 
-/// Determines from the current manifest whether a swap with an unknown outcome was applied.
+/// Determines from the current manifest whether an append with an unknown outcome was applied.
 pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     let by_writer = manifest.writers.get(&append.writer).is_some_and(|mark| mark.last_seq >= append.sequence);
     let by_writer = by_writer && !planted(SkippedRule::NoSequence);
@@ -168,7 +170,7 @@ pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
 }
 
 /// Returns the next manifest with a snapshot instead of its inputs, or the reason for a refusal. Deltas that were
-/// committed after the plan stay live.
+/// committed after the merge was planned stay live.
 pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp) -> Result<Manifest, Refusal> {
     if install.epoch < manifest.epoch {
         return Err(Refusal::StaleEpoch { epoch: install.epoch, manifest: manifest.epoch });
@@ -181,7 +183,7 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
         return Err(Refusal::NoInputs);
     }
     for name in &install.inputs {
-        // The snapshot cannot contain an input that was added after its plan.
+        // An input that was added after the merge was planned cannot be part of the snapshot.
         let held = manifest.live.iter().find(|f| f.file == *name);
         if held.is_none_or(|f| f.added_version > install.base_version) && !planted(SkippedRule::InputsNeedNotBeLive) {
             return Err(Refusal::InputNotLive(name.clone()));
@@ -201,12 +203,12 @@ pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// Returns the next manifest with the content of version `target`, or the reason for a refusal. The version, sequence
-/// numbers and the epoch do not go back.
+/// Returns the next manifest with the content of version `target`, or the reason for a refusal. The version, the
+/// sequence numbers and the epoch do not go back.
 ///
-/// Everything that was staged before is refused from now on. A merge planned on an undone version may have dropped a
-/// tombstone that the restored files need. A writer with a commit under way must check again whether it is still
-/// wanted.
+/// The next manifest refuses all files that were staged before the rollback. A merge that was planned on an undone
+/// version may have dropped a tombstone that the restored files need. A writer with a commit in progress must check
+/// again whether its documents are still wanted.
 pub fn may_roll_back(
     manifest: &Manifest,
     target: ManifestVersion,
@@ -232,9 +234,10 @@ pub fn may_roll_back(
     Ok(next)
 }
 
-/// Orders the versions of one document, or their tombstones, by precedence. The highest version wins, whatever the
-/// order of commits. At equal versions a tombstone wins over rows, and then the newer file name wins. The last case
-/// is a commit that was repeated after a lost reply: both files hold the same rows, and one of them is shown.
+/// Orders the versions of one document by precedence. A version is either a set of rows or a tombstone. The highest
+/// version wins, whatever the order of commits. At equal versions, a tombstone wins over rows, and otherwise the
+/// newer file name wins. Two files hold rows of the same version only if a commit was repeated after a lost reply;
+/// both then hold the same rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence<'a> {
     pub version: Version,
@@ -242,7 +245,7 @@ pub struct Precedence<'a> {
     pub file: &'a str,
 }
 
-/// Checks whether a file that was staged against `base` may still commit.
+/// Checks whether a file that was staged against `base` may still be committed.
 fn may_base(manifest: &Manifest, base: ManifestVersion) -> Result<(), Refusal> {
     if base > manifest.version {
         return Err(Refusal::FromTheFuture { base, version: manifest.version });
@@ -264,7 +267,7 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Moves live files to the removed files, as of the version that is being made.
+/// Moves the live files that `which` selects to the list of removed files, as of the new version.
 fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     let (at_version, at_ms) = (next.version, next.history.last().map_or(0, |h| h.at_ms));
     let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut next.live).into_iter().partition(which);
@@ -284,7 +287,7 @@ pub(super) fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> Man
     next.version
 }
 
-/// Creates an entry for a file to be proposed. The swap sets `added_version`; the caller sets the counts.
+/// Creates the manifest entry of a file to be added. The caller sets the counts, and the swap sets `added_version`.
 pub fn proposed(file: String, kind: FileKind, generation: u32, base_version: ManifestVersion) -> LiveFile {
     LiveFile {
         file,

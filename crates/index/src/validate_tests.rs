@@ -1,4 +1,4 @@
-//! Tests the decisions of the protocol with tables.
+//! Tests the rules of the protocol, with tables of cases.
 
 use docweir_core::model::Metric;
 

@@ -1,9 +1,9 @@
 //! Reads and writes the vector column of a delta in whole pages.
 //!
-//! To a Parquet reader the column is a list of floats. The levels of a list mark, for every number, whether it begins
-//! a new row. Encoding and decoding levels one by one takes longer than the rest of a delta. Rows of equal length all
-//! have the same levels. So this module reads and writes a page as whole blocks: levels in front, numbers behind.
-//! Pages of another layout are read by the general Parquet reader.
+//! In Parquet, the column is a list of floats. The levels of the list say for every number whether it begins a new
+//! row. Encoding and decoding the levels one by one would take longer than the rest of a delta. As all rows have the
+//! same length, the levels of a page are known in advance. This module therefore reads and writes a page as two
+//! blocks, first the levels and then the numbers. Pages of another layout are read by the general Parquet reader.
 //!
 //! ```text
 //! u32 length │ for each row: run of one 0, run of (dimension - 1) 1s │ u32 length │ run of rows × dimension 1s │ f32 …
@@ -107,7 +107,7 @@ pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: us
     (numbers.len() == bytes).then(|| F32s::from(numbers))
 }
 
-/// Returns the levels of a page with `rows` rows.
+/// Returns the encoded levels of a page with `rows` rows.
 fn levels(rows: usize, dimension: usize) -> Vec<u8> {
     let mut row = Vec::with_capacity(8);
     run(&mut row, 1, 0);

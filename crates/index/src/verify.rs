@@ -34,7 +34,8 @@ pub struct Verified {
     pub bytes: u64,
     pub rows: u64,
     pub findings: Vec<Finding>,
-    /// Keys of files that no version lists, left by a crash or just being written. The collector deletes them.
+    /// Object keys of files that no version lists. A crash has left them, or a process is still writing them. The
+    /// collector deletes abandoned files.
     pub orphans: Vec<String>,
 }
 
@@ -59,8 +60,8 @@ impl VectorStore {
                 Err(e) => return Err(e),
             }
         }
-        // Others change the collection meanwhile. A file that is no longer listed is not lost; one listed since is no
-        // orphan.
+        // Other processes may change the collection meanwhile. A file that is no longer listed is not lost, and a
+        // file that was listed since then is not an orphan.
         let now = self.manifest().await?.unwrap_or_else(|| manifest.clone());
         for (file, what) in faults {
             let live = now.is_live(&file.file);
@@ -70,21 +71,21 @@ impl VectorStore {
             }
         }
         let there = self.objects_there().await?;
-        // A file of a past version that the collector has not yet deleted is no orphan.
+        // A file of a past version that the collector has not yet deleted is not an orphan.
         let now = self.manifest().await?.unwrap_or(now);
         verified.orphans = self.not_named(&now, there).collect();
         Ok(verified)
     }
 
-    /// Describes the fault of one file; `None` if there is none.
+    /// Returns a description of the first fault in a file; `None` if the file is intact.
     async fn verify_file(&self, file: &LiveFile) -> Result<Option<String>, VectorError> {
         let segment = self.open_to_merge(file).await?;
         let (expected, kind) = ((file.rows, file.documents, file.tombstones), file.kind);
         Ok(blocking(move || fault(&segment, expected, kind)).await)
     }
 
-    /// Returns every text of these documents in any file, at any version, as it was embedded. Caches may hold these
-    /// texts.
+    /// Returns all texts of the given documents, of every version in every listed file, in the form in which they
+    /// were embedded. Caches may hold vectors of these texts.
     pub async fn texts_of(&self, ids: &[DocumentId]) -> Result<Vec<String>, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
@@ -101,8 +102,8 @@ impl VectorStore {
         Ok(texts)
     }
 
-    /// Exports the visible rows as Parquet files in the format of deltas, of about `bytes` each. Calls `part` for
-    /// each file in order, and returns the number of rows.
+    /// Exports the visible rows as Parquet files of about `bytes` bytes each, in the format of deltas. Calls `part`
+    /// with each file in order, and returns the number of rows.
     pub fn export<E: From<VectorError>>(
         &self,
         view: &View,
@@ -162,7 +163,7 @@ fn fault(segment: &Segment, (rows, documents, tombstones): (u64, u64, u64), kind
         return Some("documents are not sorted by id, or an id occurs twice".into());
     }
     if !held.parents.is_empty() && held.parents.len() != held.len() {
-        return Some("list of parents is not as long as the list of documents".into());
+        return Some("list of parents and list of documents differ in length".into());
     }
     if let Some(at) = (0..held.parents.len()).find(|&at| !held.parents.raw(at).is_empty() && held.parent(at).is_none())
     {
@@ -175,7 +176,7 @@ fn fault(segment: &Segment, (rows, documents, tombstones): (u64, u64, u64), kind
     }
     let unit = |v: &[f32]| (v.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() < 1e-2;
     let bad = segment.vectors().chunks_exact(segment.dimension().max(1)).position(|v| !unit(v));
-    bad.map(|row| format!("vector of row {row} is not of length 1"))
+    bad.map(|row| format!("vector of row {row} does not have length 1"))
 }
 
 fn in_order(documents: &Documents) -> bool {

@@ -24,8 +24,8 @@ use super::validate::Precedence;
 use super::visible::{Visible, visible};
 use super::{VectorOptions, VectorStore};
 
-/// Memory of an opened and indexed file, as a multiple of its size. Measured at 1.5 for chunks of 1,000 characters
-/// with 384 dimensions, and rounded up.
+/// Memory that an opened and indexed delta takes, as a multiple of its file size. Measured as 1.5 for chunks of 1,000
+/// characters with 384 dimensions, and rounded up.
 const MEMORY_FACTOR: u64 = 2;
 
 pub struct View {
@@ -33,7 +33,7 @@ pub struct View {
     pub(super) segments: Vec<Visible>,
     pub(super) options: VectorOptions,
     rows: usize,
-    /// Number of terms in all visible rows. Counted by the first full-text search.
+    /// Total number of terms in all visible rows. Computed by the first full-text search.
     length: OnceLock<u64>,
 }
 
@@ -45,7 +45,7 @@ pub struct ViewStats {
     /// Number of visible documents.
     pub documents: usize,
     pub rows: usize,
-    /// Number of rows in files that are superseded or deleted. A compaction would drop them.
+    /// Number of hidden rows: rows in the files that are superseded or deleted. A compaction would remove them.
     pub hidden_rows: usize,
     pub tombstones: usize,
     pub file_bytes: u64,
@@ -53,13 +53,12 @@ pub struct ViewStats {
     pub model: Option<ModelIdentity>,
 }
 
-/// Lists the documents of a collection, without opening their vectors. Used for reconciliation with the control
-/// store.
+/// Lists the documents of a collection, without reading vectors. Used for reconciliation with the control store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub version: ManifestVersion,
     pub documents: BTreeMap<DocumentId, WinningVersion>,
-    /// Parent document of each visible document that is contained in another.
+    /// Parent of each visible document that is contained in another document.
     pub parents: BTreeMap<DocumentId, DocumentId>,
 }
 
@@ -72,8 +71,8 @@ pub struct WinningVersion {
 }
 
 impl VectorStore {
-    /// Returns the current state of the collection. Cheap if nothing has changed since the last view. Otherwise reads
-    /// and decodes the new files.
+    /// Returns a view of the current version of the collection. The call is cheap if nothing has changed since the
+    /// last view. Otherwise it reads and decodes the new files.
     pub async fn view(&self) -> Result<Arc<View>, VectorError> {
         let _one_at_a_time = self.opening.lock().await;
         let mut missing: Option<(ManifestVersion, String)> = None;
@@ -106,7 +105,7 @@ impl VectorStore {
         Err(self.no_stable_view())
     }
 
-    /// Opens the files of a past version. They are not cached for the next view.
+    /// Returns a view of a past version. The opened files are not cached for the next view.
     pub(super) async fn view_of(&self, manifest: Manifest, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let live = manifest.live_at(version).into_iter().cloned().collect();
         let manifest = Manifest { version, live, ..manifest };
@@ -115,7 +114,7 @@ impl VectorStore {
         Ok(Arc::new(View::new(Arc::new(manifest), segments, self.options.clone())))
     }
 
-    /// Returns every document of the collection, including tombstones, from the footers of the files.
+    /// Lists every document of the collection, including tombstones, without decoding vectors.
     pub async fn inventory(&self) -> Result<Inventory, VectorError> {
         let mut missing: Option<(ManifestVersion, String)> = None;
         'again: for _ in 0..self.options.read_attempts {
@@ -160,12 +159,12 @@ impl VectorStore {
         }
         let start = bytes.checked_sub(TAIL_BYTES + length).ok_or_else(|| VectorError::Damaged {
             file: key.clone(),
-            reason: format!("footer claims {length} bytes of a file of {bytes}"),
+            reason: format!("footer claims to have {length} bytes, but the file has {bytes}"),
         })?;
         delta::decode_footer(&key, &self.objects.get_range(&key, start, length).await?)
     }
 
-    /// Opens all files of a manifest in its order, using the cache.
+    /// Opens all files of a manifest, in the order of the manifest. Uses files that are already open.
     async fn open_all(&self, manifest: &Manifest) -> Result<Vec<Arc<Segment>>, VectorError> {
         let mut segments = Vec::with_capacity(manifest.live.len());
         for live in &manifest.live {
@@ -252,7 +251,8 @@ impl VectorStore {
         ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() }.into()
     }
 
-    /// Checks the memory limit before anything is read: once memory is full, a refusal is too late.
+    /// Returns an error if the files would exceed the memory limit. Called before any file is read, because a refusal
+    /// is too late once memory is full.
     fn may_open(&self, manifest: &Manifest) -> Result<(), VectorError> {
         // Snapshots are memory-mapped, so the system can reclaim their memory.
         let held = manifest.live.iter().filter(|f| f.kind == FileKind::Delta).map(|f| f.bytes);
@@ -304,7 +304,7 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
     winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
 }
 
-/// Returns the parents of winning, visible entries. Entries of one version are the same in every file.
+/// Returns the parent of each visible document. All files hold the same entry for the same version of a document.
 fn parents(
     held: &BTreeMap<DocumentId, WinningVersion>,
     entries: impl Iterator<Item = DocumentEntry>,
@@ -314,7 +314,7 @@ fn parents(
     entries.filter(visible).filter_map(|entry| Some((entry.id, entry.parent?))).collect()
 }
 
-/// Identifies a document of a view by the index of its segment and its index there.
+/// Identifies a document of a view by the index of its segment and its index within the segment.
 #[derive(Clone, Copy)]
 struct Winner {
     segment: usize,
@@ -341,7 +341,7 @@ impl View {
         &self.manifest
     }
 
-    /// Iterates over the winning documents with their files, including tombstones.
+    /// Iterates over the winning documents, including tombstones, each with its file.
     fn winning(&self) -> impl Iterator<Item = (&Segment, usize)> {
         self.segments.iter().flat_map(|s| {
             let winning = s.documents.runs(0..s.documents.len()).flatten();
@@ -353,7 +353,7 @@ impl View {
         self.winning().filter(|(segment, at)| !segment.documents().is_tombstone(*at))
     }
 
-    /// Iterates over the visible documents, in no particular order.
+    /// Iterates over the entries of the visible documents, in no particular order.
     pub fn documents(&self) -> impl Iterator<Item = DocumentEntry> + '_ {
         self.visible().filter_map(|(segment, at)| segment.documents().entry(at))
     }
@@ -388,7 +388,7 @@ impl View {
         self.find(document).map(|(_, held)| held.version)
     }
 
-    /// Returns the rows of a visible document, in order.
+    /// Returns the rows of a visible document, in the order of the document.
     pub fn rows_of(&self, document: &DocumentId) -> Vec<super::Row> {
         let Some((winner, _)) = self.find(document).filter(|(_, held)| !held.tombstone) else { return Vec::new() };
         let Some(Visible { segment, .. }) = self.segments.get(winner.segment) else { return Vec::new() };

@@ -1,8 +1,8 @@
 //! Determines the visible documents and rows of each file: only the winning version of each document is visible.
 //!
-//! Deltas are collected in one table, and the winners of the table are looked up in each snapshot. Snapshots are
-//! compared pair by pair, by looking up the documents of the smaller in the larger. So the cost of a view grows with
-//! the amount of unmerged data, not with the size of the collection.
+//! The documents of all deltas are collected in one table, and the winners of the table are looked up in each
+//! snapshot. Snapshots are compared in pairs: the documents of the smaller snapshot are looked up in the larger one.
+//! The cost of a view therefore grows with the amount of unmerged data, not with the size of the collection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub fn precedence(segment: &Segment, document: usize) -> Precedence<'_> {
     Precedence { version, tombstone, file: segment.file() }
 }
 
-/// Determines the visible content of all files of a version.
+/// Determines the visible content of all files of a manifest version.
 pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
     let mut all: Vec<Visible> = segments.iter().cloned().map(Visible::all).collect();
     let (small, mut large): (Vec<usize>, Vec<usize>) =
@@ -82,8 +82,8 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
     all
 }
 
-/// Returns the indexes of documents that occur in both files. If one file is much smaller, its documents are looked
-/// up in the other; otherwise both lists are traversed in parallel.
+/// Returns the index pairs of the documents that occur in both files. If one file is much smaller, its documents are
+/// looked up in the other; otherwise both lists are traversed in parallel.
 fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
     const MUCH: usize = 16;
     let (one, other) = (smaller.documents(), larger.documents());
@@ -105,7 +105,7 @@ fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
     places
 }
 
-/// Hides the losing one of two versions of a document, and returns the winning one.
+/// Compares two versions of a document, hides the losing version and returns the winning one.
 fn pick_winner(
     segments: &[Arc<Segment>],
     all: &mut [Visible],

@@ -5,10 +5,10 @@
 //!                                                     ▲          │ conflict or unknown
 //!                                                     └─ load ◀──┘
 //! ```
-//! A process has one writer per collection, which commits one group after the other, so sequence numbers are
-//! committed in order. A number is assigned before the first await point and never reused for other content. A commit
-//! that is dropped at an await point is either complete or leaves an orphan delta for the collector. The next commit
-//! works in both cases.
+//! A process has one writer per collection. The writer commits one group after the other, so sequence numbers are
+//! committed in order. A sequence number is assigned before the first await point and never reused for other content.
+//! A commit that is dropped at an await point is either complete or leaves an orphan delta for the collector. In both
+//! cases, the next commit works.
 //!
 //! A commit whose base is below the floor is *not* staged again automatically. Tombstones from the time of the base
 //! may have been dropped. Only the caller can begin again ([`VectorError::Stalled`]), because only the caller can
@@ -30,7 +30,7 @@ use super::retry::{Retries, blocking, passing, ulid};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use docweir_target::{Write, gather};
 
-/// Commits on behalf of one writer. Not `Clone`, because the sequence number has one owner.
+/// Commits to a collection under one writer id. Not `Clone`, because the sequence number has one owner.
 pub struct CollectionWriter {
     store: Arc<VectorStore>,
     id: String,
@@ -38,10 +38,10 @@ pub struct CollectionWriter {
     random: fastrand::Rng,
 }
 
-/// Holds the state that a commit is based on.
+/// Holds the manifest that a commit is based on.
 pub struct Base((Manifest, Option<Tag>));
 
-/// Describes a commit that is in the manifest.
+/// Describes a commit that the manifest contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// Manifest version that contains the commit.
@@ -72,14 +72,14 @@ impl CollectionWriter {
     /// version counts. The future can be dropped at any await point. After [`VectorError::Unresolved`], the same
     /// writes may be committed again: the same version of a document is never shown twice.
     ///
-    /// This method suits callers that write without a claim. Other callers first call
-    /// [`begin`](CollectionWriter::begin).
+    /// This method suits callers that write without a claim. A caller that writes under a claim first calls
+    /// [`begin`](CollectionWriter::begin) instead.
     pub async fn commit(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Committed, VectorError> {
         let base = self.begin().await?;
         self.commit_on(base, writes, model).await
     }
 
-    /// Returns the state that the next commit is based on.
+    /// Returns the current manifest as the base of the next commit.
     ///
     /// A caller that writes a document under a claim of the control store must check the claim *after* this call, and
     /// before [`commit_on`](CollectionWriter::commit_on). A tombstone that supersedes the document is then either
@@ -91,7 +91,8 @@ impl CollectionWriter {
         self.load(&mut retries).await.map(Base)
     }
 
-    /// Commits like [`commit`](CollectionWriter::commit), on a base that was fetched before.
+    /// Commits like [`commit`](CollectionWriter::commit), but on a base that [`begin`](CollectionWriter::begin) has
+    /// returned.
     pub async fn commit_on(
         &mut self,
         base: Base,
@@ -121,7 +122,8 @@ impl CollectionWriter {
         self.stage(&append.file.file, body, &mut retries).await?;
         docweir_core::failpoint::reach("commit.staged", "");
 
-        // The base is as good as a fresh state: the swap is conditional on it.
+        // The first attempt uses the base without reading the manifest again, because the swap is conditional on the
+        // base.
         let attempts = store.options.commit_attempts;
         let mut unsure = false;
         for attempt in 1..=attempts {
@@ -139,7 +141,7 @@ impl CollectionWriter {
             let next = validate::may_append(manifest, &append, stamp).map_err(|r| self.refused(r, &append))?;
             match store.register.swap(tag.as_ref(), &next).await? {
                 Swap::Done => return Ok(committed(&append.file, next.version, attempt)),
-                // A conflict says nothing about an earlier attempt that may still be applied.
+                // A conflict does not tell whether an earlier attempt will still be applied.
                 Swap::Conflict => {}
                 Swap::Unknown => unsure = true,
             }

@@ -65,7 +65,7 @@ impl CompactionOptions {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
             if !(low..=high).contains(&value) {
-                found.push((field, format!("is {value}, must be between {low} and {high}")));
+                found.push((field, format!("must be between {low} and {high}, not {value}")));
             }
         };
         range("deltas", self.deltas as u64, 2, 10_000);

@@ -45,7 +45,7 @@ pub fn next_group(
         && (due.is_some() || snapshots.len() > 1)
         && rows(&snapshots) + rows(&deltas) - largest + deleted(live) >= largest
     {
-        return group(live.iter().collect(), "the rest is as large as the largest snapshot");
+        return group(live.iter().collect(), "the other files are as large as the largest snapshot");
     }
     if let Some(why) = due {
         return group(deltas, why);

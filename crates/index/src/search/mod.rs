@@ -170,7 +170,7 @@ impl View {
         if let Mode::Hybrid { weight } = request.mode
             && !(0.0..=1.0).contains(&weight)
         {
-            return query(format!("weight of the vector score is {weight}, must be between 0 and 1"));
+            return query(format!("weight of the vector score must be between 0 and 1, not {weight}"));
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl View {
             && model.dimension as usize != vector.len()
         {
             let reason = format!(
-                "query's vector has {} dimensions, but the collection's model `{}` has {}; embed the query with it",
+                "query's vector has {} dimensions, but the collection's model `{}` has {}; use this model for the query",
                 vector.len(),
                 model.id,
                 model.dimension

@@ -43,7 +43,7 @@ pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, Vecto
     };
     let word = |at: usize| trailer.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     let (Some(length), Some(crc), Some(true)) = (word(0), word(8), trailer.get(16..).map(|m| m == MAGIC)) else {
-        return Err(damaged("end of file is not that of a snapshot: truncated or another type of file"));
+        return Err(damaged("file does not end like a snapshot; it is truncated or of another type"));
     };
     let Some(start) = usize::try_from(length).ok().and_then(|l| rest.len().checked_sub(l)) else {
         return Ok(Err(length.saturating_add(TRAILER_BYTES as u64)));
