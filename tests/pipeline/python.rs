@@ -12,7 +12,7 @@ use crate::kit::{Ran, Running, TestFolder, eventually, files};
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("DOCWEIR_TEST_PYTHON").map(PathBuf::from).filter(|p| p.exists());
     if python.is_none() {
-        println!("skipped: DOCWEIR_TEST_PYTHON names no Python; use scripts/test");
+        println!("skipped: DOCWEIR_TEST_PYTHON does not name a Python interpreter; run scripts/test");
     }
     python
 }

@@ -163,7 +163,7 @@ impl UserTable {
     // ── the application ────────────────────────────────────────────────────────────────────────────────────────────
 
     pub fn put(&self, item: Value) {
-        let Value::Object(item) = item else { panic!("no object: {item}") };
+        let Value::Object(item) = item else { panic!("not an object: {item}") };
         let write = Write::Put { table: self.table.clone(), item: value::object(item), condition: None };
         self.runtime.block_on(self.dynamo.write(write)).unwrap();
     }
