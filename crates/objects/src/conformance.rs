@@ -200,7 +200,7 @@ async fn uploads(candidate: &Candidate) {
     for (i, length) in [0, 10, large - 1, large, 2 * large + 5].into_iter().enumerate() {
         let (key, body) = (format!("up/{i}"), bytes(length, i as u64));
         upload(s, &key, body.clone(), false).await.unwrap();
-        assert!(matches!(s.head(&key).await, Err(ObjectError::NotFound(_))), "{length} bytes: visible unfinished");
+        assert!(matches!(s.head(&key).await, Err(ObjectError::NotFound(_))), "{length} bytes are visible too early");
         upload(s, &key, body.clone(), true).await.unwrap();
         assert!(s.get(&key).await.unwrap().0 == body, "{length}");
         assert_eq!(s.head(&key).await.unwrap().bytes, length as u64);

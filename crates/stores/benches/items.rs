@@ -1,10 +1,15 @@
-//! Measures, in seconds, how long SQLite takes for the 50,000 records of one batch:
-//! `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
+//! Measures how many seconds SQLite takes to store, send and complete the 50,000 records of one batch. Run the
+//! benchmark with `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
 //!
-//! Each step is timed separately, with the pipeline's group sizes. The last two steps are those of a batch that
-//! returned without answers.
+//! Each step is timed separately, and handles records in groups of the same size as in the pipeline. The last two
+//! steps pack and end a batch that returns without answers.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures or dies")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints its measurements and may panic"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +25,7 @@ use docweir_stores::ledger::{Budget, Mode, Spend};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 
-/// Default number of records in the batch; the command line can set another.
+/// Default number of records in the batch. The command line can set another number.
 const ITEMS: usize = 50_000;
 /// Number of records in one call of `put`.
 const PUT: usize = 1_000;

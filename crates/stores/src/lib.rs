@@ -1,8 +1,8 @@
-//! Stores everything durable except objects and vectors: control records, the ledger, items and batches, caches, the
-//! state folder.
+//! Stores all durable state except objects and vectors: control records, the ledger, items and batches, caches, and
+//! the state folder.
 //!
-//! This crate does not depend on stages, actors or the command line. Each store is a trait, pure rules, an
-//! implementation in SQLite, and a conformance suite (feature `testing`) that every other implementation must pass.
+//! This crate does not depend on stages, actors or the command line. Each store consists of a trait, pure rules, an
+//! implementation in SQLite, and a conformance suite (feature `testing`) that every implementation must pass.
 //!
 //! | module | content |
 //! | --- | --- |
@@ -11,9 +11,10 @@
 //! | [`batches`] | items to embed or enrich, and the batches that carry them |
 //! | [`cache`] | vectors and findings of earlier runs |
 //! | [`queues`] | message queues that deliver documents |
-//! | [`record_table`] | the user's tables that records come from |
+//! | [`record_table`] | the users' tables from which records are embedded |
 //! | [`state`] | the state folder and its lock |
-//! | [`paid`], [`sqlite`] | the shared file of ledger and batches; helpers of all SQLite stores |
+//! | [`paid`] | the SQLite file that holds the ledger and the batches |
+//! | [`sqlite`] | code that all SQLite stores share |
 
 pub mod batches;
 pub mod cache;

@@ -1,10 +1,10 @@
-//! Caches earlier results: vectors by model and text, and a service's findings by question and text. So nothing is
-//! embedded, requested or paid for twice.
+//! Caches earlier results, so that nothing is embedded, requested or paid for twice. Vectors are cached by model and
+//! text; a service's findings are cached by question and text.
 //!
-//! Losing a cache costs time, never a document. An unreadable cache is treated as empty, and a cache that cannot be
-//! written stores nothing. A damaged file is moved aside and replaced. These events are logged and appear in no
-//! document's record. A full disk is handled in the same way: writing the document's artefact will meet it too, and
-//! reports it. The only errors are mistakes of the caller.
+//! The loss of a cache costs time, but never a document. An unreadable cache is treated as empty, and a cache that
+//! cannot be written stores nothing. A damaged file is moved aside and replaced. These events are logged, but not
+//! recorded for any document. A full disk is handled in the same way, because writing the document's artefact then
+//! fails too and reports the full disk. Lookups and writes return errors only for mistakes of the caller.
 
 mod sqlite;
 #[cfg(test)]

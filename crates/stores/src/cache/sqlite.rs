@@ -1,6 +1,6 @@
-//! Stores caches in their own SQLite files. The embedding cache is one of them.
+//! Stores each cache in its own SQLite file. This module implements the embedding cache.
 //!
-//! Vectors are stored as little-endian `f32`s under the text's hash.
+//! A vector is stored as little-endian `f32`s under the hash of its text.
 
 mod blobs;
 mod findings;
@@ -26,8 +26,8 @@ pub struct SqliteEmbeddingCache {
 }
 
 impl SqliteEmbeddingCache {
-    /// Opens the cache in the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is
-    /// empty.
+    /// Opens the cache in the file at `path`; the folder must exist. Blocks the thread. This never fails: if the file
+    /// cannot be used, the cache is empty.
     pub fn open(path: &Path, options: CacheOptions) -> Self {
         Self { blobs: Blobs::open("embedding cache", path, options) }
     }
@@ -44,7 +44,7 @@ impl EmbeddingCache for SqliteEmbeddingCache {
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
         if let Some((_, vector)) = entries.iter().find(|(_, v)| v.len() != model.dimension as usize) {
             let message = format!(
-                "the embedder returned a vector of {} dimensions for model {}, which has {}",
+                "the embedder returned a vector of {} dimensions for model {}, whose vectors have {}",
                 vector.len(),
                 model.id,
                 model.dimension

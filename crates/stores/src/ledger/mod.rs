@@ -1,17 +1,17 @@
 //! Records all money before and after it is spent.
 //!
-//! Money is reserved before a call and settled after it; each step is durable before the next begins. The provider's
-//! charges lie between the settled sum and the sum of settled and open amounts. Open amounts are *reserved* by a
-//! running call, or *in doubt*: the answer of the call was lost, so its charge is unknown. A run that dies leaves its
-//! reservations behind; the next run marks them as in doubt.
+//! Money is reserved before a call and settled after the call; each step is durable before the next step begins. The
+//! provider has charged at least the settled amounts, and at most the settled and open amounts together. An open
+//! amount is *reserved* by a running call, or *in doubt* because the answer of its call was lost and the charge is
+//! unknown. A run that dies leaves reservations behind; the next run marks these reservations as in doubt.
 //!
 //! # Layout
-//! - [`Ledger`] – the trait; [`rules`] – its decisions, without I/O; `conformance`: the tests that every ledger must
-//!   pass
-//! - `sqlite`: the ledger of one machine, in a file; `docweir-aws-backend` has a ledger for any number of processes
+//! - [`Ledger`] is the trait, [`rules`] holds the decisions of all ledgers, and `conformance` holds the tests that
+//!   every ledger must pass
+//! - `sqlite` is the ledger for one machine; `docweir-aws-backend` has a ledger for any number of processes
 
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod conformance;
 pub mod rules;
 mod sqlite;
@@ -29,10 +29,10 @@ use crate::paid::PaidError;
 /// Describes an expense before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spend {
-    /// Run of the process that is responsible for the entry.
+    /// Run that spends the money.
     pub run: String,
     pub mode: Mode,
-    /// Stage that spends: `embedding` or `search`.
+    /// Stage that spends the money, such as `embedding` or `search`.
     pub stage: String,
     pub model: String,
     pub collection: String,
@@ -58,11 +58,11 @@ impl Mode {
     }
 }
 
-/// Limits the spending, including open amounts. `None` means no limit.
+/// Limits the sum of settled and open amounts. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     pub run: Option<Nanodollars>,
-    /// Limit per day, in UTC.
+    /// Limit per UTC day.
     pub day: Option<Nanodollars>,
 }
 
@@ -81,7 +81,7 @@ pub enum ReservationOutcome {
     Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
 }
 
-/// Identifies an entry of the ledger. Each store defines the form of the name.
+/// Identifies an entry of the ledger. Each store has its own format of ids.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntryId(String);
@@ -99,9 +99,9 @@ impl EntryId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     pub id: EntryId,
-    /// Amount spent and open in the run, including this reservation.
+    /// Sum of the run's settled and open amounts, including this reservation.
     pub run: Nanodollars,
-    /// Amount spent and open on the day, including this reservation.
+    /// Sum of the day's settled and open amounts, including this reservation.
     pub day: Nanodollars,
 }
 
@@ -121,7 +121,7 @@ pub enum GroupBy {
     Stage,
     Model,
     Collection,
-    /// Documents and batches. Their entries are deleted after a time, so older ones are missing.
+    /// Groups by document or batch. Entries are deleted after a time, so older documents and batches are missing.
     Subject,
 }
 
@@ -138,7 +138,7 @@ pub struct Amount {
 pub struct CostLine {
     pub name: String,
     pub settled: Amount,
-    /// Amount reserved by running calls and batches.
+    /// Amount that is reserved by running calls and batches.
     pub reserved: Amount,
     pub in_doubt: Amount,
 }
@@ -148,27 +148,28 @@ pub trait Ledger: Send + Sync + 'static {
     /// Reserves money. The reservation is durable when this returns.
     async fn reserve(&self, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError>;
 
-    /// Records the actual charge of an open entry, also of one in doubt.
+    /// Records the actual charge of an open entry, which may be in doubt.
     async fn settle(&self, reservation: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError>;
 
-    /// Settles an entry as several, one per subject. Without shares nothing was charged.
+    /// Replaces an open entry by settled entries, one for each share. If `shares` is empty, nothing was charged.
     async fn settle_in_parts(&self, reservation: &EntryId, shares: &[Share]) -> Result<(), PaidError>;
 
-    /// Releases a reservation: nothing was charged.
+    /// Releases a reservation for which nothing was charged.
     async fn release(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// Marks a reservation as in doubt: its charge is unknown.
+    /// Marks a reservation as in doubt, because its charge is unknown.
     async fn doubt(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// Marks reservations of live calls as in doubt if their process is dead. A ledger that cannot detect dead
-    /// processes treats every other run as dead: call it there only if that is known. Returns the number of entries.
+    /// Marks reservations of live calls as in doubt if their process is dead. `run` is the caller's own run. A ledger
+    /// that cannot detect dead processes treats every other run as dead. With such a ledger, call this only if the
+    /// other processes are known to be dead. Returns the number of marked entries.
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
-    /// Returns sums since a day (`YYYY-MM-DD`), in order of their names. If there are more than `limit`, only the
-    /// most expensive are returned.
+    /// Returns the sums of each group since a day (`YYYY-MM-DD`), in order of the groups' names. If there are more
+    /// than `limit` groups, only the most expensive groups are returned.
     async fn report(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
 
-    /// Deletes settled entries of days before `day`, unless the store expires them itself. Their sums are kept.
-    /// Returns the number of deleted entries.
+    /// Deletes settled entries of days before `day`, unless the store expires entries automatically. The sums are
+    /// kept. Returns the number of deleted entries.
     async fn forget_before(&self, day: &str) -> Result<u64, PaidError>;
 }

@@ -1,4 +1,4 @@
-//! Decides all changes of ledger entries, without a database.
+//! Decides how ledger entries change, without access to a database.
 //!
 //! ```text
 //!   RESERVED ──settle──▶ SETTLED
@@ -6,8 +6,8 @@
 //!    │    └──doubt──▶ IN_DOUBT
 //!    └──release──▶ (deleted; also possible from IN_DOUBT)
 //! ```
-//! An outcome is written once. A store reads an entry, asks a rule for the new state, and writes it with the change
-//! of the sums in one atomic step.
+//! The outcome of an entry is written once. A store reads an entry, calls a rule for the new state, and writes the new
+//! state together with the changed sums in one atomic step.
 
 use docweir_core::money::Nanodollars;
 
@@ -19,14 +19,14 @@ pub enum State {
     Reserved,
     Settled,
     InDoubt,
-    /// The reservation was refused while an earlier attempt of the same reservation might still be written. The void
-    /// entry blocks this late write. It is used only in stores whose writes can arrive late.
+    /// The reservation was refused, but an earlier attempt to write the same reservation may still arrive. The void
+    /// entry blocks this late write. Only stores whose writes can arrive late use this state.
     Void,
 }
 
 impl State {
     pub const ALL: [Self; 4] = [Self::Reserved, Self::Settled, Self::InDoubt, Self::Void];
-    /// States with sums, in the order of a report's line.
+    /// States that have sums, in the order of the amounts in a line of a report.
     pub const COUNTED: [Self; 3] = [Self::Settled, Self::Reserved, Self::InDoubt];
 
     /// Returns the stored name of the state.
@@ -70,7 +70,7 @@ impl Group {
     }
 }
 
-/// Returns the UTC day of a timestamp: `YYYY-MM-DD`.
+/// Returns the UTC day of a timestamp, in the form `YYYY-MM-DD`.
 pub fn day(at: &str) -> &str {
     at.get(..10).unwrap_or(at)
 }
@@ -83,7 +83,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Returns the amount that a budget still allows, or `None` if it has no limit.
+    /// Returns the amount that a budget still allows, or `None` if the budget has no limit.
     pub fn room(self, budget: Budget) -> Option<Nanodollars> {
         let left = [budget.run.map(|limit| limit - self.run), budget.day.map(|limit| limit - self.day)];
         left.into_iter().flatten().min()
@@ -103,7 +103,7 @@ impl Spent {
 /// Reports whether a cost fits a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// Amounts spent, including the new cost.
+    /// The cost fits. Holds the amounts spent, including the new cost.
     Fits(Spent),
     Exceeds {
         period: Period,
@@ -120,12 +120,12 @@ pub struct EntryState {
 }
 
 impl EntryState {
-    /// Returns the standing of a new entry.
+    /// Returns the state and amount of a new reservation.
     pub fn reserved(tokens: u64, cost: Nanodollars) -> Self {
         Self { state: State::Reserved, amount: Amount { calls: 1, tokens, cost } }
     }
 
-    /// Settles an open entry at the actual charge. Returns `None` if its outcome is already written.
+    /// Settles an open entry at the actual charge. Returns `None` if the outcome of the entry was already written.
     pub fn settle(self, tokens: u64, cost: Nanodollars) -> Option<Self> {
         let amount = Amount { calls: self.amount.calls, tokens, cost };
         self.state.is_open().then_some(Self { state: State::Settled, amount })
@@ -136,8 +136,8 @@ impl EntryState {
         (self.state == State::Reserved).then_some(Self { state: State::InDoubt, ..self })
     }
 
-    /// Returns the rest of an open entry after some of its shares were settled separately. The call is counted with
-    /// the first share, so the rest counts no call.
+    /// Returns the remainder of an open entry after some of its shares were settled separately. The call is counted
+    /// with the first share, so the remainder counts no call.
     pub fn less(self, shares: &[Share]) -> Self {
         let (tokens, cost) = shares.iter().fold((0, Nanodollars::ZERO), |(t, c), s| (t + s.tokens, c + s.cost));
         let left = self.amount.tokens.saturating_sub(tokens);
@@ -145,14 +145,15 @@ impl EntryState {
     }
 }
 
-/// Returns the standing of share number `nth` of an entry, counted from 0. All shares together count as one call.
+/// Returns the state and amount of share number `nth` of an entry, counted from 0. All shares together count as one
+/// call.
 pub fn share(nth: u64, share: &Share) -> EntryState {
     let amount = Amount { calls: u64::from(nth == 0), tokens: share.tokens, cost: share.cost };
     EntryState { state: State::Settled, amount }
 }
 
-/// Splits the charge of a batch into shares. `tokens` are the tokens of each subject with texts in the batch. Tokens
-/// that belong to no subject (records, stale or unusable results) are charged to the batch itself.
+/// Splits the charge of a batch into shares. `tokens` lists the subjects with texts in the batch, each with its number
+/// of tokens. Tokens that belong to no subject (records, stale or unusable results) are charged to the batch itself.
 pub fn shares<'a>(
     batch: &str,
     tokens: impl IntoIterator<Item = (&'a str, u64)>,
@@ -170,12 +171,13 @@ pub fn shares<'a>(
     shares
 }
 
-/// Holds the changes of a group's sums: calls, tokens and nanodollars, in the order of [`State::COUNTED`].
+/// Holds the changes of a group's sums. Each row holds the calls, tokens and nanodollars of one state; the states are
+/// in the order of [`State::COUNTED`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums(pub [[i64; 3]; 3]);
 
 impl Sums {
-    /// Returns the change that results from replacing one standing by others.
+    /// Returns the change of the sums when an entry in one state is replaced by entries in other states.
     pub fn change(before: Option<EntryState>, after: impl IntoIterator<Item = EntryState>) -> Self {
         let mut sums = Self::default();
         before.iter().for_each(|standing| sums.add(*standing, -1));
@@ -191,12 +193,12 @@ impl Sums {
         }
     }
 
-    /// Returns the sums that are not zero, by state.
+    /// Returns the states whose sums change, with the changes.
     pub fn changed(&self) -> impl Iterator<Item = (State, [i64; 3])> {
         State::COUNTED.into_iter().zip(self.0).filter(|(_, sums)| *sums != [0; 3])
     }
 
-    /// Returns the nanodollars of all states.
+    /// Returns the sum of the nanodollars of all states.
     pub fn cost(&self) -> i64 {
         self.0.iter().map(|[_, _, cost]| cost).sum()
     }

@@ -31,7 +31,7 @@ struct Entry {
     standing: EntryState,
 }
 
-/// Returns the row number of an entry. An invalid name gets a number that no row has.
+/// Returns the row number of an entry. For an invalid id, returns a number that no row has.
 pub fn number(id: &EntryId) -> i64 {
     id.as_str().parse().unwrap_or(-1)
 }
@@ -44,7 +44,7 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// Returns the amounts spent and open in a run and on a day.
+/// Returns the sums of settled and open amounts in a run and on a day.
 fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<Spent> {
     let sum = |condition: &str, value: &str| -> Result<Nanodollars> {
         let sql = format!("SELECT coalesce(sum(nanodollars), 0) FROM ledger_sums WHERE {condition} = ?1");
@@ -53,7 +53,7 @@ fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<Spent> {
     Ok(Spent { run: sum("run", run)?, day: sum("day", day)? })
 }
 
-/// Returns the amount that a budget still allows, or `None` if it has no limit.
+/// Returns the amount that a budget still allows, or `None` if the budget has no limit.
 pub fn room(tx: &Transaction<'_>, run: &str, budget: Budget, now: UnixMicros) -> Result<Option<Nanodollars>> {
     Ok(spent(tx, run, rules::day(&timestamp(now)))?.room(budget))
 }
@@ -78,7 +78,7 @@ fn settle(tx: &Transaction<'_>, id: i64, tokens: u64, cost: Nanodollars) -> Resu
     entry.standing.settle(tokens, cost).map_or(Ok(()), |after| update(tx, &entry, after))
 }
 
-/// Settles an entry as several, one per subject, as part of a larger transaction. Without shares nothing was charged.
+/// Performs [`Ledger::settle_in_parts`] as part of a larger transaction.
 pub fn settle_in_parts(tx: &Transaction<'_>, id: i64, shares: &[Share]) -> Result<()> {
     let Some(entry) = entry_of(tx, id)?.filter(|entry| entry.standing.state.is_open()) else { return Ok(()) };
     let at: String = tx.query_row("SELECT at FROM ledger WHERE id = ?1", [id], |row| row.get(0))?;
@@ -116,8 +116,8 @@ fn entry(row: &Row<'_>) -> Result<Entry> {
         collection: row.get(6)?,
     };
     let state = row.get_ref(7)?.as_str()?;
-    // The table allows no other value. Only an open entry changes, and it counts as one call: its shares are settled
-    // at once.
+    // The table allows no other value. Only an open entry changes. It counts as one call, because all its shares are
+    // settled in one step.
     let state = State::ALL.into_iter().find(|s| s.name() == state).unwrap_or(State::Settled);
     let amount = Amount { calls: 1, tokens: amount(row.get(8)?), cost: Nanodollars(amount(row.get(9)?)) };
     Ok(Entry { id: row.get(0)?, group, standing: EntryState { state, amount } })

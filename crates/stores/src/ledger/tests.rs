@@ -1,4 +1,4 @@
-//! Tests the ledger in a file.
+//! Tests the ledger in SQLite.
 
 use std::sync::Arc;
 use std::time::Duration;

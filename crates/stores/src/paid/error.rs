@@ -1,4 +1,4 @@
-//! Defines the errors of the ledger and of batches.
+//! Defines the errors of the ledger and of the store for batches.
 
 use docweir_core::error::{ErrorClass, StageError};
 

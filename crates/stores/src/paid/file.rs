@@ -1,4 +1,4 @@
-//! Stores ledger, batches and items in one file, so that a batch and its money change in one transaction.
+//! Stores the ledger, batches and items in one file, so that one transaction can change a batch and its money.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::sqlite::{Database, Failure, OpenOptions, Schema};
 /// Schema of the file. The application id spells `DWPD`.
 const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
 
-/// Upgrade from version 1: records that come from tables.
+/// Statements that upgrade a file from version 1. They add the columns for records that come from users' tables.
 const ORIGINS: &str = "
 ALTER TABLE items ADD COLUMN origin TEXT;
 ALTER TABLE items ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
@@ -161,7 +161,7 @@ CREATE TABLE batch_shares (
 ) WITHOUT ROWID;
 ";
 
-/// Opens the file and creates it if it is missing. Blocks.
+/// Opens the file and creates it if it is missing. Blocks the thread.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
     Database::open(path, &SCHEMA, options)
 }

@@ -1,4 +1,4 @@
-//! Provides what the ledger, batches and items share: their file on one machine, and their errors.
+//! Provides the SQLite file and the errors that the ledger, batches and items share.
 
 mod error;
 mod file;

@@ -1,4 +1,4 @@
-//! Keeps a queue in memory, on tokio's clock, with failures on demand.
+//! Implements a message queue in memory, for tests. The queue uses tokio's clock and fails on demand.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ struct State {
     dead: Vec<String>,
     redrive: Option<u32>,
     next: u64,
-    /// Errors that the next calls return, in order.
+    /// Errors that the next calls of the queue return, in order.
     failures: VecDeque<QueueError>,
-    /// Number of calls to receive, with or without messages.
+    /// Number of times that `receive` has been called, whether or not it returned messages.
     receives: u64,
 }
 
@@ -66,7 +66,7 @@ impl MemoryQueue {
         self.state().dead.clone()
     }
 
-    /// Returns how often each message was received, in the order in which the messages were sent.
+    /// Returns how often each remaining message was received, in the order in which the messages were sent.
     pub fn receives(&self) -> Vec<u32> {
         self.state().messages.iter().map(|m| m.receives).collect()
     }
@@ -77,7 +77,7 @@ impl MemoryQueue {
         self.state().messages.iter().filter(|m| m.visible_at <= now).count()
     }
 
-    /// Returns the number of calls to receive so far.
+    /// Returns how often `receive` has been called.
     pub fn asked(&self) -> u64 {
         self.state().receives
     }

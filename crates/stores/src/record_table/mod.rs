@@ -1,12 +1,12 @@
-//! Finds records to embed in tables of users' own applications, and writes their status back.
+//! Finds records to embed in tables of users' applications, and writes each record's status back to its table.
 //!
-//! A write is conditional: the item must still be the one that was read. That is checked by its text, or by the
-//! attribute configured as its version. The [`RecordLocation`] of an item holds the expected value; it is stored with
-//! the record as its origin.
+//! A write is conditional: the item must not have changed since it was read. The condition compares the item's text
+//! or, if one is configured, its version attribute. The [`RecordLocation`] of an item names the attribute to compare.
+//! The location is stored with the record as the record's origin.
 //!
 //! # Layout
 //! - [`RecordTable`] – the operations on a table, and the pure check whether an item is unchanged
-//! - `dynamodb`: a table of DynamoDB
+//! - `docweir-aws-backend` implements the trait for tables of DynamoDB
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl ItemKey {
     }
 }
 
-/// Holds an item as it was read.
+/// Holds an item of a table as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableItem {
     pub key: ItemKey,
@@ -99,7 +99,7 @@ impl TableItem {
     }
 }
 
-/// Identifies a record in its table, and holds the values that show whether it is unchanged.
+/// Identifies a record in its table, and tells how to check whether the record is unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordLocation {
     pub key: ItemKey,
@@ -111,7 +111,8 @@ pub struct RecordLocation {
 }
 
 impl RecordLocation {
-    /// Creates the location of an item as it was read. `version` is the name of the version attribute, or empty.
+    /// Creates the location of an item as it was read. `version` is the name of the version attribute; it is empty if
+    /// none is configured.
     pub fn of(held: &TableItem, text: Vec<String>, version: &str) -> Self {
         let value = held.attributes.get(version).filter(|value| value.is_string() || value.is_number());
         let version = value.filter(|_| !version.is_empty()).map(|value| (version.to_owned(), value.clone()));
@@ -126,7 +127,7 @@ impl RecordLocation {
         serde_json::from_value(origin.place.clone()).ok()
     }
 
-    /// Returns whether an item is still the one that had this text.
+    /// Returns whether the item is unchanged. `text` is the text that the item had when the location was created.
     pub fn is_same(&self, held: &TableItem, text: &str) -> bool {
         match &self.version {
             Some((name, value)) => held.attributes.get(name) == Some(value),
@@ -138,7 +139,8 @@ impl RecordLocation {
         held.at(&self.text)?.as_str()
     }
 
-    /// Returns the condition that the item is unchanged.
+    /// Returns the condition under which a write is applied only if the item is unchanged. `text` is the text that the
+    /// item had when the location was created.
     pub fn unchanged(&self, text: &str) -> Vec<Test> {
         let (path, value) = match &self.version {
             Some((name, value)) => (vec![name.clone()], value.clone()),
@@ -147,7 +149,8 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// Returns the condition that nobody has changed the item since it was read just now, whatever it was before.
+    /// Returns the condition under which a write is applied only if the item has not changed since `held` was read.
+    /// Earlier changes of the item do not matter.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),
@@ -166,18 +169,19 @@ impl RecordLocation {
     }
 }
 
-/// Describes the value that an attribute must have for a write to be applied; `None` means that it must be absent.
+/// Describes a condition on one attribute. A write is applied only if the attribute has this value or, for `None`, is
+/// absent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub path: Vec<String>,
     pub value: Option<Value>,
 }
 
-/// Describes a write to an item.
+/// Describes a write of a status to an item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
     pub status: String,
-    /// Name of the attribute for the embedding id, and the id. Without an id the attribute is removed.
+    /// Name of the attribute for the embedding id, and the id. If the id is `None`, the attribute is removed.
     pub id: Option<(String, Option<String>)>,
 }
 
@@ -191,7 +195,7 @@ impl Mark {
 #[derive(Clone, Debug, Default)]
 pub struct ItemPage {
     pub keys: Vec<ItemKey>,
-    /// Start of the next page; `None` after the last.
+    /// Start of the next page; `None` after the last page.
     pub next: Option<Value>,
 }
 
@@ -201,23 +205,26 @@ pub trait RecordTable: Send + Sync + 'static {
     /// Checks that the table and its index exist.
     async fn look(&self, table: &str) -> Result<(), TableError>;
 
-    /// Returns a page of the items that request an embedding. The index that it reads lags slightly behind.
+    /// Returns a page of the keys of items that request an embedding. The index that this reads may lag slightly
+    /// behind the table.
     async fn find(&self, table: &str, after: Option<Value>) -> Result<ItemPage, TableError>;
 
-    /// Returns the current items in the order of `keys`, which must be distinct.
+    /// Returns the current items in the order of `keys`, which must be distinct. An item that does not exist is
+    /// `None`.
     async fn read(&self, table: &str, keys: &[ItemKey]) -> Result<Vec<Option<TableItem>>, TableError>;
 
-    /// Returns up to `most` current items of the partition of `key` whose joined keys begin with `prefix`.
+    /// Returns up to `most` current items that are in the partition of `key` and whose joined keys begin with
+    /// `prefix`.
     async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<TableItem>, TableError>;
 
-    /// Writes to an item if it exists and meets all `tests`; otherwise returns `false`. After an error the write may
-    /// have been applied, because the reply may have been lost.
+    /// Writes `mark` to an item if the item exists and passes all `tests`; otherwise returns `false`. After an error,
+    /// the write may have been applied, because the reply may have been lost.
     async fn mark(&self, table: &str, key: &ItemKey, tests: &[Test], mark: &Mark) -> Result<bool, TableError>;
 }
 
 type Opening = BoxFuture<'static, Result<Arc<dyn RecordTable>, TableError>>;
 
-/// Opens the tables on first use, so that a user without tables needs no access to them.
+/// Opens the tables on first use, so that a user without tables needs no permissions for tables.
 pub struct LazyTables {
     open: Box<dyn Fn() -> Opening + Send + Sync>,
     opened: OnceCell<Arc<dyn RecordTable>>,

@@ -1,4 +1,4 @@
-//! Shares one connection within the process.
+//! Shares one SQLite connection within the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the file and creates it if it is missing; the folder must exist. Blocks.
+    /// Opens the file and creates it if it is missing; the folder must exist. Blocks the thread.
     pub fn open(path: &Path, schema: &Schema, options: &OpenOptions) -> Result<Self, Failure> {
         let connection = open_writer(path, schema, options)?;
-        // Overwrite deleted data, which includes texts of documents.
+        // Overwrite deleted data, because it may include texts of documents.
         let location = path.display().to_string();
         connection.pragma_update(None, "secure_delete", true).map_err(|e| Failure::of(&location, &e))?;
         Ok(Self { location: location.into(), connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Runs `work` in a transaction and returns once it is on the disk. If `work` fails, the transaction is rolled
-    /// back. It runs to its end even if the future is dropped.
+    /// Runs `work` in a transaction and returns once the transaction is on the disk. If `work` fails, the transaction
+    /// is rolled back. The transaction runs to its end even if the future is dropped.
     pub async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -59,7 +59,11 @@ impl Database {
         let mut connection = self.connection.clone().lock_owned().await;
         let done = tokio::task::spawn_blocking(move || work(&mut connection)).await;
         let lost = |e: &dyn std::fmt::Display| {
-            Failure::new(&self.location, format!("an operation aborted: {e}"), "restart docweir and report this")
+            Failure::new(
+                &self.location,
+                format!("an operation aborted: {e}"),
+                "restart docweir and report this message",
+            )
         };
         done.map_err(|e| lost(&e))?.map_err(|e| Failure::of(&self.location, &e))
     }

@@ -4,7 +4,8 @@ use rusqlite::{Error, ErrorCode};
 
 use docweir_core::error::{ErrorClass, StageError};
 
-/// Describes a failure of the database. It is cloned for every caller whose operation was in the commit.
+/// Describes a failure of the database. The failure is cloned for every caller whose operation was part of the failed
+/// commit.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub location: String,
@@ -12,7 +13,8 @@ pub struct Failure {
     pub hint: &'static str,
     /// True if another process has locked the database.
     pub busy: bool,
-    /// True if the connection or the disk failed: then the whole commit is abandoned, not one operation.
+    /// True if the whole commit must be abandoned, and not just one operation, because the connection or the disk
+    /// failed.
     pub fatal: bool,
 }
 
@@ -53,7 +55,7 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A full disk or a damaged file is never reported as the document's fault.
+/// Converts a failure so that a full disk or a damaged file is never reported as the document's fault.
 impl From<Failure> for StageError {
     fn from(failure: Failure) -> Self {
         let class = if failure.busy { ErrorClass::Transient } else { ErrorClass::System };

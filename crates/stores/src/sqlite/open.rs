@@ -9,12 +9,12 @@ use super::Failure;
 
 /// Describes the tables of a database file.
 pub struct Schema {
-    /// Four letters in `PRAGMA application_id` that identify docweir's files.
+    /// Value of `PRAGMA application_id`: four letters that identify docweir's files.
     pub application_id: i64,
-    /// Version of the tables, stored in `PRAGMA user_version`. It grows with every change of the tables.
+    /// Version of the tables, stored in `PRAGMA user_version`. The version grows with every change of the tables.
     pub version: i64,
     pub tables: &'static str,
-    /// Statements that upgrade a file to the next version, from version 1 on.
+    /// Statements that upgrade a file by one version each. The first entry upgrades from version 1 to version 2.
     pub upgrades: &'static [&'static str],
 }
 
@@ -23,13 +23,13 @@ pub struct Schema {
 enum Lacks {
     Nothing,
     Tables,
-    /// The upgrades from this version on.
+    /// The file has this version and lacks the upgrades that follow.
     Upgrades(i64),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
-    /// Time to wait while another process writes.
+    /// Maximum time to wait while another process writes.
     pub busy: Duration,
     /// Number of 4 KiB pages that the write-ahead log collects before a checkpoint.
     pub wal_pages: u32,
@@ -37,7 +37,7 @@ pub struct OpenOptions {
 }
 
 impl Schema {
-    /// Returns whether the tables must be created or upgraded.
+    /// Returns whether the file's tables must be created or upgraded.
     fn lacks(&self, conn: &Connection, location: &str) -> Result<Lacks, Failure> {
         // One statement sees one consistent state. Between three statements another process could create the tables.
         const QUERY: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
@@ -46,14 +46,14 @@ impl Schema {
         let (version, application, tables) = row.map_err(|e| Failure::of(location, &e))?;
         if version > self.version && application == self.application_id {
             let reason =
-                format!("it has schema {version}, made by a newer docweir; this one supports up to {}", self.version);
+                format!("it has schema version {version} of a newer docweir; this one supports up to {}", self.version);
             return Err(Failure::new(location, reason, "update docweir, or use another state folder"));
         }
         if tables == 0 {
             return Ok(Lacks::Tables);
         }
         if application != self.application_id || version < 1 {
-            let reason = "it is an SQLite database, but not docweir's";
+            let reason = "it is an SQLite database of another program";
             return Err(Failure::new(location, reason, "move it away, or use another state folder"));
         }
         Ok(if version < self.version { Lacks::Upgrades(version) } else { Lacks::Nothing })
@@ -109,8 +109,9 @@ pub fn open_reader(path: &Path, busy: Duration) -> Result<Connection, rusqlite::
     Ok(conn)
 }
 
-/// Switches to the write-ahead log. The switch needs exclusive access for a moment, and SQLite does not wait for it.
-#[expect(clippy::disallowed_methods, reason = "blocks a thread that may block, and sleeps as SQLite itself would")]
+/// Switches the database to a write-ahead log. The switch needs exclusive access for a moment. SQLite does not wait
+/// for exclusive access, so this function retries for up to `busy`.
+#[expect(clippy::disallowed_methods, reason = "sleeps on a thread that may block, as SQLite itself does")]
 fn use_write_ahead_log(conn: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
     const STEP: Duration = Duration::from_millis(5);
     let mut left = busy;

@@ -1,4 +1,4 @@
-//! Locks the state folder for one orchestrator.
+//! Locks the state folder, so that only one process at a time ingests into it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::StateError;
 
-/// Describes the orchestrator that holds the lock.
+/// Describes the process that holds the state folder's lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LockHolder {
@@ -42,23 +42,23 @@ pub enum LockError {
     State(#[from] StateError),
 }
 
-/// Holds the state folder's lock while the orchestrator runs. The lock ends when this is dropped or when the process
-/// ends for any reason.
+/// Holds the lock of the state folder. The lock is released when this value is dropped or the process ends for any
+/// reason.
 #[derive(Debug)]
 pub struct OrchestratorLock {
     file: File,
 }
 
 impl Drop for OrchestratorLock {
-    /// Clears the note about the former holder. The file itself is kept: after a removal, two processes could lock
-    /// two files of the same name.
+    /// Clears the note about the former holder. The file itself is kept, because without it two processes could lock
+    /// two different files of the same name.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
 }
 
-/// Longest note, in bytes, that is read.
+/// Maximum size, in bytes, of the holder's note that is read.
 const MAX_NOTE: u64 = 64 * 1024;
 
 pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<OrchestratorLock, LockError> {
@@ -90,8 +90,9 @@ pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<Orch
     Ok(OrchestratorLock { file })
 }
 
-/// Reads the holder's note about itself. The holder may be about to write it, so this retries for 0.1 s.
-#[expect(clippy::disallowed_methods, reason = "a tenth of a second at start-up, before there is anything to block")]
+/// Reads the note that the lock's holder wrote about itself. The holder may not have written the note yet, so this
+/// retries for 0.1 s.
+#[expect(clippy::disallowed_methods, reason = "sleeps up to 0.1 s at start-up, before other work has begun")]
 fn holder(file: &mut File, root: &Path) -> LockHolder {
     let mut read = || -> io::Result<LockHolder> {
         file.seek(SeekFrom::Start(0))?;
@@ -119,7 +120,8 @@ fn host() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// Returns the name under which this process claims documents: `host-pid-ulid`. Every call returns a new name.
+/// Returns a name under which this process claims documents, in the form `host-pid-ulid`. Every call returns a new
+/// name.
 pub fn owner_id(clock: &dyn Clock) -> String {
     let milliseconds = u64::try_from(clock.now() / 1000).unwrap_or(0);
     format!("{}-{}-{}", host(), std::process::id(), Ulid::from_parts(milliseconds, fastrand::u128(..)))

@@ -1,19 +1,20 @@
-//! Manages the state folder, which holds everything durable.
+//! Manages the state folder, which holds all durable state.
 //!
 //! ```text
 //! .docweir/
 //!   format       the format's version, one line
 //!   .gitignore   keeps the folder out of git
-//!   lock         locked by the one orchestrator; contains its name
+//!   lock         locked by the process that ingests; contains its id and command line
 //!   control.db   control records and audit log
 //!   paid.db      the ledger, batches, items
 //!   objects/     artefacts and the vector store
 //!   batches/     results of batches until they are imported
 //!   cache/       embeddings and findings; can be rebuilt
 //! ```
-//! Reading (`search`, `status`) needs no lock; `retry` and `delete` use the control store. Only the orchestrator
-//! (`ingest`, `serve`) takes [`StateFolder::lock_orchestrator`]. This is the kernel's lock and ends with its process:
-//! nothing is left after a `kill -9`. It also proves to the next holder that the former one is gone.
+//! Commands that only read (`search`, `status`) need no lock, and neither do `retry` and `delete`, which only change
+//! the control store. Only the orchestrator, which is the process of `ingest` or `serve`, takes the lock
+//! ([`StateFolder::lock_orchestrator`]). The lock is a kernel lock: the kernel releases it when the process ends, even
+//! after `kill -9`. A process that gets the lock therefore knows that the former holder is gone.
 
 mod lock;
 #[cfg(test)]
@@ -25,11 +26,12 @@ use std::path::{Path, PathBuf};
 
 pub use lock::{LockError, LockHolder, OrchestratorLock, owner_id};
 
-/// Version of the folder's format. It grows when older versions of docweir can no longer read the folder.
+/// Version of the state folder's format. The version grows when older versions of docweir can no longer read the
+/// folder.
 pub const FORMAT_VERSION: u32 = 1;
 const FORMAT_NAME: &str = "docweir state ";
 const MAX_FORMAT_BYTES: u64 = 256;
-/// Files and folders that an interrupted creation can leave.
+/// Files and folders that an interrupted creation of a state folder can leave behind.
 const OURS: [&str; 8] =
     ["format", "format.new", ".gitignore", "lock", "control.db", "control.db-wal", "control.db-shm", "objects"];
 
@@ -86,8 +88,8 @@ pub struct StateFolder {
 }
 
 impl StateFolder {
-    /// Opens the folder at `path`. A missing or empty folder is initialised. A folder with any other content is not
-    /// changed.
+    /// Opens the state folder at `path`. A missing or empty folder is initialised. A folder with any other content is
+    /// not changed, and an error is returned.
     pub fn open_or_create(path: &Path) -> Result<Self, StateError> {
         std::fs::create_dir_all(path).map_err(|e| StateError::storage("create the state folder", path, e))?;
         let this = Self { root: absolute(path)? };
@@ -151,7 +153,7 @@ impl StateFolder {
         lock::take(&self.root, command, clock)
     }
 
-    /// Checks the format file. Returns `None` if there is none yet.
+    /// Checks the format file. Returns `None` if the file does not exist yet.
     fn read_format(&self) -> Result<Option<()>, StateError> {
         let path = self.root.join("format");
         let text = match File::open(&path).and_then(|f| io::read_to_string(io::Read::take(f, MAX_FORMAT_BYTES))) {
@@ -183,7 +185,8 @@ impl StateFolder {
         Ok(true)
     }
 
-    /// Initialises the folder. The format file is written last and atomically, so a folder that has one is complete.
+    /// Initialises the folder. The format file is written last and atomically, so a folder with a format file is
+    /// complete.
     fn create(&self) -> Result<(), StateError> {
         if !self.is_unfinished()? {
             return Err(StateError::Foreign(self.root.clone()));

@@ -1,8 +1,8 @@
-//! Stores byte values by model and text, in a file that may be lost.
+//! Stores byte values by model and text, in a file whose loss is harmless.
 //!
-//! Each value has a CRC-32; a row with a wrong checksum counts as missing. The uses of rows are collected in memory
-//! and written with the next new rows, so a lookup never writes. When the file exceeds `max_bytes`, the least
-//! recently used rows are deleted in batches, and new rows reuse their space.
+//! Each value has a CRC-32; a row with a wrong checksum counts as missing. The time of each row's last use is kept in
+//! memory and written together with the next new rows, so a lookup never writes. When the file exceeds `max_bytes`,
+//! the least recently used rows are deleted in groups, and new rows reuse their space.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,14 +25,15 @@ struct State {
     name: &'static str,
     path: PathBuf,
     limits: CacheOptions,
-    /// Open table, or `None` if the file cannot be used. The cache is then empty.
+    /// Open table. `None` if the file cannot be used; the cache is then empty.
     table: Option<Table>,
-    /// True if the last operation failed and was logged. Further failures are not logged until one succeeds.
+    /// True if the last operation failed and was logged. Further failures are not logged until an operation succeeds.
     failing: bool,
 }
 
 impl Blobs {
-    /// Opens the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is empty.
+    /// Opens the file at `path`; the folder must exist. Blocks the thread. This never fails: if the file cannot be
+    /// used, the cache is empty.
     pub fn open(name: &'static str, path: &Path, limits: CacheOptions) -> Self {
         let mut state = State { name, path: path.to_owned(), limits, table: None, failing: false };
         match Table::open(name, path, &state.limits) {
@@ -80,7 +81,7 @@ impl Blobs {
         found
     }
 
-    /// Stores new entries; existing ones are not changed.
+    /// Stores new entries; existing entries are not changed.
     pub async fn put(&self, model: String, entries: Vec<(Sha256Hex, Vec<u8>)>) {
         if !entries.is_empty() {
             self.run("write", move |table| table.put(&model, &entries)).await;
@@ -111,7 +112,7 @@ impl State {
     fn failed(&mut self, what: &'static str, error: &rusqlite::Error) {
         if is_damage(error) {
             let path = self.path.display();
-            tracing::warn!(%error, %path, "moved the damaged {} aside; starting an empty one", self.name);
+            tracing::warn!(%error, %path, "moving the damaged {} aside and starting an empty one", self.name);
             self.begin_anew();
             return;
         }
@@ -127,8 +128,8 @@ impl State {
         PathBuf::from(name)
     }
 
-    /// Moves the damaged file aside and opens a new one. An earlier damaged file is replaced: one is enough for
-    /// analysis.
+    /// Moves the damaged file aside and opens a new file. A damaged file that was moved aside earlier is replaced,
+    /// because one file is enough for analysis.
     fn begin_anew(&mut self) {
         self.table = None;
         let moved = std::fs::rename(&self.path, self.beside(".damaged"));

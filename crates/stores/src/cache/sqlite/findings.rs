@@ -1,4 +1,4 @@
-//! Caches the findings of a service, so that the same question about a text is paid only once.
+//! Caches the findings of a service, so that the same question about a text is paid for only once.
 
 use std::path::Path;
 
@@ -16,7 +16,8 @@ pub struct SqliteFindingsCache {
 }
 
 impl SqliteFindingsCache {
-    /// Opens the cache in the file at `path`; the folder must exist. Never fails. Blocks.
+    /// Opens the cache in the file at `path`; the folder must exist. Blocks the thread. This never fails: if the file
+    /// cannot be used, the cache is empty.
     pub fn open(path: &Path, options: CacheOptions) -> Self {
         Self { blobs: Blobs::open("findings cache", path, options) }
     }

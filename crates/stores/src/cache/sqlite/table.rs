@@ -1,4 +1,4 @@
-//! Implements the tables of a cache and their queries.
+//! Implements the tables of a cache and the queries on these tables.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use docweir_core::cache::CacheOptions;
 use docweir_core::cache::Forget;
 use docweir_core::documents::Sha256Hex;
 
-/// Version of the tables. A file with a newer version is not used: it is only a cache.
+/// Version of the tables. A file with a newer version is not used, because a run can do without the cache.
 const SCHEMA_VERSION: i64 = 2;
 const TABLES: &str = "
 CREATE TABLE models (model INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
@@ -24,18 +24,18 @@ CREATE TABLE entries (
 CREATE UNIQUE INDEX entries_by_text ON entries (model, text);
 CREATE INDEX entries_by_use ON entries (used);
 ";
-/// Upgrade from version 1, which stored only embeddings.
+/// Statements that upgrade the tables from version 1, which stored only embeddings.
 const RENAMED: &str = "
 ALTER TABLE embeddings RENAME TO entries;
 ALTER TABLE entries RENAME COLUMN vector TO value;
 ";
 
-/// Maximum number of uses that are remembered before they are written. Further uses are ignored until then, which
-/// only makes eviction slightly less accurate.
+/// Maximum number of uses of rows that are kept in memory until the next write. Further uses are ignored until that
+/// write, which only makes eviction slightly less accurate.
 const MAX_TOUCHED: usize = 100_000;
-/// Number of rows that one statement deletes.
+/// Number of rows that one statement of an eviction deletes.
 const DROPPED_AT_ONCE: i64 = 256;
-/// Fraction of `max_bytes` that the file may fill after an eviction.
+/// Fraction of `max_bytes` that the rows may occupy after an eviction.
 const FULL_AFTER_DROPPING: f64 = 0.9;
 
 pub struct Table {
@@ -53,8 +53,8 @@ pub struct Table {
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 impl Table {
-    /// Opens the file. Returns `None` if the cache is disabled, or if a newer docweir created the file; such a file
-    /// is not changed.
+    /// Opens the file. Returns `None` if the cache is disabled or the file was created by a newer docweir, whose files
+    /// are not changed.
     pub fn open(name: &'static str, path: &Path, limits: &CacheOptions) -> Result<Option<Self>> {
         if !limits.enabled {
             return Ok(None);
@@ -191,8 +191,8 @@ impl Table {
         Ok(deleted)
     }
 
-    /// Deletes the least recently used rows until the file is small enough. Rows of the current write come last,
-    /// because they have the newest tick.
+    /// Deletes the least recently used rows until the file is small enough. Rows of the current write are deleted
+    /// last, because they have the newest tick.
     fn make_room(&self) -> Result<()> {
         if self.bytes()? <= self.max_bytes {
             return Ok(());
@@ -241,11 +241,11 @@ impl Table {
     }
 }
 
-/// Returns whether the file itself is damaged, not just full, busy or inaccessible.
+/// Returns whether the error means that the file is damaged, and not just full, busy or inaccessible.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::*;
     let code = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
-    // The table has an unexpected form: another program made it, or a person edited it.
+    // The table has an unexpected form, because another program created it or a person edited it.
     let unlike = matches!(error.sqlite_error_code(), Some(ErrorCode::Unknown | ErrorCode::TypeMismatch))
         || matches!(
             error,

@@ -13,15 +13,15 @@ use super::*;
 
 /// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
-/// Days that settled entries are kept.
+/// Number of days that settled entries are kept.
 pub const ENTRY_DAYS: u32 = 90;
 
-/// Provides a ledger under test and control over its surroundings.
+/// Provides a ledger under test, its clock, and further processes that use the ledger.
 #[async_trait(?Send)]
 pub trait World {
     fn ledger(&self) -> &dyn Ledger;
     fn clock(&self) -> &ManualClock;
-    /// Opens the same ledger as another process would.
+    /// Opens the same ledger as a second process would.
     async fn another(&self) -> Box<dyn Ledger>;
 }
 

@@ -1,5 +1,5 @@
-//! Compares the ledger with a model under random steps of several processes. The sums must equal the entries and the
-//! answers of the ledger.
+//! Compares the ledger with a model under random steps of several processes. The sums must equal the totals of the
+//! entries and the totals that follow from the ledger's answers.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ enum Known {
 
 type Step = (u8, usize, usize, u64);
 
-/// Runs random steps on fresh worlds; `world` creates each of them.
+/// Runs `cases` cases of random steps, each on a fresh world that `world` creates.
 pub fn sums_are_what_entries_add_up_to<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
