@@ -9,31 +9,33 @@ use tokio::time::{Duration, Instant};
 
 use crate::actors::outcomes::Claims;
 
-/// Shares the progress of the batch services with the code that enqueues items, and with the dispatcher.
+/// Shares the progress of the batch services with the code that enqueues items and with the dispatcher.
 pub struct BatchProgress {
-    /// Counter that grows whenever items are enqueued. Each service reports the value up to which it has finished.
+    /// Counter that grows whenever items are enqueued. Each service reports the value up to which it has processed
+    /// items.
     asks: AtomicU64,
-    /// Notified when there may be items to send.
+    /// Wakes the submitter when there may be items to send.
     pub submit: Notify,
-    /// Notified when there may be results to import.
+    /// Wakes the poller when there may be results to import.
     pub poll: Notify,
-    /// Notified when there may be records to embed by live calls, or to remove.
+    /// Wakes the recorder when there may be records to embed by live calls, or to remove.
     pub record: Notify,
-    /// Collections whose records are not worth a batch and are embedded by live calls.
+    /// Collections whose records are embedded by live calls, because they are not worth a batch.
     live: Mutex<HashSet<String>>,
-    /// Batches that are being imported, or are about to be.
+    /// Batches that are being imported or wait for their import.
     harvesting: Mutex<HashSet<String>>,
     state: watch::Sender<BatchProgressState>,
     /// True once no more files or records will arrive.
     pub intake_finished: Arc<AtomicBool>,
     pub claims: Arc<Claims>,
-    /// If true, the run stays until every batch has ended.
+    /// True if the run waits until every batch has ended.
     wait: bool,
     /// True once no more work may be started.
     stopping: AtomicBool,
-    /// True if there are services that send and import batches.
+    /// True if the run has services that send and import batches.
     batching: bool,
-    /// Time without new items after which waiting items are sent. Set only for a service, whose intake never ends.
+    /// Time without new items after which the waiting items are sent. Set only for `docweir serve`, whose intake
+    /// never ends.
     gathers: Mutex<Option<Gathering>>,
 }
 
@@ -46,28 +48,28 @@ struct Gathering {
 /// Describes the work that remains after a round of sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Left {
-    /// True if some batches have not ended.
+    /// True if some batches have not ended yet.
     pub batches: bool,
-    /// True if items wait to be sent.
+    /// True if some items wait to be sent.
     pub items: bool,
 }
 
-/// Holds the state that the batch services report. A run may end when the state shows no pending work.
+/// Holds the state that the batch services report. A run may end when this state shows no pending work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct BatchProgressState {
     /// Value of the counter up to which all items were sent, as far as possible. `None` while more items may arrive.
     sent_up_to: Option<u64>,
-    /// Value of the counter up to which all live records are embedded.
+    /// Value of the counter up to which all records that need live calls are embedded. `None` if an attempt failed.
     recorded_up_to: Option<u64>,
-    /// True if nothing more can be sent, for a reason that waiting does not remove, such as a spent budget.
+    /// True if nothing more can be sent for a reason that does not end by waiting, such as a spent budget.
     stopped: bool,
     /// True once the open batches were polled.
     polled: bool,
-    /// Number of batches that are being imported, or are about to be.
+    /// Number of batches that are being imported or wait for their import.
     harvesting: usize,
-    /// True if some batches have not ended.
+    /// True if some batches have not ended yet.
     open: bool,
-    /// True if items wait to be sent.
+    /// True if some items wait to be sent.
     waiting: bool,
 }
 
@@ -100,17 +102,17 @@ impl BatchProgress {
         self.record.notify_one();
     }
 
-    /// Records that no more items will be enqueued, so the waiting items are complete.
+    /// Records that no more items will be enqueued, and wakes the services.
     pub fn intake_ended(&self) {
         self.asked();
     }
 
-    /// Returns the counter of enqueued items.
+    /// Returns the value of the counter of enqueued items.
     pub fn asks(&self) -> u64 {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Returns whether no items are being enqueued at the moment, so that the waiting items are complete.
+    /// Returns whether no items are being enqueued now. If so, all items of the work so far are waiting.
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -119,7 +121,8 @@ impl BatchProgress {
         over && self.claims.is_empty()
     }
 
-    /// Sets the time without new items after which waiting items are sent. For a service, whose intake never ends.
+    /// Sets the time without new items after which the waiting items are sent. Only `docweir serve` uses it, because
+    /// its intake never ends.
     pub fn gather(&self, time: Duration) {
         *self.gathering() = Some(Gathering { time, last: Instant::now() });
     }
@@ -128,12 +131,13 @@ impl BatchProgress {
         self.gathers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the run stays until every batch has ended.
+    /// Returns whether the run waits until every batch has ended.
     pub fn waits(&self) -> bool {
         self.wait
     }
 
-    /// Records that another process is the leader for batches and sends the items that were enqueued up to `asks`.
+    /// Records that another process is the leader for batches. That process sends the items that were enqueued up to
+    /// `asks`.
     pub fn led_elsewhere(&self, asks: u64, quiet: bool, left: Left) {
         self.change(|s| {
             *s = BatchProgressState {
@@ -147,14 +151,14 @@ impl BatchProgress {
         });
     }
 
-    /// Resets the state after a change of the leader. The new leader has not reported anything yet.
+    /// Resets the state after a change of the leader, because the new leader has not reported anything yet.
     pub fn anew(&self) {
         self.harvesting().clear();
         self.change(|s| *s = BatchProgressState::default());
         self.asked();
     }
 
-    /// Records the end of a round of sending. `asks` and `quiet` are the values from the start of that round.
+    /// Records the end of a round of sending. `asks` and `quiet` are the values at the start of the round.
     pub fn sent(&self, asks: u64, quiet: bool, stopped: bool, left: Left) {
         self.change(|s| {
             s.sent_up_to = quiet.then_some(asks);
@@ -168,14 +172,14 @@ impl BatchProgress {
         self.change(|s| s.polled = true);
     }
 
-    /// Marks a batch as being imported. Returns `false` if it is marked already.
+    /// Marks a batch as being imported. Returns `false` if the batch was already marked.
     pub fn harvest_begins(&self, batch: &str) -> bool {
         let new = self.harvesting().insert(batch.to_owned());
         self.change(|s| s.harvesting = self.harvesting().len());
         new
     }
 
-    /// Unmarks all batches, because the harvester has just started and imports none.
+    /// Removes all marks, because the harvester has just started and is not importing any batch.
     pub fn harvest_anew(&self) {
         self.harvesting().clear();
         self.change(|s| s.harvesting = 0);
@@ -187,7 +191,7 @@ impl BatchProgress {
         self.harvesting().remove(batch);
         self.change(|s| {
             s.harvesting = self.harvesting().len();
-            // Items without a result have to be sent again.
+            // Items without a result must be sent again.
             s.sent_up_to = None;
         });
         self.asked();
@@ -197,7 +201,7 @@ impl BatchProgress {
         self.harvesting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the end of a round of live embedding. `asks` is the value from the start of that round.
+    /// Records the end of a round of live embedding. `asks` is the value at the start of the round.
     pub fn recorded(&self, asks: u64, done: bool, stopped: bool) {
         self.change(|s| {
             s.recorded_up_to = done.then_some(asks);
@@ -205,7 +209,7 @@ impl BatchProgress {
         });
     }
 
-    /// Tells the services that the run ends: they finish running work and start nothing more.
+    /// Tells the services that the run ends. They finish their running work and start nothing more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.record.notify_one();
@@ -215,7 +219,7 @@ impl BatchProgress {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Embeds a collection's records by live calls from now on, because they are not worth a batch.
+    /// Embeds the records of a collection by live calls from now on, because they are not worth a batch.
     pub fn go_live(&self, collection: &str) {
         if self.live().insert(collection.to_owned()) {
             self.asked();
@@ -234,7 +238,7 @@ impl BatchProgress {
         self.state.send_modify(change);
     }
 
-    /// Returns whether a run without other work may end.
+    /// Returns whether the batches permit a run without other work to end.
     pub fn is_complete(&self) -> bool {
         let state = *self.state.borrow();
         let asks = Some(self.asks());
@@ -249,7 +253,7 @@ impl BatchProgress {
     }
 }
 
-/// Reports changes of the batch progress.
+/// Reports changes of the progress of batches.
 pub struct Changes(watch::Receiver<BatchProgressState>);
 
 impl Changes {
@@ -284,7 +288,7 @@ mod tests {
             assert!(o.harvest_begins("b") && !o.harvest_begins("b"));
             assert!(!o.is_complete());
             o.harvest_ends("b");
-            assert!(!o.is_complete(), "items without a result have to be sent again");
+            assert!(!o.is_complete(), "items without a result must be sent again");
             o.recorded(o.asks(), true, false);
             o.sent(o.asks(), true, false, none);
             assert!(o.is_complete());
@@ -293,9 +297,9 @@ mod tests {
             o.sent(o.asks(), true, true, all);
             assert!(!o.is_complete(), "records may need live embedding");
             o.recorded(o.asks(), true, false);
-            assert_eq!(o.is_complete(), !wait, "open batches are awaited");
+            assert_eq!(o.is_complete(), !wait, "the run waits for open batches");
             o.sent(o.asks(), true, true, Left { batches: false, items: true });
-            assert!(o.is_complete(), "no budget is left and no batch is open");
+            assert!(o.is_complete(), "the budget is spent and no batch is open");
         }
     }
 }

@@ -31,13 +31,13 @@ use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::EventSink;
 use crate::supervisors::RetryOptions;
 
-/// Metadata key under which a batch at the provider carries Docweir's id of the batch.
+/// Key in the provider's metadata of a batch. Its value is Docweir's id of the batch.
 pub const TAG: &str = "docweir_batch";
 
-/// Number of seconds by which the provider's clock may lag behind the clock of this process.
+/// Maximum number of seconds by which the provider's clock may be behind the clock of this process.
 const SKEW_SECONDS: u64 = 3_600;
 
-/// Holds the stores, clients and options of the batch services.
+/// Holds the stores, clients and options that the batch services share.
 pub struct BatchContext {
     pub batches: Arc<dyn Batches>,
     pub client: Client,
@@ -45,11 +45,11 @@ pub struct BatchContext {
     pub endpoint: OpenAiOptions,
     pub options: BatchOptions,
     pub mode: EmbedMode,
-    /// If true, new batches are made of waiting items.
+    /// True if waiting items are packed into new batches.
     pub packs: bool,
     pub model: ModelIdentity,
     pub objects: Arc<dyn ObjectStore>,
-    /// Folder of downloaded results that are not imported yet.
+    /// Local folder for downloaded results that are not yet imported.
     pub folder: PathBuf,
     pub control: Arc<dyn ControlStore>,
     pub events: Arc<dyn EventSink>,
@@ -57,16 +57,16 @@ pub struct BatchContext {
     pub retry: RetryOptions,
     pub notifier: Rc<OnceNotifier>,
     pub batch_progress: Arc<BatchProgress>,
-    /// Notified when parked documents can continue.
+    /// Wakes the dispatcher when parked documents can continue.
     pub wake: Arc<Notify>,
     pub collections: Rc<Collections>,
-    /// Writes outcomes of records back to their tables.
+    /// Writes the outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
     /// Time until which this process may act as leader for batches; `None` if the state is not shared.
     pub lease_deadline: Option<Rc<LeaseDeadline>>,
 }
 
-/// Holds the collections of records. Each is opened once.
+/// Opens the collections of records. Each collection is opened only once.
 pub struct Collections {
     open: OpenTarget,
     opened: Mutex<HashMap<String, Arc<dyn Target>>>,
@@ -87,14 +87,14 @@ impl Collections {
         Ok(target)
     }
 
-    /// Returns the names of the collections that were opened.
+    /// Returns the names of the collections that have been opened.
     pub fn used(&self) -> Vec<String> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 
 impl BatchContext {
-    /// Returns the collection to which the ledger charges the batches of a space.
+    /// Returns the name of the collection under which the ledger records the costs of a space's batches.
     pub fn collection(&self, space: &Space) -> String {
         match space {
             Space::Texts(_) => self.account.collection.clone(),
@@ -102,12 +102,12 @@ impl BatchContext {
         }
     }
 
-    /// Returns the object key of a batch's requests.
+    /// Returns the object key of the file with a batch's requests.
     pub fn input_key(batch: &str) -> String {
         format!("batches/{batch}/input.jsonl")
     }
 
-    /// Resumes every document whose texts all have an outcome.
+    /// Resumes every parked document for whose texts all results are available.
     pub async fn resume(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let mut after = String::new();
@@ -132,7 +132,8 @@ impl BatchContext {
         if resumed > 0 {
             return Ok(resumed);
         }
-        // The document is being parked, is running, or no longer needs its vectors. A quarantined one may be retried.
+        // The document is about to be parked, is running, or no longer needs its vectors. A quarantined document may
+        // be retried and then needs its vectors.
         let needless = match DocumentId::parse(document) {
             None => true,
             Some(id) => match retry_while_busy(&self.retry, || store.record(&id)).await {
@@ -150,8 +151,7 @@ impl BatchContext {
         Ok(0)
     }
 
-    /// Resumes parked documents that wait for texts of which the store has no record. They then enqueue the texts
-    /// again.
+    /// Resumes parked documents whose texts the store does not know. The documents then enqueue their texts again.
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let store = &self.control;
@@ -174,13 +174,13 @@ impl BatchContext {
         }
     }
 
-    /// Returns whether a batch belongs to the configured model and endpoint. Other batches wait until theirs are
-    /// configured again.
+    /// Returns whether a batch belongs to the configured model and endpoint. Other batches are left alone until their
+    /// model and endpoint are configured again.
     pub fn is_ours(&self, batch: &Batch) -> bool {
         let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
         if !ours {
             self.notifier.tell_once(format!(
-                "batch {} belongs to model {} at {}; it waits until `embed.options.openai` names them again",
+                "batch {} belongs to model {} at {}; it waits until `embed.options.openai` names both",
                 batch.id, batch.model.id, batch.endpoint
             ));
         }
@@ -192,7 +192,7 @@ impl BatchContext {
         Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
     }
 
-    /// Returns the spaces with items to send for the configured model.
+    /// Returns the spaces that have items to send, for the configured model.
     pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
         let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
         let texts = Space::texts(&self.model);
@@ -202,16 +202,21 @@ impl BatchContext {
                 Space::Records(name) => bound.get(name) == Some(&self.model),
             };
             if !ours {
-                self.notifier.tell_once(format!("{} items of {} wait for another model", waiting.items, space.name()));
+                self.notifier.tell_once(format!(
+                    "{} items of {} wait until their model is configured again",
+                    waiting.items,
+                    space.name()
+                ));
             }
             ours
         };
         Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
     }
 
-    /// Finds a batch in the provider's list by Docweir's id in its metadata. The list has the newest batches first. A
-    /// batch may be listed twice, because a stopped process sent it after its successor had. The earliest is then
-    /// returned, and the others are cancelled.
+    /// Finds a batch in the provider's list by Docweir's id in the batch's metadata. The list is sorted from the
+    /// newest batch to the oldest. The list may contain the batch twice: a process that lost the lease may have
+    /// created the batch after its successor did. In this case, the batch that was created first is returned, and the
+    /// other ones are cancelled.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
         let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
         let (mut after, mut found): (Option<String>, Vec<BatchObject>) = (None, Vec::new());
@@ -234,20 +239,23 @@ impl BatchContext {
         Ok(first)
     }
 
-    /// Cancels a batch that the provider has twice. The charge of the duplicate is unknown, so its cost is recorded
-    /// as in doubt.
+    /// Cancels a batch that was created twice at the provider. It is unknown whether the provider charges for the
+    /// duplicate, so the cost is recorded as in doubt.
     pub async fn cancel_twin(&self, batch: &Batch, twin: &BatchObject) {
         if let Err(error) = self.client.cancel_batch(&twin.id).await {
             tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");
         }
-        if !self.notifier.tell_once(format!("the provider had batch {} twice; cancelled {}", batch.id, twin.id)) {
+        if !self
+            .notifier
+            .tell_once(format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id))
+        {
             return;
         }
         let cost = Nanodollars::of_tokens(batch.tokens, self.account.price.batch);
         let spend = self.account.spend(Mode::Batch, &batch.id, batch.tokens, cost);
         let spend = Spend { collection: self.collection(&batch.space), ..spend };
         let ledger = &self.account.ledger;
-        // The provider may charge it, whatever the budget says.
+        // The provider may charge for the duplicate even if the budget is spent.
         let doubted = match ledger.reserve(spend, Budget::default()).await {
             Ok(ReservationOutcome::Given(reservation)) => ledger.doubt(&reservation.id).await,
             Ok(ReservationOutcome::Refused { .. }) => Ok(()),
@@ -258,13 +266,13 @@ impl BatchContext {
         }
     }
 
-    /// Returns whether a call that takes its full time would still end within the lease on batches.
+    /// Returns whether a call of the maximum duration would end before the lease on batches expires.
     pub fn has_time_for_a_call(&self) -> bool {
         let call = Duration::from_secs_f64(self.endpoint.request_seconds);
         self.lease_deadline.as_ref().is_none_or(|lease_deadline| lease_deadline.has(call))
     }
 
-    /// Returns the time that a batch has to appear in the provider's list.
+    /// Returns the time after which a batch whose creation was not confirmed is created again.
     pub fn confirm_time(&self) -> Duration {
         Duration::from_secs_f64(self.options.confirm_seconds)
     }

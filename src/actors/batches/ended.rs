@@ -1,4 +1,4 @@
-//! Cleans up after batches that have ended.
+//! Ends batches: deletes their files and reports their results.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::context::BatchContext;
 use crate::messages::event::Event;
 
 impl BatchContext {
-    /// Deletes files of ended batches that a dead process left behind.
+    /// Deletes the files of ended batches that a dead process left behind.
     pub async fn sweep(&self) -> Result<(), StageError> {
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
         let open: HashSet<String> = self.batches.open().await?.into_iter().map(|b| b.id).collect();
@@ -33,7 +33,8 @@ impl BatchContext {
         Ok(())
     }
 
-    /// Returns how a batch ends, at the configured price and limits.
+    /// Returns the data with which a batch is ended in the store, including the configured price and limit on
+    /// attempts.
     pub fn ending(
         &self,
         status: BatchStatus,
@@ -51,19 +52,19 @@ impl BatchContext {
         }
     }
 
-    /// Reports that a batch has ended, and deletes its files, here and at the provider. Files that can't be deleted
-    /// stay.
+    /// Reports that a batch has ended. Deletes its local files and its files at the provider; a file that cannot be
+    /// deleted remains.
     pub async fn ended(&self, id: &str) -> Result<(), StageError> {
         let Some(batch) = self.batches.batch(id).await? else { return Ok(()) };
         for path in result_files(&self.folder, id) {
             let _ = std::fs::remove_file(path);
         }
         if let Err(error) = self.objects.delete(&Self::input_key(id)).await {
-            tracing::warn!(batch = id, %error, "request file of an ended batch not deleted");
+            tracing::warn!(batch = id, %error, "request file of an ended batch could not be deleted");
         }
         for file in [&batch.input_file_id, &batch.output_file_id, &batch.error_file_id].into_iter().flatten() {
             if let Err(error) = self.client.delete_file(file).await {
-                tracing::debug!(batch = id, %error, "file at the provider not deleted");
+                tracing::debug!(batch = id, %error, "file at the provider could not be deleted");
             }
         }
         let tokens = batch.charged_tokens.unwrap_or_default();

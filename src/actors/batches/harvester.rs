@@ -1,9 +1,11 @@
-//! Imports the results of ended batches: output file and error file, line by line, in constant memory.
+//! Imports the results of ended batches. The output file and the error file are read line by line, in constant
+//! memory.
 //!
-//! A group of results is stored first: records in their collection, texts for the documents that wait. Then the items
-//! of the group are marked as done, and the next group follows. If the process dies in between, the batch is imported
-//! again from the start. Stored results are stored again under the same version, and results of finished items find
-//! no item. The batch itself ends last, together with its money.
+//! Results are imported in groups. The results of a group are stored first: those of records in their collection, and
+//! those of texts for the documents that wait. Then the items of the group are marked as done. If the process dies in
+//! between, the batch is imported again from the start. Results that are already stored are then stored again under
+//! the same version, and results of finished items are ignored. The batch itself ends last, together with its
+//! reservation in the ledger.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -22,26 +24,26 @@ use super::rows::rows;
 use super::{forbidden, unkeyed};
 use crate::supervisors::service::Inbox;
 
-/// Number of groups of lines that wait to be stored.
+/// Maximum number of groups of lines that were read and wait to be stored.
 const GROUPS: usize = 4;
 
 /// Imports the results of ended batches.
 pub struct Harvester {
     pub context: Rc<BatchContext>,
-    /// Writer of each collection, by name.
+    /// Writer of each collection, by the collection's name.
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
 
-/// Adds up what the result files of a batch contain.
+/// Adds up the contents of a batch's result files.
 #[derive(Default)]
 struct Sums {
     tokens: u64,
     bad_lines: u64,
-    /// Reason why results are missing; `None` if none are.
+    /// Reason why results are missing; `None` if all results are available.
     lost: Option<String>,
 }
 
-/// Splits results into groups of at most `most_bytes`. A single larger result forms its own group.
+/// Splits results into groups of at most `most_bytes`. A larger result forms a group of its own.
 fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent, Vec<f32>, u64)>> {
     let mut parts: Vec<Vec<_>> = Vec::new();
     let mut bytes = 0;
@@ -62,13 +64,14 @@ fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent,
 }
 
 impl Harvester {
-    /// Imports batches, one after the other, until every sender is gone.
+    /// Imports batches, one after the other, until every sender is dropped.
     pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
-        // An earlier start of this service may have left imports unfinished. The poller finds those batches again.
+        // If this service was restarted, some imports may be unfinished. The poller finds those batches again.
         self.context.batch_progress.harvest_anew();
         while let Some(id) = inbox.receive().await {
             let harvested = self.batch(&id).await;
-            // Resume the documents before the import counts as ended; otherwise the run might end without them.
+            // The documents must be resumed before the import counts as ended. Otherwise, the run might end before
+            // they are resumed.
             let harvested = match harvested {
                 Ok(()) => self.context.resume().await,
                 failed => failed,
@@ -78,7 +81,7 @@ impl Harvester {
                 Ok(()) => {}
                 // The next poll of the open batches finds the batch again.
                 Err(error) if error.class != ErrorClass::System => {
-                    tracing::warn!(batch = id, %error, "batch not imported; retrying at the next poll");
+                    tracing::warn!(batch = id, %error, "batch could not be imported; retrying at the next poll");
                 }
                 Err(error) => return Err(error),
             }
@@ -98,7 +101,7 @@ impl Harvester {
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
             if let Some(file) = file {
                 if !self.fetch(&batch, file, &path).await? {
-                    sums.lost = Some("the provider no longer has its results".into());
+                    sums.lost = Some("the provider no longer has the results of the batch".into());
                     continue;
                 }
                 failpoint::reach("harvest.fetched", id);
@@ -106,7 +109,7 @@ impl Harvester {
             }
         }
         if sums.bad_lines > 0 {
-            tracing::warn!(batch = id, lines = sums.bad_lines, "results of a batch contain unreadable lines");
+            tracing::warn!(batch = id, lines = sums.bad_lines, "the results of a batch contain unreadable lines");
         }
         failpoint::reach("harvest.stored", id);
         context.batches.end(id, self.ending(&batch, &sums)).await?;
@@ -115,22 +118,22 @@ impl Harvester {
     }
 
     fn ending(&self, batch: &Batch, sums: &Sums) -> Ending {
-        // A full queue at the provider or a cancelled batch does not count as an attempt.
+        // If the provider's queue was full or the batch was cancelled, this does not count as an attempt.
         let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
         if full {
-            let text = "the provider queues fewer tokens than `batch.max_enqueued_tokens` allows; lower the value";
+            let text = "`batch.max_enqueued_tokens` exceeds the provider's limit on queued tokens; lower the value";
             self.context.notifier.tell_once(text.into());
         }
-        // If the provider named the bad lines, the other items count as not sent.
+        // If the provider named the invalid lines, all other items count as not sent.
         let blamed = batch.status == BatchStatus::Failed && !batch.error_lines.is_empty();
         let undone = full || blamed || batch.status == BatchStatus::Cancelled;
-        // Without the results, only the provider's own count is known.
+        // If the results are missing, only the provider's own count of tokens is known.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
         self.context.ending(batch.status, charged, undone, sums.lost.clone())
     }
 
-    /// Downloads a result file. Returns `false` if the provider no longer has it. Its results are then lost, and
-    /// their items are sent again.
+    /// Downloads a result file. Returns `false` if the provider no longer has the file. The results are then lost,
+    /// and the items are sent again.
     async fn fetch(&self, batch: &Batch, file: &str, to: &Path) -> Result<bool, StageError> {
         if to.exists() {
             return Ok(true);
@@ -140,15 +143,16 @@ impl Harvester {
             Ok(_) => Ok(true),
             Err(error @ TransferError::Local { .. }) => Err(StageError::system("batch_file", error.to_string())),
             Err(TransferError::Call(CallError::Missing(what))) => {
-                tracing::error!(batch = batch.id, what, "results of a batch are no longer at the provider");
+                tracing::error!(batch = batch.id, what, "the provider no longer has the results of a batch");
                 Ok(false)
             }
             Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(context, &what)),
             Err(TransferError::Call(CallError::Unkeyed(why))) => Err(unkeyed(&why)),
             Err(TransferError::Call(CallError::Refused(what))) => {
-                context
-                    .notifier
-                    .tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));
+                context.notifier.tell_once(format!(
+                    "cannot download the results of batch {}: {what} (see `batch.transfer`)",
+                    batch.id
+                ));
                 Err(StageError::transient("batch_file", what))
             }
             Err(TransferError::Call(error)) => Err(StageError::transient("batch_file", error.to_string())),
@@ -163,7 +167,7 @@ impl Harvester {
         let dimension = context.model.dimension as usize;
         let (give, mut groups) = mpsc::channel::<Vec<ItemResult>>(GROUPS);
         let reading = tokio::task::spawn_blocking(move || {
-            let gone = || std::io::Error::other("the receiver of the results has ended");
+            let gone = || std::io::Error::other("the import of the results has ended");
             read_results(file, dimension, options, |group| give.blocking_send(group).map_err(|_| gone()))
         });
         let per_row = dimension * 4 + 512;
@@ -173,7 +177,7 @@ impl Harvester {
             for outcome in group {
                 match outcome {
                     ItemResult::Bad { line, why } => {
-                        tracing::debug!(batch = batch.id, line, why, "unusable line in the results");
+                        tracing::debug!(batch = batch.id, line, why, "unreadable line in the results");
                         sums.bad_lines += 1;
                     }
                     outcome => held.push(outcome),
@@ -210,7 +214,7 @@ impl Harvester {
         if !vectors.is_empty() {
             let keys = vectors.iter().map(|(key, ..)| key.clone()).collect();
             let sent = context.batches.sent(&batch.id, keys).await?;
-            // A line that occurs twice counts as one result.
+            // If an item occurs in several lines, only the first result counts.
             let mut seen = HashSet::new();
             let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
                 .into_iter()
@@ -223,7 +227,7 @@ impl Harvester {
             }
         }
         if !refusals.is_empty() {
-            // A cancelled batch does not count as an attempt.
+            // If the batch was cancelled, this does not count as an attempt.
             let most = if batch.status == BatchStatus::Cancelled { u32::MAX } else { context.options.max_attempts };
             context.batches.refused(&batch.id, refusals, most).await?;
         }

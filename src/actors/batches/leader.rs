@@ -1,8 +1,9 @@
 //! Elects one process as the leader for batches. The leader holds a lease and renews it.
 //!
-//! The other processes enqueue items and read results; one of them takes over when the lease expires. A process that
-//! loses the lease stops immediately. The lease's epoch fences the writes that it still attempts. A batch that it
-//! still creates at the provider is found there by Docweir's id (`super::submitter`).
+//! The other processes enqueue items and read results. One of them takes over when the lease expires. A process that
+//! loses the lease stops the batch services immediately. If the process still attempts writes, the lease's epoch
+//! fences them. If it still creates a batch at the provider, the new leader finds that batch by Docweir's id
+//! (`super::submitter`).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use super::lease_deadline::LeaseDeadline;
 use super::{RecorderConfig, start_batches, start_recorder};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Shortest pause before the next attempt to acquire a lease that another process holds.
+/// Minimum pause before the next attempt to acquire a lease that another process holds.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause before the next attempt to acquire a lease that another process holds.
+/// Maximum pause before the next attempt to acquire a lease that another process holds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the batch services while this process holds the lease on batches.
@@ -32,7 +33,7 @@ pub struct BatchLeader {
     pub batches: Arc<dyn BatchLifecycle>,
     pub batch_progress: Arc<BatchProgress>,
     pub lease_deadline: Rc<LeaseDeadline>,
-    /// Context of the batch services; `None` if there are no batches.
+    /// Context of the batch services; `None` if this run sends no batches.
     pub context: Option<Rc<BatchContext>>,
     pub recording: RecorderConfig,
     pub restart: RestartOptions,
@@ -49,10 +50,10 @@ impl BatchLeader {
                 Ok(Some(lease)) => self.hold(lease, asked + self.lease).await?,
                 Ok(None) => match self.leave_to_others().await {
                     Err(error) if error.class == ErrorClass::System => return Err(error),
-                    Err(error) => tracing::warn!(%error, "batches not read; retrying"),
+                    Err(error) => tracing::warn!(%error, "batches could not be read; retrying"),
                     Ok(()) => {}
                 },
-                Err(error) => tracing::warn!(%error, "lease on batches not requested; retrying"),
+                Err(error) => tracing::warn!(%error, "request for the lease on batches failed; retrying"),
             }
             if self.batch_progress.is_stopping() {
                 break;
@@ -75,14 +76,14 @@ impl BatchLeader {
         let done = tokio::select! {
             done = self.work(epoch) => done,
             () = self.renewing(&held, end) => {
-                tracing::warn!(epoch, "lease on batches lost; another process leads");
+                tracing::warn!(epoch, "lease on batches lost; another process may become leader");
                 Ok(())
             }
         };
         self.lease_deadline.until(None);
         self.batches.take_over(0).await?;
         self.batch_progress.anew();
-        // The release fails if another process holds the lease or if it has expired.
+        // The release fails if the lease has expired or another process holds it.
         if let Err(error) = self.register.release(&held.into_inner()).await {
             tracing::debug!(%error, "lease on batches not released");
         }
@@ -99,13 +100,13 @@ impl BatchLeader {
         self.batches.take_over(epoch).await?;
         let services = self.context.as_ref().map(|context| start_batches(context.clone(), &self.restart, &self.root));
         let mut recorder = start_recorder(self.recording.clone(), &self.restart, &self.root);
-        // The recorder ends with the run, after it has stored the results of every paid call.
+        // The recorder ends when the run stops. Before that, it stores the results of every paid call.
         recorder.ended().await;
         drop(services);
         Ok(())
     }
 
-    /// Renews the lease. Returns when the lease is lost, or may expire before the next renewal.
+    /// Renews the lease. Returns when the lease is lost or may expire before the next renewal.
     async fn renewing(&self, held: &tokio::sync::Mutex<Lease>, mut end: Instant) {
         let beat = self.lease / 3;
         loop {
@@ -127,7 +128,7 @@ impl BatchLeader {
         }
     }
 
-    /// Reports the batches that another process manages, if this run waits for batches.
+    /// If this run waits for batches, reports whether batches that another process manages are still open.
     async fn leave_to_others(&self) -> Result<(), StageError> {
         let (asks, quiet) = (self.batch_progress.asks(), self.batch_progress.is_quiet());
         let left = match &self.context {

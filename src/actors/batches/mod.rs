@@ -1,4 +1,4 @@
-//! Embeds items through batches at a provider, and records by live calls.
+//! Embeds texts and records in batches at a provider, and records also by live calls.
 //!
 //! ```text
 //! documents ─┐                     ┌─────────── provider ───────────┐
@@ -6,10 +6,10 @@
 //! records ───┤
 //!            └──────────▶ recorder (live) ─────────────────────────────▶ collections
 //! ```
-//! These services keep all their knowledge in the store of items and batches. Each may die at any moment and
-//! continues from the store. If several processes share the store, only the leader runs these services ([`leader`]).
-//! [`batch_progress`] tells a run when no more results will arrive. Outcomes of records from a user's table are
-//! written back to the table ([`write_back`]).
+//! These services keep their whole state in the store of items and batches. Each service may die at any moment and
+//! then continues from that store. If several processes share the store, only the leader runs these services
+//! ([`leader`]). [`batch_progress`] tells a run when no more results will arrive. Outcomes of records from a user's
+//! table are written back to the table ([`write_back`]).
 
 pub mod batch_progress;
 pub mod context;
@@ -47,10 +47,10 @@ use crate::messages::event::EventSink;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Number of batches that wait to be imported.
+/// Maximum number of ended batches that wait to be imported.
 const HARVESTS: usize = 4;
 
-/// Starts submitter, poller and harvester. Dropping the returned services ends them.
+/// Starts the submitter, the poller and the harvester. Dropping the returned services ends them.
 pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
     let harvesting = context.clone();
     let run = move |inbox: Rc<Inbox<String>>| {
@@ -70,7 +70,7 @@ pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: 
     vec![taking_in, looking, sending]
 }
 
-/// Configures the recorder, which embeds records by live calls and removes rows of deleted records.
+/// Configures the recorder. The recorder embeds records by live calls and removes the rows of deleted records.
 #[derive(Clone)]
 pub struct RecorderConfig {
     pub batches: Arc<dyn Batches>,
@@ -79,9 +79,9 @@ pub struct RecorderConfig {
     pub notifier: Rc<OnceNotifier>,
     pub batch_progress: Arc<BatchProgress>,
     pub embedder: Arc<dyn Embedder>,
-    /// Writes outcomes of records back to their tables.
+    /// Writes the outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
-    /// If true, all records are embedded by live calls. Otherwise only records that are not worth a batch are.
+    /// True if all records are embedded by live calls. If false, only records that are not worth a batch are.
     pub live: bool,
 }
 
@@ -95,13 +95,13 @@ pub fn start_recorder(recording: RecorderConfig, restart: &RestartOptions, root:
     running
 }
 
-/// Returns the error for an endpoint that has no Batch API.
+/// Returns an error for an endpoint that has no Batch API.
 fn no_batches(context: &BatchContext, what: &str) -> StageError {
     let text = format!("{} has no Batch API ({what}); correct `embed.options.openai`", context.endpoint.base_url);
     StageError::system("provider_path", text)
 }
 
-/// Returns the error for a provider that refuses the API key.
+/// Returns an error for a provider that refuses the API key.
 fn forbidden(context: &BatchContext, what: &str) -> StageError {
     let place = context.endpoint.key_place();
     let text = format!("the provider answered {what}; check the key in {place} and its permissions");
@@ -109,5 +109,5 @@ fn forbidden(context: &BatchContext, what: &str) -> StageError {
 }
 
 fn unkeyed(why: &str) -> StageError {
-    StageError::system("provider_key", format!("there is no key for the provider: {why}"))
+    StageError::system("provider_key", format!("no API key for the provider was found: {why}"))
 }

@@ -1,4 +1,4 @@
-//! Emits each notice to the user only once.
+//! Emits each message to the user only once.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::messages::event::{Event, EventSink};
 
-/// Emits each notice once per run, however often it is requested.
+/// Emits each message to the user once per run, however often it is requested.
 pub struct OnceNotifier {
     events: Arc<dyn EventSink>,
     told: RefCell<HashSet<String>>,
@@ -17,7 +17,7 @@ impl OnceNotifier {
         Self { events, told: RefCell::default() }
     }
 
-    /// Emits a notice unless it was emitted before. Returns whether it was emitted now.
+    /// Emits a message unless it was already emitted. Returns whether it is emitted now.
     pub fn tell_once(&self, text: String) -> bool {
         let news = self.told.borrow_mut().insert(text.clone());
         if news {

@@ -1,62 +1,63 @@
-//! Defines how batches are made, polled and imported.
+//! Defines the options for creating, polling and importing batches.
 
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use docweir_providers::openai::TransferOptions;
 
-/// Selects how texts reach the provider: by live calls, by the Batch API, or by the cheaper of the two that is fast
-/// enough.
+/// Selects how texts are sent to the provider: by live calls, through the Batch API, or through the cheaper of the
+/// two that is fast enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbedMode {
-    /// Embeds every text by a live call.
+    /// Every text is embedded by a live call.
     #[default]
     Live,
-    /// Embeds every text in a batch.
+    /// Every text is embedded in a batch.
     Batch,
-    /// Embeds texts in batches where a batch saves enough money and is fast enough; otherwise by live calls.
+    /// Texts are embedded in batches if this saves enough money and is fast enough, and otherwise by live calls.
     Auto,
 }
 
-/// Embeds texts through a provider's Batch API, at half the price and within a day.
+/// Configures embedding through a provider's Batch API, which costs half as much and returns results within a day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Number of items in one batch of records; 0 means as many as the provider accepts.
+    /// Maximum number of records in one batch. With 0, only `batch.max_requests` limits the number.
     pub record_items: usize,
-    /// Largest number of requests in one batch.
+    /// Maximum number of requests in one batch.
     pub max_requests: usize,
-    /// Largest size of a batch's request file, in bytes.
+    /// Maximum size of the file with a batch's requests, in bytes.
     pub max_file_bytes: u64,
-    /// Largest number of tokens in all open batches together: the provider's limit on queued tokens.
+    /// Maximum total number of tokens in all open batches. It should equal the provider's limit on queued tokens.
     pub max_enqueued_tokens: u64,
-    /// Number of times that an item is sent before it counts as failed.
+    /// Maximum number of times that an item is sent in a batch. After that, the item counts as failed.
     pub max_attempts: u32,
-    /// Interval between two polls of the open batches, in seconds.
+    /// Interval between two polls of the open batches, in seconds. A shorter interval imports results sooner but
+    /// makes more calls.
     pub poll_seconds: f64,
-    /// Number of hours after which a batch that is still open causes a warning.
+    /// Number of hours after which a warning is given about a batch that is still open.
     pub warn_hours: f64,
-    /// Time, in seconds, that a batch has to appear in the provider's list if its creation was not confirmed. After
-    /// this time the batch is created again. A value below the provider's delay may create a batch twice.
+    /// Time, in seconds, for a batch whose creation was not confirmed to appear in the provider's list. After this
+    /// time, the batch is created again. If the provider takes longer, the batch may be created twice.
     pub confirm_seconds: f64,
-    /// Number of hours that a document or record may wait if `embed.mode` is `"auto"`. Below 24, everything is
-    /// embedded by live calls.
+    /// Maximum number of hours that a document or record may wait if `embed.mode` is `"auto"`. With a value below 24,
+    /// everything is embedded by live calls.
     pub deadline_hours: f64,
-    /// Saving, in US dollars, from which a batch is used if `embed.mode` is `"auto"`. Items that save less are
+    /// Minimum saving, in US dollars, for which a batch is used if `embed.mode` is `"auto"`. Items that save less are
     /// embedded by live calls.
     pub min_saving_usd: f64,
-    /// Largest number of results that are stored in one step.
+    /// Maximum number of results that are stored in one step.
     #[serde(skip)]
     pub harvest_items: usize,
-    /// Memory of the vectors that are stored in one step, in bytes. The import needs about ten times as much in
-    /// total.
+    /// Maximum memory of the vectors that are stored in one step, in bytes. The import needs about ten times as much
+    /// memory in total.
     #[serde(skip)]
     pub harvest_bytes: usize,
-    /// Length above which a line of results is ignored, in bytes.
+    /// Maximum length of a line of results, in bytes. A longer line is ignored.
     #[serde(skip)]
     pub max_line_bytes: usize,
-    /// Transfer of files to and from the provider.
+    /// Configures the transfer of files to and from the provider.
     pub transfer: TransferOptions,
 }
 
@@ -82,7 +83,7 @@ impl Default for BatchOptions {
 }
 
 impl BatchOptions {
-    /// Returns the fields that are out of range, each with an error message.
+    /// Returns each field that is out of range, together with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));

@@ -13,17 +13,17 @@ use super::{forbidden, no_batches, unkeyed};
 use crate::messages::event::Event;
 use crate::supervisors::service::ServiceHandle;
 
-/// Largest number of lines that are blamed for a batch's failure.
+/// Maximum number of input lines that are recorded as the cause of a batch's failure.
 const MOST_LINES: usize = 1_000;
 
-/// Polls the open batches.
+/// Polls the open batches at the provider.
 pub struct Poller {
     pub context: Rc<BatchContext>,
     pub harvester: ServiceHandle<String>,
 }
 
 impl Poller {
-    /// Runs until it is dropped.
+    /// Runs until the future is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         loop {
             let done = match self.round().await {
@@ -33,7 +33,7 @@ impl Poller {
             match done {
                 Ok(()) => self.context.batch_progress.polled(),
                 Err(error) if error.class == ErrorClass::Transient => {
-                    tracing::warn!(%error, "batches not polled; retrying at the next interval")
+                    tracing::warn!(%error, "batches could not be polled; retrying at the next interval")
                 }
                 Err(error) => return Err(error),
             }
@@ -55,7 +55,7 @@ impl Poller {
                 if !self.context.batch_progress.harvest_begins(&batch.id) {
                     continue;
                 }
-                // Batches are imported one by one, so this call may wait.
+                // The harvester imports one batch at a time, so this call may wait.
                 if self.harvester.send(batch.id.clone()).await.is_err() {
                     self.context.batch_progress.harvest_ends(&batch.id);
                     return Ok(());
@@ -68,7 +68,8 @@ impl Poller {
     async fn look(&self, batch: &Batch, provider_id: &str) -> Result<BatchStatus, StageError> {
         let context = &self.context;
         if batch.cancel && !matches!(batch.status, BatchStatus::Canceling) {
-            // A batch that has ended can't be cancelled any more; its status is read below.
+            // Cancelling fails if the batch has already ended. In this case, the status that is read below shows the
+            // end.
             if let Err(error) = context.client.cancel_batch(provider_id).await {
                 tracing::debug!(batch = batch.id, %error, "batch not cancelled");
             }
@@ -78,7 +79,7 @@ impl Poller {
             Err(error) => return self.not_seen(batch, error).await,
         };
         let Some(status) = status(&object.status) else {
-            let text = format!("the provider reports the unknown status `{}`", object.status.as_str());
+            let text = format!("the provider reports an unknown status of the batch: `{}`", object.status.as_str());
             tracing::error!(batch = batch.id, "{text}");
             let checked = Checked { error: Some(text), ..checked(batch.status, &object) };
             context.batches.checked(&batch.id, checked).await?;
@@ -96,8 +97,8 @@ impl Poller {
         let since = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_else(|| context.clock.now());
         let hours = (context.clock.now() - since) as f64 / 3.6e9;
         if !batch.warned && hours >= context.options.warn_hours {
-            let text = format!("batch {} has been at the provider for {hours:.0} hours", batch.id);
-            tracing::warn!(batch = batch.id, hours, "batch still open");
+            let text = format!("batch {} is still open after {hours:.0} hours at the provider", batch.id);
+            tracing::warn!(batch = batch.id, hours, "batch is still open");
             context.events.emit(Event::Notice { text });
             context.batches.warned(&batch.id).await?;
         }
@@ -116,8 +117,8 @@ impl Poller {
         Ok(batch.status)
     }
 
-    /// Handles a batch that the provider does not know. The endpoint may be wrong or the batch may be too new, so the
-    /// provider's list has to confirm it.
+    /// Handles a batch that the provider does not know. The endpoint may be wrong, or the batch may be too new. The
+    /// batch is therefore given up only if the provider's list lacks it too.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
@@ -128,7 +129,7 @@ impl Poller {
         match context.find(batch, submitted).await {
             Ok(None) => {}
             Ok(Some(_)) => {
-                tracing::warn!(batch = batch.id, "batch is in the provider's list but can't be read");
+                tracing::warn!(batch = batch.id, "batch is in the provider's list but cannot be read");
                 return Ok(());
             }
             Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(context, what)),
@@ -137,7 +138,7 @@ impl Poller {
                 return Ok(());
             }
         }
-        // Its items are sent again. It is unknown whether the batch was charged.
+        // The items of the batch are sent again. It is unknown whether the provider charged for the batch.
         let text = format!("the provider no longer knows the batch ({what})");
         tracing::error!(batch = batch.id, "{text}");
         context.batches.end(&batch.id, context.ending(BatchStatus::Failed, None, false, Some(text))).await?;
@@ -161,7 +162,7 @@ fn status(status: &RemoteBatchStatus) -> Option<BatchStatus> {
 
 fn checked(status: BatchStatus, object: &BatchObject) -> Checked {
     let at = |seconds: u64| timestamp(i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
-    // Only codes and line numbers are kept, because the provider's messages may quote the input.
+    // Only error codes and line numbers are stored, because the provider's messages may quote the input.
     let codes: Vec<String> = object
         .errors
         .iter()

@@ -1,4 +1,4 @@
-//! Embeds records by live calls, and removes rows of deleted records.
+//! Embeds records by live calls, and removes the rows of deleted records.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -18,23 +18,24 @@ use super::RecorderConfig;
 use super::rows::{rows, tombstones};
 use crate::messages::event::Event;
 
-/// Largest number of records in one call, even if the embedder accepts more; also of tombstones in one commit.
+/// Maximum number of records in one call, even if the embedder accepts more. Also the maximum number of tombstones in
+/// one commit.
 const MOST: usize = 2_048;
-/// Largest number of tokens in one call, even if the embedder accepts more.
+/// Maximum number of tokens in one call, even if the embedder accepts more.
 const MOST_TOKENS: u64 = 100_000;
-/// Largest size, in bytes, of the stored text and metadata of the records in one call.
+/// Maximum size of the stored text and metadata of the records in one call, in bytes.
 const MOST_BYTES: usize = 16 << 20;
-/// Longest wait between two attempts, in seconds.
+/// Maximum wait between two attempts, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
-/// Embeds the records of all collections, and removes their deleted ones.
+/// Embeds the records of all collections by live calls, and removes the rows of deleted records.
 pub struct Recorder {
     pub recording: RecorderConfig,
     pub cancel: Cancel,
 }
 
 impl Recorder {
-    /// Runs until it is stopped or dropped.
+    /// Runs until the run stops or the future is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         while let Err(busy) = self.recording.batches.forget_live().await {
             if !busy.is_busy() {
@@ -85,9 +86,11 @@ impl Recorder {
 
     async fn collection(&self, collection: &str, space: &Space, model: &ModelIdentity) -> Result<(), StageError> {
         if *model != *self.recording.embedder.identity() {
-            // Records of another model wait until that model is configured again.
+            // Records that need another model wait until that model is configured again.
             if self.recording.batches.is_any_waiting(space).await? {
-                self.recording.notifier.tell_once(format!("records of `{collection}` wait for model {}", model.id));
+                self.recording
+                    .notifier
+                    .tell_once(format!("records of `{collection}` wait until model {} is configured", model.id));
             }
             return Ok(());
         }
@@ -107,7 +110,7 @@ impl Recorder {
         {
             target.check_model(model).await?;
             let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
-            // A lane that fails stops the others before their next call, never during a paid call.
+            // If a lane fails, the other lanes stop before their next call, but never during a paid call.
             let stop = Cell::new(false);
             let lanes = (0..at_a_time).map(|_| self.lane(collection, space, &writer, &stop));
             futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
@@ -115,7 +118,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Rewrites the rows of records that have changed but whose text has not, with the vectors that they have.
+    /// Rewrites the rows of records whose text is unchanged but whose other fields have changed. The rows keep their
+    /// vectors.
     async fn refresh(
         &self,
         space: &Space,
@@ -134,7 +138,7 @@ impl Recorder {
             for (sent, mut rows) in changed.into_iter().zip(held) {
                 match rows.pop() {
                     Some(row) => written.push((sent, row.vector)),
-                    // The row is missing after all, so the record is embedded.
+                    // The row is missing, so the record must be embedded.
                     None => lost.push((sent.item, sent.version, false)),
                 }
             }
@@ -153,7 +157,7 @@ impl Recorder {
         self.recording.embedder.identity().clone()
     }
 
-    /// Takes records, embeds them and stores the results, until no record is left.
+    /// Claims records, embeds them and stores the results, until no record is left.
     async fn lane(
         &self,
         collection: &str,
@@ -184,7 +188,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Embeds some records, and stores the results that succeeded even if others failed.
+    /// Embeds some records. Successful results are stored even if other records failed.
     async fn part(
         &self,
         collection: &str,
@@ -217,7 +221,7 @@ impl Recorder {
         deciding(&later).map_or(Ok(()), Err)
     }
 
-    /// Stores the results that are still wanted, and returns their number.
+    /// Stores the results that are still needed, and returns their number.
     async fn keep(
         &self,
         collection: &str,
@@ -225,7 +229,7 @@ impl Recorder {
         made: Vec<(Sent, Vec<f32>)>,
         writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<u64, StageError> {
-        // Records that changed or were deleted during the embedding are not stored.
+        // The results of records that were changed or deleted in the meantime are not stored.
         let held =
             self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
         let held = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();

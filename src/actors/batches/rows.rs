@@ -1,17 +1,17 @@
-//! Converts records to rows of a collection. Each record is a document with one row.
+//! Converts records to rows of a collection. Each record becomes a document with one row.
 
 use docweir_core::model::Span;
 use docweir_records::document_id;
 use docweir_stores::batches::{Removal, Sent};
 use docweir_target::{DocumentRows, Row, Write};
 
-/// Returns the writes that store items with their vectors.
+/// Returns the writes that store records with their vectors.
 pub fn rows(items: impl Iterator<Item = (Sent, Vec<f32>)>) -> Vec<Write> {
     items.filter_map(|(sent, vector)| row(sent, vector)).collect()
 }
 
 fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
-    // Texts of documents have no rows of their own.
+    // The texts of documents have no rows of their own.
     let shown = sent.shown?;
     let row = Row {
         chunk_id: sent.key.clone(),
@@ -37,7 +37,7 @@ fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
     }))
 }
 
-/// Returns the tombstones of deleted records.
+/// Returns the writes that delete the rows of removed records.
 pub fn tombstones(removals: &[Removal]) -> Vec<Write> {
     let delete = |r: &Removal| Write::Delete { document_id: document_id(&r.key), version: r.version };
     removals.iter().map(delete).collect()

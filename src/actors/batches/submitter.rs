@@ -1,5 +1,5 @@
-//! Packs waiting items into batches and submits them to the provider. A crash at any moment neither pays a batch
-//! twice nor loses one.
+//! Packs waiting items into batches and submits the batches to the provider. A crash at any moment neither loses a
+//! batch nor makes the provider charge for a batch twice.
 //!
 //! ```text
 //! packed ─▶ file written ─▶ uploaded ─▶ asked ─────▶ taken
@@ -7,10 +7,10 @@
 //!  one step)                             └─▶ in the provider's list? ─▶ taken
 //!                                            not after a while ─▶ uploaded
 //! ```
-//! Each arrow is durable before the next step. Uploading a file twice costs nothing. Creating a batch can't be
-//! repeated safely. The record therefore states *before* the call that the provider may know the batch, and the batch
-//! carries Docweir's id. If no answer arrives, the batch is searched for in the provider's list. It is created again
-//! only if it has not appeared there.
+//! Each arrow is durable before the next step begins. Uploading a file twice costs nothing, but creating a batch
+//! cannot be repeated safely. The record therefore states *before* the call that the provider may know the batch, and
+//! the batch at the provider carries Docweir's id. If no answer arrives, the provider's list is searched for the
+//! batch. The batch is created again only if the list does not contain it after some time.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -37,24 +37,24 @@ use super::options::EmbedMode;
 use super::{forbidden, unkeyed};
 use crate::messages::event::Event;
 
-/// Shortest pause between two rounds.
+/// Minimum pause between two rounds.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
-/// Longest pause between two rounds, however long a round takes.
+/// Maximum pause between two rounds, however long a round takes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Number of requests that are read from the database at a time.
+/// Maximum number of requests that are read from the store at a time.
 const PAGE: usize = 2_000;
 
-/// Sends waiting items to the provider in batches.
+/// Packs waiting items into batches and sends the batches to the provider.
 pub struct Submitter {
     pub context: Rc<BatchContext>,
 }
 
-/// Describes how far the submission of a batch has come.
+/// Describes the state of a batch's submission.
 enum Step {
-    /// The provider has the batch, or the batch has ended.
+    /// The provider has received the batch, or the batch has ended.
     Done,
-    /// The submission has to continue later.
+    /// The submission must be continued later.
     Later(Later),
 }
 
@@ -62,7 +62,7 @@ enum Step {
 #[derive(Clone, Copy)]
 enum Later {
     At(Duration),
-    /// After a wait that grows with every consecutive failure.
+    /// The next attempt is made after a wait that doubles with every consecutive failure.
     Failed,
 }
 
@@ -76,7 +76,7 @@ impl Later {
     }
 }
 
-/// Returns when no more items are being enqueued.
+/// Waits until this process holds no claim on any document.
 async fn quiet_now(held: &mut watch::Receiver<usize>) {
     while held.changed().await.is_ok() {
         if *held.borrow_and_update() == 0 {
@@ -86,19 +86,19 @@ async fn quiet_now(held: &mut watch::Receiver<usize>) {
 }
 
 impl Submitter {
-    /// Runs until it is dropped.
+    /// Runs until the future is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         let context = &self.context;
         while let Err(error) = self.begin().await {
             if error.class != ErrorClass::Transient {
                 return Err(error);
             }
-            tracing::warn!(%error, "batches not read; retrying");
+            tracing::warn!(%error, "batches could not be read; retrying");
             tokio::time::sleep(self.after(1)).await;
         }
         let mut held = context.batch_progress.claims.watch();
         let mut back_off: Option<Instant> = None;
-        // Number of consecutive waits that a failure caused.
+        // Number of consecutive failures that caused a wait.
         let mut failures = 0;
         loop {
             let began = Instant::now();
@@ -126,13 +126,13 @@ impl Submitter {
             }
             let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
-                // Checked again in the next round.
+                // The open batches are read again in the next round.
                 Err(error) if error.class == ErrorClass::Transient => true,
                 Err(error) => return Err(error),
             };
             let left = Left { batches: open, items };
             context.batch_progress.sent(asks, quiet && back_off.is_none(), stopped, left);
-            // Always pause: a query over millions of items takes a moment.
+            // Always pause, because a query over millions of items takes some time.
             tokio::time::sleep((began.elapsed() * 4).clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
             let poll = Duration::from_secs_f64(context.options.poll_seconds);
             let wait = back_off.map_or(poll, |until| poll.min(until.saturating_duration_since(Instant::now())));
@@ -144,21 +144,21 @@ impl Submitter {
         }
     }
 
-    /// Returns the wait after this number of consecutive failures. It doubles each time.
+    /// Returns the wait after the given number of consecutive failures. The wait doubles with each failure.
     fn after(&self, failures: u32) -> Duration {
         let limits = &self.context.endpoint.limits;
         let backoff = Backoff::doubling_seconds(limits.backoff_initial_seconds, limits.backoff_max_seconds);
         backoff.limit(failures.saturating_sub(1))
     }
 
-    /// Deletes files that a dead process left, and resumes the documents that it had not resumed.
+    /// Deletes files that a dead process left behind, and resumes documents that the process could have resumed.
     async fn begin(&self) -> Result<(), StageError> {
         self.context.sweep().await?;
         self.context.wake_the_forgotten().await?;
         self.context.resume().await
     }
 
-    /// Sends the items that can be sent. Sets `items` to whether there were items to make batches of.
+    /// Sends the items that can be sent. Sets `items` to whether any items waited to be sent.
     async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
         let context = &self.context;
         let waiting = if context.packs { context.waiting().await? } else { Vec::new() };
@@ -169,7 +169,7 @@ impl Submitter {
                 later = Some(Later::sooner(later, more));
             }
         }
-        // Whatever the reason is, further batches would fail for it too.
+        // Further batches would fail for the same reason.
         if let Some(later) = later {
             return Ok(Round::Later(later));
         }
@@ -190,7 +190,7 @@ impl Submitter {
             let mut left = waiting.items;
             loop {
                 let most = self.most_requests(&space);
-                // Make only full batches until it is known that no more items will arrive.
+                // Make only full batches while more items may arrive.
                 if !quiet && left < most as u64 {
                     break;
                 }
@@ -215,7 +215,7 @@ impl Submitter {
         Ok(if stopped { Round::Stopped } else { Round::Sent })
     }
 
-    /// Decides how items with this total number of tokens are embedded.
+    /// Decides how items are embedded. `tokens` is the total number of their tokens.
     fn way(&self, tokens: u64, quiet: bool) -> EmbedDecision {
         let (price, options) = (self.context.account.price, &self.context.options);
         let saving = tokens as f64 * (price.live - price.batch) / 1e6;
@@ -259,7 +259,7 @@ impl Submitter {
         Ok(context.batches.pack(order).await?)
     }
 
-    /// Continues the submission of a batch at its current step.
+    /// Continues the submission of a batch from its current step.
     async fn hand_over(&self, batch: Batch) -> Result<Step, StageError> {
         if batch.provider_id.is_some() {
             return Ok(Step::Done);
@@ -311,7 +311,8 @@ impl Submitter {
         Ok(Ok(file))
     }
 
-    /// Writes the requests in order, as they are sent. Requests whose items have changed since are left out.
+    /// Writes the requests of a batch to a file, in the order in which they are sent. Requests whose items have
+    /// changed since are left out.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
         let context = &self.context;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
@@ -342,8 +343,8 @@ impl Submitter {
         let context = &self.context;
         context.batches.asked(&batch.id).await?;
         failpoint::reach("batch.asked", &batch.id);
-        // The provider can't check the lease, and a successor waits only as long as one call takes. Start no later
-        // call.
+        // The provider cannot check the lease, and a new leader waits only for the maximum duration of one call. No
+        // call may therefore start so late that it could end after the lease.
         if !context.has_time_for_a_call() {
             context.batches.not_taken(&batch.id).await?;
             return Ok(Step::Later(Later::Failed));
@@ -368,7 +369,7 @@ impl Submitter {
                 self.failed(batch, "create", error).await
             }
             Err(error) => {
-                tracing::warn!(batch = batch.id, %error, "creation of a batch not confirmed; searching for the batch");
+                tracing::warn!(batch = batch.id, %error, "creation of a batch not confirmed; searching for it");
                 Ok(Step::Later(Later::At(context.confirm_time())))
             }
         }
@@ -393,8 +394,8 @@ impl Submitter {
         Ok(Step::Done)
     }
 
-    /// Handles a created batch that another process manages by now. That process finds the batch by Docweir's id. If
-    /// it has created the batch itself, the duplicate is cancelled.
+    /// Handles a batch that this process created although another process is now the leader. The new leader finds the
+    /// batch by Docweir's id. If the new leader has created the batch too, this duplicate is cancelled.
     async fn disown(&self, batch: &Batch, object: &BatchObject) -> Result<(), StageError> {
         let now = self.context.batches.batch(&batch.id).await?;
         let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
@@ -404,13 +405,13 @@ impl Submitter {
         Ok(())
     }
 
-    /// Searches for a batch whose creation was not confirmed.
+    /// Searches the provider's list for a batch whose creation was not confirmed.
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
         let context = &self.context;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
         match context.find(batch, asked).await {
             Ok(Some(object)) => {
-                tracing::info!(batch = batch.id, provider = object.id, "found the batch at the provider");
+                tracing::info!(batch = batch.id, provider = object.id, "batch found in the provider's list");
                 self.taken(batch, &object).await
             }
             Ok(None) => {
@@ -427,7 +428,7 @@ impl Submitter {
         }
     }
 
-    /// Decides what follows a call that certainly had no effect.
+    /// Decides what happens after a call that certainly had no effect.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
         let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);
@@ -435,37 +436,41 @@ impl Submitter {
             CallError::Throttled { after: Some(after), .. } => Ok(Step::Later(Later::At(after))),
             CallError::Throttled { after: None, .. } => Ok(Step::Later(Later::Failed)),
             CallError::QuotaSpent => {
-                let text =
-                    "the provider's account has no credit left; add credit or raise its limit; work then resumes";
+                let text = "the provider's account has no credit left; add credit or raise its limit, and work resumes";
                 context.notifier.tell_once(text.into());
                 Ok(Step::Later(Later::At(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),
-            // Its file may be gone. If the batch is refused with a new file too, the batch itself is the reason.
+            // The provider may no longer have the file. If the batch is also refused with a new file, the batch
+            // itself is the reason.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
                 context.batches.file_lost(&batch.id).await?;
                 Ok(Step::Later(Later::At(Duration::ZERO)))
             }
             CallError::Missing(what) | CallError::Unknown(what) => {
-                let text = format!("{} has no Batch API ({what}); set `embed.mode` to live", context.endpoint.base_url);
+                let text =
+                    format!("{} has no Batch API ({what}); set `embed.mode` to `live`", context.endpoint.base_url);
                 Err(StageError::system("provider_path", text))
             }
-            // The provider may refuse every other batch for the same reason, so the items are not blamed.
+            // The provider may refuse every other batch for the same reason, so this does not count as an attempt of
+            // the items.
             CallError::Refused(why) => {
-                let error = format!("the provider refused the batch ({why})");
-                context.notifier.tell_once(format!("the provider refused a batch ({why}); retrying at intervals"));
+                let error = format!("the provider refused the batch: {why}");
+                context
+                    .notifier
+                    .tell_once(format!("the provider refused a batch ({why}); its items are sent again later"));
                 self.give_up(batch, BatchStatus::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
             }
             CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
-                tracing::warn!(batch = batch.id, why, "can't {what} the batch; retrying");
+                tracing::warn!(batch = batch.id, why, "call `{what}` for the batch failed; retrying");
                 Ok(Step::Later(Later::Failed))
             }
         }
     }
 
-    /// Ends a batch that the provider never had.
+    /// Ends a batch that the provider never received.
     async fn give_up(&self, batch: &Batch, status: BatchStatus, error: Option<String>) -> Result<Step, StageError> {
         let context = &self.context;
         context.batches.end(&batch.id, context.ending(status, Some(0), true, error)).await?;
@@ -482,7 +487,7 @@ enum EmbedDecision {
 
 enum Round {
     Sent,
-    /// The budget is spent.
+    /// Nothing more can be sent, because the budget is spent.
     Stopped,
     Later(Later),
 }

@@ -1,9 +1,9 @@
 //! Writes the outcomes of records back to the user's tables.
 //!
-//! An outcome stays in the store of items until it is written back. It is written on the condition that the item
-//! still has the text that was embedded. An item that is gone is forgotten. An item that has changed is set to
-//! request an embedding again, unless its new text is ingested already, and is then forgotten
-//! ([`crate::actors::table_intake`]).
+//! An outcome stays in the store of items until it is written back. It is written only if the item in the table still
+//! has the text that was embedded. If the item no longer exists, the store forgets the record. If the item has
+//! changed, the store also forgets the record, and the item requests an embedding again, unless its new text was
+//! already ingested ([`crate::actors::table_intake`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,26 +21,26 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::once_notifier::OnceNotifier;
 
-/// Number of outcomes that are read from the store at a time.
+/// Maximum number of outcomes that are read from the store at a time.
 const PAGE: usize = 100;
-/// Number of items that are written concurrently.
+/// Maximum number of items that are written concurrently.
 const AT_ONCE: usize = 16;
-/// Number of attempts at an item that others write at the same time.
+/// Maximum number of attempts to write an item while others change it.
 const LOOKS: usize = 10;
 
-/// Writes outcomes back to the tables.
+/// Writes outcomes back to the user's tables.
 pub struct WriteBack {
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
     pub batches: Arc<dyn RecordOutbox>,
     pub notifier: Rc<OnceNotifier>,
-    /// Held by the task that writes back. Concurrent tasks would write the same outcomes.
+    /// Lock for writing back. Without it, concurrent tasks would write the same outcomes.
     pub turn: tokio::sync::Mutex<()>,
-    /// True if forgotten records have rows that must be removed from their collections.
+    /// True if the store has forgotten records whose rows must be removed from their collections.
     pub forgot: Cell<bool>,
 }
 
-/// Compares an item with the state in which it was ingested.
+/// Compares the current state of an item with the state in which it was ingested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
     Same,
@@ -56,7 +56,7 @@ fn judge(place: &RecordLocation, text: &str, held: Option<&TableItem>) -> Now {
     }
 }
 
-/// Returns the attributes that are written for an outcome.
+/// Returns the attributes to write for an outcome.
 fn mark(options: &TableOptions, owed: &PendingOutcome) -> Mark {
     let attribute = match owed.kind.as_str() {
         "line" => &options.line_id,
@@ -65,25 +65,25 @@ fn mark(options: &TableOptions, owed: &PendingOutcome) -> Mark {
     };
     let id = match owed.outcome {
         RecordOutcome::Success => Some((attribute.clone(), Some(owed.key.clone()))),
-        // The row of a noise record leaves the collection.
+        // The row of a noise record is removed from the collection.
         RecordOutcome::Noise => Some((attribute.clone(), None)),
-        // The earlier embedding of the item can still be found.
+        // The earlier embedding of the item can still be found, so its id stays.
         RecordOutcome::Failed => None,
     };
     Mark { status: owed.outcome.name().to_owned(), id }
 }
 
-/// Describes the result of writing one outcome back.
+/// Describes the result of writing back one outcome.
 enum Paid {
     Told(ItemId, String),
     Forget(ItemId, u64),
-    /// The table can't be used.
+    /// The table cannot be used.
     Broken(String),
 }
 
 impl WriteBack {
-    /// Writes back the outcomes of a collection, as far as its tables can be used. Returns immediately if another
-    /// task does so; that task continues until no outcome is left.
+    /// Writes back the outcomes of a collection. Tables that cannot be used are skipped. Returns immediately if
+    /// another task is writing back, because that task continues until no outcome is left.
     pub async fn pay(&self, space: &Space) -> Result<(), StageError> {
         match self.turn.try_lock() {
             Ok(_turn) => self.pay_all(space).await,
@@ -91,7 +91,7 @@ impl WriteBack {
         }
     }
 
-    /// Waits for its turn, and then writes back as [`WriteBack::pay`] does.
+    /// Waits until no other task is writing back, and then does the same as [`WriteBack::pay`].
     pub async fn pay_in_turn(&self, space: &Space) -> Result<(), StageError> {
         let _turn = self.turn.lock().await;
         self.pay_all(space).await
@@ -134,7 +134,8 @@ impl WriteBack {
 
     async fn one(&self, tables: &dyn RecordTable, owed: &PendingOutcome) -> Result<Paid, StageError> {
         let table = &owed.origin.table;
-        // This program did not write a location that can't be parsed, so nothing can be written back.
+        // Docweir never writes a location that cannot be parsed, so another program has changed it. Nothing can be
+        // written back.
         let Some(place) = RecordLocation::read(&owed.origin) else {
             return Ok(Paid::Told(owed.item.clone(), owed.mark.clone()));
         };
@@ -157,11 +158,14 @@ impl WriteBack {
                 }
             };
         }
-        Err(StageError::transient("record_table", format!("an item of table {table} keeps changing")))
+        Err(StageError::transient(
+            "record_table",
+            format!("an item of table {table} changed during every attempt to write it"),
+        ))
     }
 
-    /// Returns whether an item is gone, or has changed and requests an embedding again. Returns `None` if the item
-    /// has to be read again.
+    /// Returns whether the item no longer exists, or has changed and requests an embedding again. Returns `None` if
+    /// the item must be read again.
     async fn left(
         &self,
         tables: &dyn RecordTable,
@@ -183,7 +187,8 @@ impl WriteBack {
         })
     }
 
-    /// Returns the results of items that still have the text that was embedded. The other items are forgotten.
+    /// Returns the results of items that still have the text that was embedded. The store forgets the records of all
+    /// other items.
     pub async fn fresh<T>(&self, made: Vec<T>, sent: impl Fn(&T) -> &Sent) -> Result<Vec<T>, StageError> {
         let still = self.still(&made.iter().map(sent).collect::<Vec<_>>()).await?;
         Ok(made.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect())
@@ -203,14 +208,14 @@ impl WriteBack {
                     let items = |nth: &usize| sent.get(*nth).map(|sent| (sent.item.clone(), sent.version));
                     let forget: Vec<_> = stale.iter().filter_map(items).collect();
                     if !forget.is_empty() {
-                        let text = "records that changed in their table or left it during the embedding were not \
-                            stored; the changed ones are ingested by the next pass";
+                        let text = "records that were changed or deleted in their table during the embedding were not \
+                            stored; the next pass ingests the changed records";
                         self.notifier.tell_once(text.into());
                     }
                     self.forget(forget).await?;
                     stale.into_iter().for_each(|nth| fresh.get_mut(nth).into_iter().for_each(|is| *is = false));
                 }
-                // If the table can't be read, the results are stored. The items are checked when their outcomes are
+                // If the table cannot be read, all results are stored. The items are checked when their outcomes are
                 // written back.
                 Err(error) => self.complain(&error)?,
             }
@@ -218,7 +223,7 @@ impl WriteBack {
         Ok(fresh)
     }
 
-    /// Returns the positions of items that are gone, or have changed and request an embedding again.
+    /// Returns the positions of items that no longer exist, or that have changed and request an embedding again.
     async fn stale(&self, table: &str, places: &[(usize, RecordLocation, &str)]) -> Result<Vec<usize>, TableError> {
         let tables = self.tables.get().await?;
         let mut open: Vec<&(usize, RecordLocation, &str)> = places.iter().collect();
@@ -246,16 +251,17 @@ impl WriteBack {
             }
             open = again;
         }
-        let reason = "its items keep changing".to_owned();
+        let reason = "its items changed during every attempt to read them".to_owned();
         Err(TableError::Busy { table: table.to_owned(), reason })
     }
 
-    /// Reports a table that can't be used once, and skips it. An unavailable table is an error, and is retried.
+    /// Reports once that a table cannot be used, and skips the table. If the table is only unavailable, returns an
+    /// error, so that the caller retries.
     fn complain(&self, error: &TableError) -> Result<(), StageError> {
         match error {
             TableError::Busy { .. } => Err(error.clone().into()),
             TableError::Broken { .. } => {
-                self.notifier.tell_once(format!("records can't be written back: {error}"));
+                self.notifier.tell_once(format!("outcomes cannot be written back to a table: {error}"));
                 Ok(())
             }
         }
