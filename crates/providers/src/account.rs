@@ -1,4 +1,4 @@
-//! Pays for calls: reserves money within the budget before a call, and settles it afterwards.
+//! Pays for calls: reserves money within the budget before a call, and settles the reservation afterwards.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::HashSet;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::prices::Price;
 
-/// Code of the error that reports a used-up budget. It is not a failure but a reason to wait.
+/// Code of the error that is returned when a budget is used up. The error is not a failure but a reason to wait.
 pub const BUDGET_SPENT: &str = "budget_spent";
 
-/// Limits on the money spent at providers. Work beyond a limit waits and is not lost.
+/// Limits the money that is spent at providers. Work that would exceed a limit waits and is not lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetOptions {
@@ -23,9 +23,9 @@ pub struct BudgetOptions {
     pub run_usd: f64,
     /// Maximum US dollars that all runs together may spend on one day (UTC); 0 means no limit.
     pub day_usd: f64,
-    /// Shares of a budget, in per cent, at which an alert is reported.
+    /// Percentages of a budget at which an alert is reported.
     pub alert_percents: Vec<u32>,
-    /// Number of days that single ledger entries are kept; their sums are kept permanently.
+    /// Number of days for which single ledger entries are kept. Their sums are kept permanently.
     pub entry_days: u32,
 }
 
@@ -55,10 +55,10 @@ impl BudgetOptions {
     }
 }
 
-/// Reports a message to the user.
+/// Callback that reports a message to the user.
 pub type ReportFn = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Pays for the calls of one model: reserves and settles their money in the ledger.
+/// Pays for the calls of one model: reserves money in the ledger and settles the reservations.
 pub struct Account {
     pub ledger: Arc<dyn Ledger>,
     pub run: String,
@@ -70,8 +70,8 @@ pub struct Account {
     pub alerts: Arc<Alerts>,
 }
 
-/// Holds the reservation for one call. If it is dropped without being settled, the reservation stays open, and the
-/// next run marks it as in doubt.
+/// Holds the reservation for one call. If this value is dropped without being settled, the reservation stays open,
+/// and the next run marks the reservation as in doubt.
 pub struct HeldReservation<'a> {
     account: &'a Account,
     id: EntryId,
@@ -122,8 +122,8 @@ impl Account {
 }
 
 impl HeldReservation<'_> {
-    /// Settles the charged tokens, and returns their cost. If the ledger cannot be written, the reservation stays
-    /// open and is not lost.
+    /// Settles the reservation with the charged tokens, and returns their cost. If the ledger cannot be written, the
+    /// reservation stays open and is not lost.
     pub async fn settle(self, tokens: u64) -> Nanodollars {
         let cost = self.account.cost(tokens);
         logged(self.account.ledger.settle(&self.id, tokens, cost).await);
@@ -143,7 +143,7 @@ impl HeldReservation<'_> {
 
 fn logged(written: Result<(), PaidError>) {
     if let Err(error) = written {
-        tracing::error!(%error, "call outcome not written to the ledger; its reservation stays open");
+        tracing::error!(%error, "call outcome not written to the ledger; the reservation stays open");
     }
 }
 
@@ -153,12 +153,12 @@ pub fn refused(period: Period, spent: Nanodollars, limit: Nanodollars) -> StageE
         Period::Day => ("today", "budget.day_usd"),
     };
     let text = format!(
-        "the budget of {whose} is used up ({spent} of {limit}): raise `{key}` or wait, and run again; nothing is lost"
+        "the budget for {whose} is used up ({spent} of {limit}): raise `{key}` or wait, then run again; no work is lost"
     );
     StageError::throttled(text, None).with_code(BUDGET_SPENT)
 }
 
-/// Reports once when a share of a budget is reached.
+/// Reports each configured percentage of a budget once, when it is reached.
 pub struct Alerts {
     tell: ReportFn,
     told: Mutex<HashSet<(&'static str, u32)>>,
@@ -180,12 +180,12 @@ impl Alerts {
                 continue;
             }
             told.insert((whose, percent));
-            (self.tell)(format!("{percent} % of the budget of {whose} is spent or reserved: {spent} of {limit}"));
+            (self.tell)(format!("{percent} % of the budget for {whose} is spent or reserved: {spent} of {limit}"));
         }
     }
 }
 
-/// Returns the highest share that is reached.
+/// Returns the highest percentage of the budget `limit` that is reached.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

@@ -1,8 +1,9 @@
-//! Embeds texts through batches: returns the vectors that batches have produced, and enqueues the missing texts.
+//! Embeds texts through batches. Returns the vectors that batches have produced, and enqueues the missing texts.
 //!
-//! The embedder answers at once, either with all vectors or with [`WAITS_FOR_BATCH`]. In the second case, the texts
-//! are stored durably and the document is parked. It asks again when the vectors exist. The other parts of embedding
-//! a document (cache, splitting, checks) are the same as with any embedder.
+//! [`BatchedEmbedder`] answers at once, either with all vectors or with the error [`WAITS_FOR_BATCH`]. In the second
+//! case, the texts are stored durably and the document is parked. When the vectors exist, the document is resumed and
+//! requests them again. The other parts of embedding a document (cache, splitting, checks) are the same as with any
+//! embedder.
 
 use std::sync::Arc;
 
@@ -16,27 +17,29 @@ use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, deciding, packed};
 use docweir_stores::batches::{DocumentTexts, Space, Text, TextLookup};
 
-/// Code of the error that reports enqueued texts. It is not a failure but a reason to wait.
+/// Code of the error that is returned when texts were enqueued for a batch. The error is not a failure but a reason
+/// to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 
-/// Maximum number of texts in a live call for texts that are not worth a batch.
+/// Maximum number of texts in a live call. Such calls embed texts that are too few for a batch.
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// Returns the word that wakes a document that waits for texts.
+/// Returns the word that resumes a document that is parked because its texts wait for a batch.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }
 
 pub struct BatchedEmbedder {
-    /// Live embedder. It provides the model, its tokenizer and its window, and embeds texts that are not worth a
-    /// batch.
+    /// Embedder for live calls. It provides the model, the tokenizer and the token limit, and embeds texts that are
+    /// too few for a batch.
     live: Arc<dyn Embedder>,
     batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
-    /// True if no more texts are enqueued. Only texts that wait already are still taken from batches.
+    /// True if live calls are configured. No more texts are then enqueued, but documents that already wait for
+    /// batches still take their vectors from batches.
     leaving: bool,
-    /// Callback after texts were enqueued.
+    /// Callback that is called after texts were enqueued.
     asked: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -118,7 +121,7 @@ impl Embedder for BatchedEmbedder {
 }
 
 impl BatchedEmbedder {
-    /// Embeds the texts without a vector by live calls. The vectors of each call are stored, even if the next call
+    /// Embeds the texts without a vector by live calls. The vectors of each call are stored, even if a later call
     /// fails.
     async fn rest(
         &self,

@@ -3,30 +3,30 @@
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Price in US dollars per million tokens.
+/// Sets the price of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Price {
-    /// Price of live calls.
+    /// Price of live calls, in US dollars per million tokens.
     pub live: f64,
-    /// Price through the Batch API.
+    /// Price of calls through the Batch API, in US dollars per million tokens.
     pub batch: f64,
 }
 
-/// Prices of embeddings by model, in US dollars per million tokens, and of other services.
+/// Sets the prices from which costs are computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceOptions {
-    /// Month in which the prices were looked up. It has no effect.
+    /// Month in which the prices were looked up. The value is a note and has no effect.
     pub as_of: String,
-    /// Price of text-embedding-3-small.
+    /// Sets the price of the model text-embedding-3-small.
     pub text_embedding_3_small: Price,
-    /// Price of text-embedding-3-large.
+    /// Sets the price of the model text-embedding-3-large.
     pub text_embedding_3_large: Price,
-    /// Price of every other model.
+    /// Sets the price of every other model.
     pub other: Price,
-    /// Price of Amazon Comprehend, in US dollars per unit. A unit is a hundred characters; each text is charged at
-    /// least three units.
+    /// Price of Amazon Comprehend, in US dollars per unit. A unit is a hundred characters, and each text is charged
+    /// for at least three units.
     pub comprehend_unit: f64,
 }
 

@@ -14,7 +14,8 @@ use docweir_stages::enrich::{Call, Usage};
 
 use super::{decode, key, price, question, units};
 
-/// Answers from the cache, and otherwise with empty findings. The cost of each uncached text is counted once.
+/// Answers from the cache, or with empty findings if the cache has no answer. The cost of each text that is not
+/// cached is counted once.
 pub struct Counting {
     cache: Arc<dyn FindingsCache>,
     usd_per_unit: f64,
@@ -51,7 +52,7 @@ impl Analyst for Counting {
     }
 }
 
-/// Returns an empty answer. Without a language from Comprehend, the locally detected language decides which APIs are
+/// Returns an empty answer. Without an answer about languages, the locally detected language decides which APIs are
 /// called.
 fn nothing(api: Api) -> Analysis {
     match api {

@@ -1,11 +1,11 @@
 //! Calls Amazon Comprehend as a paid service: its requests wait for admission, their money is reserved, and their
 //! answers are cached.
 //!
-//! - [`Service`] answers the enricher from the cache, or by requests that hold many texts
-//! - [`Counting`] returns empty answers and counts the cost of real ones
+//! - [`Service`] answers the enricher from the cache, or by requests with many texts
+//! - [`Counting`] returns empty answers and counts the cost of the calls that it avoids
 //! - [`Remote`] sends the requests; `docweir-aws-backend` implements it
 //!
-//! Each text is cached and charged on its own, whatever request it is sent in.
+//! Each text is cached and charged separately, even if many texts are sent in one request.
 
 mod counting;
 mod requests;
@@ -21,11 +21,11 @@ pub use service::Service;
 
 use crate::prices::Price;
 
-/// Version that answers are cached under: the service's API version, because it does not report its models, and our
-/// version of the stored form.
+/// Version in the cache keys of answers. It consists of the API version of the service and our version of the stored
+/// form. The service does not report the versions of its models.
 const MODEL: &str = "comprehend-2017-11-27.1";
 
-/// Number of characters in a unit. Each text is charged at least `LEAST_UNITS`.
+/// Number of characters in a unit. Each text is charged for at least `LEAST_UNITS` units.
 const UNIT_CHARACTERS: u64 = 100;
 const LEAST_UNITS: u64 = 3;
 
@@ -34,17 +34,17 @@ pub fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(UNIT_CHARACTERS).max(LEAST_UNITS)
 }
 
-/// Returns the model's name in the ledger.
+/// Returns the name of the API in the ledger, where it stands for a model.
 pub fn model(api: Api) -> String {
     format!("comprehend/{}", api.name())
 }
 
-/// Returns the price per million units, because the ledger stores prices in this form.
+/// Converts a price per unit to a price per million units, which is the form that the ledger stores.
 pub fn price(usd_per_unit: f64) -> Price {
     Price { live: usd_per_unit * 1e6, batch: 0.0 }
 }
 
-/// Returns the question that an answer is cached under, along with the text's hash.
+/// Returns the question, which is one part of an answer's cache key. The other part is the hash of the text.
 fn question(api: Api, language: &str) -> String {
     format!("{MODEL}/{}/{language}", api.name())
 }
@@ -57,7 +57,7 @@ fn encode(answer: &Analysis) -> Option<Vec<u8>> {
     postcard::to_stdvec(answer).ok()
 }
 
-/// Decodes a cached answer. Returns `None` if it does not fit the API; the service is then called again.
+/// Decodes a cached answer. Returns `None` if the answer does not fit the API; the service is then called again.
 fn decode(api: Api, bytes: &[u8]) -> Option<Analysis> {
     let answer = postcard::from_bytes(bytes).ok()?;
     let fits = match (api, &answer) {
@@ -76,21 +76,21 @@ pub enum CallError {
     Unreachable(String),
     /// The request may have been executed and charged.
     Lost(String),
-    /// The request was not executed; the service reports a failure of its own.
+    /// The request was not executed, because the service reported an internal failure.
     Failed(String),
     /// Access is denied, the credentials are unknown, or the endpoint is wrong.
     Misconfigured(String),
-    /// The request was refused for its content. Holds the service's error code.
+    /// The request was refused because of its content. Holds the error code of the service.
     Refused(String),
 }
 
-/// Holds the findings of each text, or the service's error code for that text.
+/// Results of the texts of a request: the findings of a text, or the error code of the service for that text.
 pub type Items = Vec<Result<Analysis, String>>;
 
-/// Sends requests to Comprehend, once each.
+/// Sends requests to Comprehend, without retries.
 #[async_trait]
 pub trait Remote: Send + Sync {
-    /// Sends one request. With `Api::PersonalData`, it holds one text.
+    /// Sends one request. A request for `Api::PersonalData` contains exactly one text.
     async fn call(&self, api: Api, language: &str, texts: Vec<String>) -> Result<Items, CallError>;
 }
 

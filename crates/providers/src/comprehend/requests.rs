@@ -1,4 +1,4 @@
-//! Sends one request: waits for admission, reserves its money, and records its outcome.
+//! Sends a request to Comprehend: waits for admission, reserves the money, and records the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{CallError, Items, Remote, units};
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Fair-queue key of all requests. Documents have equal priority and are served in order.
+/// Fair-queue key of all requests. Documents therefore have equal priority and are served in order.
 const LANE: &str = "documents";
 
 /// Admits and pays for the requests of one API. Each API has its own quota.
@@ -28,8 +28,8 @@ pub struct MeteredApi {
     pub price: f64,
 }
 
-/// Holds the cost of an answered request until its answers are stored. If it is dropped without being settled, its
-/// reservation stays open, and the next run marks it as in doubt.
+/// Holds the cost of an answered request until its answers are stored. If this value is dropped without being
+/// settled, the reservation stays open, and the next run marks the reservation as in doubt.
 pub struct PendingSettlement<'d> {
     units: u64,
     held: Option<HeldReservation<'d>>,
@@ -54,13 +54,13 @@ impl PendingSettlement<'_> {
 /// Explains why a request was not answered.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// The request was refused for its content. Holds the service's error code.
+    /// The request was refused because of its content. Holds the error code of the service.
     Refused(String),
     Stage(StageError),
 }
 
-/// Returns one [`MeteredApi`] for each API. Calls of an API without an account are charged too, but not recorded in a
-/// ledger.
+/// Returns one [`MeteredApi`] for each API. Calls of an API without an account are also charged by the service, but
+/// not recorded in a ledger.
 pub fn metered_apis(
     options: &ComprehendOptions,
     usd_per_unit: f64,
@@ -95,7 +95,7 @@ pub fn metered_apis(
 }
 
 impl MeteredApi {
-    /// Sends a request. Retries while it is only throttled and the maximum wait has not passed.
+    /// Sends a request. While the service throttles the request, it is sent again until the maximum wait has passed.
     pub async fn request(
         &self,
         remote: &dyn Remote,
@@ -163,10 +163,11 @@ impl MeteredApi {
     }
 }
 
-/// Returns the error for a text that the service refuses for a reason unknown here.
+/// Returns the error for a text that the service refused with an unknown error code.
 pub fn refused(name: &str, what: &str) -> StageError {
-    let text =
-        format!("{name} refused a text ({what}): remove the API from `enrich.options.comprehend.apis`, or report it");
+    let text = format!(
+        "{name} refused a text ({what}): remove the API from `enrich.options.comprehend.apis`, or report a bug"
+    );
     StageError::permanent("comprehend_refused", text)
 }
 

@@ -1,8 +1,9 @@
-//! Answers analyses from the cache, or by requests that hold as many texts as allowed.
+//! Analyses texts with answers from the cache, or by requests that contain as many texts as allowed.
 //!
-//! A text is claimed before the cache is read, so that documents with the same text at the same time pay for it once.
-//! Answers are stored before their money is settled. A crash in between leaves a reservation, which the next run
-//! marks as in doubt; nothing is paid twice. A text that fails within an answer is sent again alone.
+//! A text is claimed before the cache is read, so that concurrent documents with the same text pay for the text only
+//! once. Answers are stored before their money is settled. A crash in between leaves a reservation, which the next
+//! run marks as in doubt; nothing is paid twice. If one text of a request fails, only that text is sent again, in a
+//! request of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ type Answered = Result<Analysis, Refusal>;
 /// Analyses texts with Comprehend. All workers of a run share this service.
 pub struct Service {
     remote: Arc<dyn Remote>,
-    /// Metered APIs, by API.
+    /// [`MeteredApi`] of each API.
     metered_apis: HashMap<Api, MeteredApi>,
     cache: Arc<dyn FindingsCache>,
     in_flight: InFlight<Answered>,
@@ -55,7 +56,7 @@ impl Service {
     fn metered_api(&self, api: Api) -> Result<&MeteredApi, StageError> {
         self.metered_apis
             .get(&api)
-            .ok_or_else(|| StageError::system("comprehend", "no metered API is set up for an API of Comprehend"))
+            .ok_or_else(|| StageError::system("comprehend", "an API of Comprehend is used but was not set up"))
     }
 
     /// Returns the maximum number of texts in one request. Personal data is detected in one text at a time.
@@ -66,7 +67,8 @@ impl Service {
         }
     }
 
-    /// Fails before the stage's deadline would use up an attempt. Answers received until then are in the cache.
+    /// Returns an error if the document takes so long that the stage's deadline would soon use up an attempt. Answers
+    /// received so far are in the cache.
     fn in_time(&self, call: Call<'_>) -> Result<(), StageError> {
         call.cancel.check()?;
         let longest = Duration::from_secs_f64(self.options.max_document_seconds);
@@ -78,8 +80,8 @@ impl Service {
         }
     }
 
-    /// Sends one request for the group, and separate requests for the texts that it did not answer. Stores the
-    /// answers, and passes them to other callers that wait for them.
+    /// Sends one request for the group, and separate requests for the texts that the first request did not answer.
+    /// Stores the answers, and passes them to other callers that wait for the same texts.
     async fn group<'t>(&self, api: Api, language: &str, wanted: Vec<Wanted<'t>>, call: Call<'_>) -> Made<'t> {
         let mut made = Made::default();
         // The next request is on top of the stack.
@@ -172,7 +174,7 @@ impl<'t> Made<'t> {
     }
 }
 
-/// Recognises error codes that concern a single text, in both spellings of the service.
+/// Recognises the error codes that concern a single text. The service spells each code in two ways.
 fn refusal(code: &str) -> Option<Refusal> {
     match code {
         "TEXT_SIZE_LIMIT_EXCEEDED" | "TextSizeLimitExceededException" => Some(Refusal::TooLong),

@@ -252,7 +252,7 @@ async fn lists_are_read_page_by_page_and_files_go_away() {
     assert!(matches!(client.get_batch("../files").await, Err(CallError::Missing(_))));
 }
 
-/// Returns content that takes several pieces. The provider checks it only when a batch uses it.
+/// Returns content that takes several pieces to transfer. The provider checks the content only when a batch uses it.
 fn long() -> Vec<u8> {
     (0..700_000u32).flat_map(|n| [(n % 251) as u8, b'\n']).collect()
 }
@@ -311,11 +311,11 @@ async fn transfers_have_limits_of_their_own() {
         ..TransferOptions::default()
     };
     bench.fault(slow(On::Files));
-    lost(up(&limits(0.1, 5.0)).await, "no byte in 0.1 seconds");
+    lost(up(&limits(0.1, 5.0)).await, "no data for 0.1 seconds");
     lost(up(&limits(5.0, 0.1)).await, "no answer in time");
     let id = up(&limits(5.0, 5.0)).await.unwrap();
     bench.fault(slow(On::Content));
-    lost(down(&id, &limits(0.1, 5.0)).await, "no byte in 0.1 seconds");
+    lost(down(&id, &limits(0.1, 5.0)).await, "no data for 0.1 seconds");
     lost(down(&id, &limits(5.0, 0.1)).await, "no answer in time");
     assert_eq!(down(&id, &limits(5.0, 5.0)).await.unwrap(), "1400000");
 

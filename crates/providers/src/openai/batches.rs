@@ -10,7 +10,7 @@ use super::page::{Page, page};
 use super::request_lines::ENDPOINT;
 use super::wire::{number, text, word};
 
-/// Names the status of a batch, as the server reports it. Servers have more statuses than OpenAI's.
+/// Names the status of a batch, as the server reports it. Servers other than OpenAI may report further statuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteBatchStatus {
     Validating,
@@ -74,7 +74,7 @@ pub struct RequestCounts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchProblem {
     pub code: String,
-    /// Line of the input file, from 1.
+    /// Number of the line in the input file, from 1. Absent if the problem concerns the whole batch.
     pub line: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ pub struct BatchObject {
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
     pub request_counts: RequestCounts,
-    /// Tokens charged until now; `None` if the server does not report them.
+    /// Number of tokens charged so far; `None` if the server does not report it.
     pub tokens: Option<u64>,
     pub created_at: Option<u64>,
     pub expires_at: Option<u64>,
@@ -96,7 +96,7 @@ pub struct BatchObject {
 }
 
 impl BatchObject {
-    /// Reads a batch from JSON. Returns `None` if it has no id. Other fields are treated as absent if they are
+    /// Reads a batch from JSON. Returns `None` if the JSON contains no id. Other fields count as absent if they are
     /// missing, null or of another type.
     pub fn read(value: &Value) -> Option<Self> {
         let part = |field| value.get(field).unwrap_or(&Value::Null);
@@ -132,7 +132,8 @@ impl BatchObject {
 
 impl Client {
     /// Creates a batch. The API has no idempotency key, so a repeated call can create a second batch. If
-    /// [`CallError::may_be_charged`], list the batches and look for `metadata` instead.
+    /// [`CallError::may_be_charged`] is true for the error, list the batches and search for `metadata` instead of
+    /// repeating the call.
     pub async fn create_batch(
         &self,
         input_file_id: &str,
@@ -151,13 +152,13 @@ impl Client {
         self.batch(self.request(Method::GET, &["batches", id], &[])?).await
     }
 
-    /// Cancels a batch. Completed rows stay completed and charged. Cancelling an ended batch is a conflict, which is
-    /// [`CallError::Failed`].
+    /// Cancels a batch. Completed rows stay completed and charged. For a batch that has already ended, the server
+    /// reports a conflict, which becomes [`CallError::Failed`].
     pub async fn cancel_batch(&self, id: &str) -> Result<BatchObject, CallError> {
         self.batch(self.request(Method::POST, &["batches", id, "cancel"], &[])?).await
     }
 
-    /// Lists batches, newest first. `after` is [`Page::next`] of the previous page.
+    /// Lists batches, newest first. `after` is [`Page::next`] of the previous page, or `None` for the first page.
     pub async fn list_batches(&self, after: Option<&str>, limit: u32) -> Result<Page<BatchObject>, CallError> {
         let limit_text = limit.to_string();
         let mut query = vec![("limit", limit_text.as_str())];

@@ -13,10 +13,10 @@ use super::options::OpenAiOptions;
 use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, ModelsAnswer, word};
 use crate::secrets::{Key, SecretError, Sensitive};
 
-/// Error codes of an account that cannot pay.
+/// Error codes that a provider reports for an account that cannot pay.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_hard_limit_reached"];
 
-/// Sends calls to an endpoint. The key is stored here and nowhere else.
+/// Sends calls to an endpoint. The API key is stored in this type and nowhere else.
 pub struct Client {
     http: reqwest::Client,
     base: String,
@@ -24,39 +24,39 @@ pub struct Client {
     max_answer_bytes: u64,
 }
 
-/// Holds a successful answer, and the rate limits that it reports.
+/// Holds a successful answer, and the rate limits that the answer reports.
 #[derive(Debug)]
 pub struct Answered<T> {
     pub value: T,
     pub observed: Option<Observed>,
 }
 
-/// Explains why there is no answer, in the detail that a retry decision needs.
+/// Explains why a call has no answer. The variants distinguish all cases that a retry decision needs.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
-    /// The endpoint limits the rate.
+    /// The endpoint throttles calls.
     #[error("the endpoint throttles requests")]
     Throttled { after: Option<Duration>, observed: Option<Observed> },
     /// The account has no credit left.
-    #[error("the account has no money left")]
+    #[error("the account has no credit left")]
     QuotaSpent,
-    /// There is no key, so the call was not sent.
+    /// No API key is available, so the call was not sent.
     #[error("no API key: {0}")]
     Unkeyed(String),
-    /// The key is wrong or lacks a permission.
+    /// The API key is wrong or lacks a permission.
     #[error("the API key is wrong or lacks a permission ({0})")]
     Forbidden(String),
-    /// There is no such model, batch, file or path.
+    /// The model, batch, file or path does not exist.
     #[error("not found ({0})")]
     Missing(String),
-    /// The endpoint has no such method, or its address has moved.
+    /// The endpoint does not support the method, or its address has moved.
     #[error("the endpoint does not support this call ({0})")]
     Unknown(String),
     /// The request is invalid, because of one of its texts or as a whole.
     #[error("the endpoint refused the request ({0})")]
     Refused(String),
-    /// The call was certainly not executed: there was no connection, or the endpoint reports a failure. A retry may
-    /// succeed.
+    /// The call was certainly not executed, because there was no connection or the endpoint reported a failure. A
+    /// retry may succeed.
     #[error("the call failed: {0}")]
     Failed(String),
     /// The request was sent, but no complete answer arrived. The call may have been executed.
@@ -68,14 +68,14 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Returns whether the call may have been executed. Repeating it blindly may pay twice.
+    /// Returns whether the call may have been executed and charged. Repeating such a call may pay twice.
     pub fn may_be_charged(&self) -> bool {
         matches!(self, CallError::Lost(_) | CallError::Garbled(_))
     }
 }
 
 impl Client {
-    /// Creates a client. The key is sent in the headers of requests only.
+    /// Creates a client. The API key is sent only in the headers of requests.
     pub fn new(options: &OpenAiOptions, key: Key) -> Result<Self, reqwest::Error> {
         // This call fails if the process already has a cryptography provider, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -134,8 +134,8 @@ impl Client {
         Ok(self.http.request(method, url))
     }
 
-    /// Sends a request with the key. If the endpoint refuses a key that may have changed since it was read, the new
-    /// key is tried once. A request that was refused for its key was not executed.
+    /// Sends a request with the API key. If the endpoint refuses the key and a newer key is available, the request is
+    /// sent once more with the newer key. This is safe, because a request with a refused key is not executed.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let Some(key) = self.key.get().await.map_err(unkeyed)? else { return sent(request).await };
         let again = request.try_clone().filter(|_| self.key.may_change());
@@ -158,7 +158,7 @@ impl Client {
         let body = self.body(self.accepted(response).await?).await?;
         // serde's message is left out, because it quotes the input.
         let garbled = |e: serde_json::Error| {
-            CallError::Garbled(format!("incomplete or unexpected JSON in column {}", e.column()))
+            CallError::Garbled(format!("incomplete or unexpected JSON at column {}", e.column()))
         };
         Ok(Answered { value: serde_json::from_slice(&body).map_err(garbled)?, observed })
     }
@@ -198,7 +198,7 @@ async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
     request.send().await.map_err(|e| failed(&e))
 }
 
-/// Adds the key. It is marked as sensitive, so that the connection does not log it.
+/// Adds the API key to the headers. The header is marked as sensitive, so that the connection does not log it.
 fn with_key(request: RequestBuilder, key: &Sensitive) -> RequestBuilder {
     request.bearer_auth(key.expose())
 }
@@ -238,7 +238,7 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
     }
 }
 
-/// Classifies an error of the connection. The text omits the address, which may contain a secret.
+/// Classifies a connection error. The message omits the address, because the address may contain a secret.
 pub(super) fn failed(error: &reqwest::Error) -> CallError {
     let not_sent = error.is_connect() || error.is_builder();
     let what = if error.is_connect() {
@@ -274,8 +274,8 @@ fn observed(headers: &HeaderMap) -> Option<Observed> {
     (observed != Observed::default()).then_some(observed)
 }
 
-/// Returns the wait in seconds, from the header in milliseconds if there is one. Dates are ignored, to avoid reading
-/// a clock.
+/// Returns the wait that the provider asks for. The header in milliseconds takes precedence over the header in
+/// seconds. Dates are ignored, to avoid reading a clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = number(headers, "retry-after-ms").map(|ms| ms / 1_000.0);
     let seconds = milliseconds.or_else(|| number(headers, "retry-after"))?;

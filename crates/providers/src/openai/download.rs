@@ -1,8 +1,8 @@
 //! Downloads files of several gigabytes from the provider.
 //!
-//! Received bytes are stored next to the target until the file is complete. An interrupted call leaves this partial
-//! file. The next call for the same path continues after it if the server supports ranges, and otherwise starts
-//! again.
+//! Received bytes are stored in a partial file next to the target until the download is complete. An interrupted call
+//! leaves the partial file. If the server supports ranges, the next call for the same path continues after the
+//! partial file. Otherwise, the next call starts again.
 
 use std::ffi::OsString;
 use std::io::SeekFrom;
@@ -17,12 +17,13 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use super::client::{CallError, Client};
 use super::transfer::{TransferError, TransferOptions, local};
 
-/// Bytes that are collected before they are written.
+/// Size of the write buffer, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
 impl Client {
-    /// Downloads a file's content to the path `to`, and returns its size in bytes. The path exists only when the file
-    /// is complete. Use each path for one file only, because a partial file is taken as the beginning of its content.
+    /// Downloads the content of a file to the path `to`, and returns the size in bytes. The path exists only when the
+    /// download is complete. Use each path for one file only, because an existing partial file is taken as the
+    /// beginning of the content.
     pub async fn download(&self, id: &str, to: &Path, limits: &TransferOptions) -> Result<u64, TransferError> {
         let part = part_of(to);
         let write = local("write", &part);
@@ -45,7 +46,7 @@ impl Client {
             (StatusCode::PARTIAL_CONTENT, (Some(from), _)) if kept > 0 && from == kept => kept,
             (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT, _) => {
                 file.set_len(0).await.map_err(&write)?;
-                let what = "the partial download does not match the file; the next call downloads all of it";
+                let what = "the partial download does not match the file; the next call downloads the whole file";
                 return Err(CallError::Failed(what.into()).into());
             }
             _ => 0,
@@ -101,7 +102,8 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Returns the first byte and the total size, if a header such as `bytes 5-9/10` or `bytes */10` states them.
+/// Returns the first byte and the total size from a header such as `bytes 5-9/10` or `bytes */10`. Values that the
+/// header does not state are `None`.
 fn range(response: &Response) -> (Option<u64>, Option<u64>) {
     let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let told = header.and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/'));

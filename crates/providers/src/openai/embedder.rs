@@ -1,9 +1,10 @@
-//! Embeds texts by calls to an endpoint.
+//! Embeds texts through calls to an endpoint.
 //!
-//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each request waits for
-//! admission, and its money is reserved before it is sent. A request that is refused for its content is halved until
-//! the refused text is alone; the vectors of the other texts are still returned. A throttled request waits. If the
-//! wait is too long, it returns to the pool without using up an attempt. The pool retries all other failures.
+//! Texts are packed into requests within the limits on texts and tokens; tokens are counted as the model counts them.
+//! Each request waits for admission, and its money is reserved before it is sent. A request that is refused because
+//! of its content is split in halves until the refused text is alone. The vectors of the other texts are still
+//! returned. A throttled request waits and is sent again. If the wait is too long, the document returns to the pool
+//! without using up an attempt. The pool retries all other failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +24,10 @@ use super::tokens;
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Minimum length of a vector; a shorter one has no direction.
+/// Minimum length of a vector. A shorter vector has no usable direction.
 const SHORTEST: f32 = 1e-6;
 
-/// Text that every model accepts.
+/// Short text that every model accepts.
 const PROBE: &str = "word";
 
 pub struct OpenAiEmbedder {
@@ -34,12 +35,12 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// Collection of documents. A call that names no collection is charged to this fair-queue key.
+    /// Fair-queue key of calls that name no collection, which is the collection of documents.
     lane: Arc<str>,
     /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     account: Option<Account>,
     price: Price,
-    /// True once a request was accepted. Later refusals are then caused by a request's content.
+    /// True once a request was accepted. A refusal after that is caused by the content of the refused request.
     accepted: AtomicBool,
 }
 
@@ -57,7 +58,8 @@ impl OpenAiEmbedder {
         Self { client, admission, options, identity, lane, account, price, accepted }
     }
 
-    /// Sends one request. Retries while it is only throttled and the maximum wait has not passed.
+    /// Sends one request. While the endpoint throttles the request, it is sent again until the maximum wait has
+    /// passed.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
@@ -103,7 +105,7 @@ impl OpenAiEmbedder {
                         CallError::Throttled { observed, .. }
                             if observed.and_then(|o| o.token_limit).is_some_and(|limit| tokens as f64 > limit) =>
                         {
-                            return Err(Failure::Refused("more tokens than its limit per minute".into()));
+                            return Err(Failure::Refused("the text has more tokens than the limit per minute".into()));
                         }
                         CallError::Throttled { .. } if began.elapsed() < max_wait => {}
                         CallError::Refused(what) => return Err(Failure::Refused(what)),
@@ -114,8 +116,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Checks whether the endpoint refuses every request or only the text. If no request was accepted before, it
-    /// sends a probe.
+    /// Checks whether the endpoint refuses every request or only the refused text. If no request was accepted before,
+    /// a probe is sent.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
         if self.accepted.load(Ordering::Relaxed) {
             return Ok(Made::default());
@@ -137,7 +139,7 @@ impl OpenAiEmbedder {
             }
             CallError::Forbidden(status) => StageError::system(
                 "provider_key",
-                format!("{name} answers {status}: check the key in {} and its permissions", options.key_place()),
+                format!("{name} answered {status}: check the key in {} and its permissions", options.key_place()),
             ),
             CallError::Unkeyed(why) => StageError::system("provider_key", format!("no API key for {name}: {why}")),
             CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
@@ -176,7 +178,10 @@ impl OpenAiEmbedder {
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         if !length.is_finite() || length < SHORTEST {
-            return Err(StageError::transient("bad_vector", format!("{name} sent a vector of length {length}")));
+            return Err(StageError::transient(
+                "bad_vector",
+                format!("{name} sent an invalid vector of length {length}"),
+            ));
         }
         vector.iter_mut().for_each(|x| *x /= length);
         Ok(vector)
@@ -184,7 +189,7 @@ impl OpenAiEmbedder {
 }
 
 /// Returns the identity of the vectors: the model and its dimensions. An endpoint does not report which weights it
-/// serves under a name.
+/// serves under the name of a model.
 pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
     let dimension = options.dimension().unwrap_or_default();
     ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }

@@ -16,11 +16,11 @@ use super::client::{CallError, Client};
 use super::transfer::{TransferError, TransferOptions, local};
 use super::wire::text;
 
-/// Bytes that are read from a file at a time.
+/// Number of bytes that are read from a file at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
 impl Client {
-    /// Uploads a file of request lines, piece by piece, and returns the id that the provider gives it.
+    /// Uploads a file of request lines, piece by piece, and returns the id that the provider assigns to the file.
     pub async fn upload(&self, path: &Path, filename: &str, limits: &TransferOptions) -> Result<String, TransferError> {
         let file = File::open(path).await.map_err(local("open", path))?;
         let length = file.metadata().await.map_err(local("open", path))?.len();

@@ -2,7 +2,7 @@
 //!
 //! - [`options`] configures the endpoint, the model and the limits; [`tokens`] counts tokens as the models do
 //! - [`client`] sends single calls and classifies their outcome; `wire` defines the JSON
-//! - [`embedder`] embeds texts: packs and admits requests, and halves those that are refused
+//! - [`embedder`] embeds texts: packs and admits requests, and halves refused requests
 //! - [`files`] and `download` transfer files; [`transfer`] holds their limits
 //! - [`batches`] calls the Batch API; [`request_lines`] writes its input, [`results`] reads its output
 

@@ -1,4 +1,4 @@
-//! Configures an endpoint with OpenAI's protocol.
+//! Configures an endpoint that uses OpenAI's protocol.
 
 use docweir_admission::AdmissionOptions;
 use docweir_core::ranges::out_of_range;
@@ -6,48 +6,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::secrets::SecretSetting;
 
-/// Handling of texts that exceed the model's token limit.
+/// Selects how texts that exceed the model's token limit are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverLong {
-    /// The text is embedded in parts; its vector is their mean.
+    /// The text is embedded in parts, and its vector is the mean of the vectors of the parts.
     #[default]
     Split,
     /// The document is refused.
     Refuse,
 }
 
-/// Endpoint with OpenAI's protocol, and its limits.
+/// Configures an endpoint that uses OpenAI's protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenAiOptions {
-    /// Base URL of the endpoint, including its version.
+    /// Base URL of the endpoint, including the version of the API.
     pub base_url: String,
-    /// Name of the secret in AWS Secrets Manager that holds the key: `{ secret = "NAME" }`, with `field = "NAME"` if
-    /// the secret is a JSON object. The key itself must not be in a file. If empty, the key comes from the
-    /// environment, or no key is sent.
+    /// Secret in AWS Secrets Manager that holds the API key, as `{ secret = "NAME" }`. If the secret is a JSON
+    /// object, add `field = "NAME"`. The API key itself must not be in a file. If empty, the API key comes from the
+    /// environment variable; without a variable, no API key is sent.
     pub api_key: SecretSetting,
-    /// Name of the environment variable that holds the key. A variable that is set takes precedence over `api_key`.
-    /// Empty disables the variable.
+    /// Name of the environment variable that holds the API key. If the variable is set, it takes precedence over
+    /// `api_key`. If empty, no variable is read.
     pub api_key_variable: String,
     /// Name of the embedding model.
     pub model: String,
-    /// Number of dimensions of the vectors; 0 means the native number of an OpenAI model. Models that support fewer
-    /// dimensions (text-embedding-3-…) are asked for this number. For other models, set their native number.
+    /// Number of dimensions of the vectors; 0 means the native number of an OpenAI model. The models
+    /// text-embedding-3-… can return any smaller number of dimensions. For every other model, set the native number
+    /// of the model.
     pub dimensions: u32,
-    /// Handling of texts that exceed the model's token limit: `"split"` embeds them in parts, `"refuse"` refuses the
-    /// document.
+    /// Handling of texts that exceed the model's token limit. `"split"` embeds such a text in parts; `"refuse"`
+    /// refuses the document.
     pub over_long: OverLong,
     /// Maximum number of texts in one request.
     pub max_inputs: usize,
-    /// Maximum number of tokens of one text.
+    /// Maximum number of tokens in one text.
     pub max_input_tokens: usize,
-    /// Maximum number of tokens of one request.
+    /// Maximum number of tokens in one request.
     pub max_request_tokens: u64,
-    /// Longest time to connect, in seconds.
+    /// Maximum time to connect, in seconds.
     #[serde(skip)]
     pub connect_seconds: f64,
-    /// Longest time for one request and its answer, in seconds.
+    /// Maximum time for one request, including its answer, in seconds.
     pub request_seconds: f64,
     /// Maximum size of an answer, in bytes. A larger answer is discarded.
     #[serde(skip)]
@@ -86,13 +87,13 @@ impl OpenAiOptions {
         }
     }
 
-    /// Returns the number of dimensions to request. Other models refuse this parameter, even with their native
-    /// number.
+    /// Returns the number of dimensions to request, or `None` if the model does not support this parameter. Such
+    /// models refuse the parameter, even with their native number.
     pub fn asked_dimensions(&self) -> Option<u32> {
         (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
     }
 
-    /// Returns where the key is configured, for messages.
+    /// Returns where the API key is configured, for messages.
     pub fn key_place(&self) -> String {
         match &self.api_key {
             SecretSetting::Kept(name) => name.to_string(),
@@ -129,7 +130,7 @@ impl OpenAiOptions {
             found.push(("api_key_variable", text.into()));
         }
         if self.dimension().is_none() {
-            let text = format!("must be set: the dimensions of `{}` are unknown", self.model);
+            let text = format!("must be set, because the dimensions of `{}` are unknown", self.model);
             found.push(("dimensions", text));
         }
         found

@@ -1,4 +1,4 @@
-//! Reads one page of a list.
+//! Reads one page of a list that the provider returns.
 
 use serde_json::Value;
 
@@ -8,11 +8,12 @@ use super::wire::text;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Cursor to request the next page with; `None` on the last page.
+    /// Cursor with which the next page is requested; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// Reads a page. Refuses the whole list if an item cannot be read, because an overlooked batch might be sent again.
+/// Reads a page. If one item cannot be read, the whole page is refused, because a batch that is overlooked might be
+/// submitted again.
 pub(super) fn page<T>(
     answer: &Value,
     after: Option<&str>,

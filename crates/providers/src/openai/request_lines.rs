@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::wire::EmbeddingsRequest;
 
-/// Endpoint that batches use, as named in their lines and at their creation.
+/// Endpoint that the requests of a batch call. It is named in each request line and at the creation of the batch.
 pub const ENDPOINT: &str = "/v1/embeddings";
 
 /// Writes request lines for one model.
@@ -38,7 +38,7 @@ impl RequestLines<'_> {
         Ok(to.bytes)
     }
 
-    /// Returns the size of the line in bytes, including its line end.
+    /// Returns the size of the line in bytes, including its line break.
     pub fn size(&self, custom_id: &str, text: &str) -> u64 {
         // Writing to a sink cannot fail.
         self.write(custom_id, text, io::sink()).unwrap_or(u64::MAX)

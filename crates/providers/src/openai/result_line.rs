@@ -1,7 +1,7 @@
-//! Parses one line of an output file or an error file.
+//! Parses one line of the output file or the error file of a batch.
 //!
-//! Nearly all lines are rows with one vector, and are parsed directly into the fields that are kept. Other lines are
-//! parsed a second time as generic JSON. That is slower, but accepts any structure.
+//! Nearly all lines are rows with one vector, and are parsed directly into the fields that are kept. Any other line
+//! is parsed a second time as generic JSON, which is slower but accepts any structure.
 
 use std::fmt;
 
@@ -11,27 +11,27 @@ use serde_json::Value;
 
 use super::wire::{ErrorBody, Floats, number, text, word};
 
-/// Minimum length of a vector; a shorter one has no direction.
+/// Minimum length of a vector. A shorter vector has no usable direction.
 const SHORTEST: f64 = 1e-6;
 
-/// Describes the result of one item, as a line states it.
+/// Describes the result of one item, as stated in a line of a result file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ItemResult {
     /// The item has a vector, scaled to unit length.
     Row { custom_id: String, vector: Vec<f32>, tokens: u64 },
-    /// The item has an unusable vector, which was charged.
+    /// The item has an unusable vector, but was charged.
     Unusable { custom_id: String, why: Flaw, tokens: u64 },
-    /// The provider refused the item. `code` is the provider's error code, or else the status. `retryable` is true if
-    /// the item may not be the cause.
+    /// The provider refused the item. `code` is the error code of the provider, or the status if there is no error
+    /// code. `retryable` is true if the item itself may not be the cause.
     Refused { custom_id: String, code: String, retryable: bool },
-    /// The line names no item. `line` counts from 1.
+    /// The line is unusable, for example because it names no item. `line` is the line number, counted from 1.
     Bad { line: u64, why: &'static str },
 }
 
 /// Explains why a vector is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// The vector has this number of components, which is wrong.
+    /// The vector has this number of dimensions, which is wrong.
     Dimension(usize),
     NotFinite,
     /// The vector is too short to have a direction.
@@ -41,9 +41,9 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Flaw::Dimension(given) => write!(f, "it has {given} numbers"),
-            Flaw::NotFinite => f.write_str("one of its numbers is not finite"),
-            Flaw::NoDirection => f.write_str("its length is zero"),
+            Flaw::Dimension(given) => write!(f, "its number of dimensions is {given}"),
+            Flaw::NotFinite => f.write_str("a number in the vector is not finite"),
+            Flaw::NoDirection => f.write_str("the length of the vector is zero"),
         }
     }
 }
@@ -56,7 +56,7 @@ enum LineContent {
     Nothing(&'static str),
 }
 
-/// Parses a line. `number` is its number, for the result of a bad line.
+/// Parses a line. `number` is the line number, which is part of the result if the line is unusable.
 pub(super) fn outcome(line: &[u8], number: u64, dimension: usize) -> ItemResult {
     match quick(line).unwrap_or_else(|| thorough(line)) {
         LineContent::Vector { custom_id, vector, tokens } => match unit(vector, dimension) {
@@ -99,7 +99,7 @@ struct Usage {
     prompt_tokens: Option<u64>,
 }
 
-/// Parses a row in OpenAI's form. Returns `None` for any other line.
+/// Parses a line in OpenAI's usual form with one vector. Returns `None` for any other line.
 fn quick(line: &[u8]) -> Option<LineContent> {
     let ResultLine { custom_id, response: Response { status_code: 200, body }, error: None } =
         serde_json::from_slice(line).ok()?

@@ -114,8 +114,8 @@ fn lines_that_tell_nothing_say_why() {
     assert_eq!(outcome(b"\xff\xfe", 7, 2), ItemResult::Bad { line: 7, why: json });
 }
 
-/// Generates lines by random changes of a good line. A change inserts bytes at a position and may replace bytes
-/// there.
+/// Generates lines by random changes of a good line. A change inserts bytes at a position and may replace existing
+/// bytes.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..4),
@@ -140,7 +140,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Checks that the quick parser gives the same results as the thorough one.
+    /// Checks that the quick parser gives the same results as the thorough parser.
     #[test]
     fn both_ways_read_the_same(line in mutated()) {
         outcome(&line, 1, 2);
@@ -157,7 +157,7 @@ proptest! {
         outcome(&line, 1, 2);
     }
 
-    /// Checks that numbers in lists are at most one float off, in any notation.
+    /// Checks that each number of a list is read with an error of at most one float, in any notation.
     #[test]
     fn floats_are_read_as_they_were_written(x in any::<f32>().prop_filter("finite", |x| x.is_finite()), form in 0..3) {
         let text = match form {

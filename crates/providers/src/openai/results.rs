@@ -1,8 +1,9 @@
-//! Reads output and error files of a batch: several gigabytes, one item per line, in any order.
+//! Reads output and error files of a batch. Such files can have several gigabytes, with one item on each line, in any
+//! order.
 //!
-//! Each thread takes a block of whole lines, parses them, and sends the results to the caller's thread. So memory
-//! holds only a few blocks, and a bad line affects only one item. The order of lines is not guaranteed, and duplicate
-//! lines give duplicate results.
+//! Each of several threads takes a block of whole lines, parses the lines, and sends the results to the caller's
+//! thread. Memory therefore holds only a few blocks, and a bad line affects only one item. The order of the results
+//! is not guaranteed, and duplicate lines yield duplicate results.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -15,10 +16,10 @@ pub use super::result_line::{Flaw, ItemResult};
 /// Configures the reading of result files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Maximum length of a line in bytes; a longer line is bad. 3,072 floats take up to 70 kB.
+    /// Maximum length of a line, in bytes. A longer line is unusable. A vector of 3,072 floats takes up to 70 kB.
     pub max_line_bytes: usize,
     pub threads: usize,
-    /// Bytes that a thread takes at a time. A longer line is still read whole, up to its limit.
+    /// Number of bytes that a thread takes at a time. A longer line is still read as a whole, up to `max_line_bytes`.
     pub block_bytes: usize,
 }
 
@@ -28,8 +29,8 @@ impl Default for ReadOptions {
     }
 }
 
-/// Passes the results of all lines that are not blank to `sink`, in groups, until `sink` returns an error. Blocks;
-/// `sink` runs on the caller's thread.
+/// Passes the results of all lines that are not blank to `sink`, in groups, until `sink` returns an error. This
+/// function blocks, and `sink` runs on the caller's thread.
 pub fn read_results<E: From<io::Error>>(
     from: impl Read + Send,
     dimension: usize,
@@ -70,10 +71,10 @@ fn read_blocks<R: Read>(
     }
 }
 
-/// Holds whole lines.
+/// Holds some whole lines of a file.
 struct Block {
     bytes: Vec<u8>,
-    /// Number of the first line.
+    /// Number of the first line in the block.
     first: u64,
 }
 
@@ -93,15 +94,15 @@ impl Block {
 struct Blocks<R> {
     from: R,
     options: ReadOptions,
-    /// Beginning of the next line.
+    /// Bytes that are already read and belong to the next block.
     rest: Vec<u8>,
-    /// Number of the next line.
+    /// Number of the first line in the next block.
     line: u64,
     ended: bool,
 }
 
 impl<R: Read> Blocks<R> {
-    /// Returns the next lines; `None` after the last line and after an error.
+    /// Returns the next block of lines, or `None` after the last line and after an error.
     fn next(&mut self) -> io::Result<Option<Block>> {
         let ReadOptions { max_line_bytes, block_bytes, .. } = self.options;
         let block_bytes = block_bytes.max(1);

@@ -10,7 +10,7 @@ pub fn count(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// Compares with the counts of OpenAI's own tokenizer.
+    /// Compares the counts with those of OpenAI's own tokenizer.
     #[test]
     fn counts_are_those_of_the_model() {
         let table = [

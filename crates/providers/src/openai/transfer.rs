@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{CallError, failed};
 
-/// Limits of an upload or a download.
+/// Configures the limits of uploads and downloads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransferOptions {
-    /// Longest time without any data, in seconds. After it, the transfer is aborted.
+    /// Maximum time without any data, in seconds. After this time, the transfer is aborted.
     #[serde(skip)]
     pub stall_seconds: f64,
-    /// Longest time for one file, in seconds.
+    /// Maximum time to transfer one file, in seconds.
     pub transfer_seconds: f64,
     /// Maximum size of a file, in bytes. A larger file is not downloaded.
     #[serde(skip)]
@@ -46,10 +46,11 @@ impl TransferOptions {
     }
 
     pub(super) fn stalled(&self) -> CallError {
-        CallError::Lost(format!("no byte in {} seconds", self.stall_seconds))
+        CallError::Lost(format!("no data for {} seconds", self.stall_seconds))
     }
 
-    /// Waits for the next bytes, or for the beginning of an answer.
+    /// Waits for the next bytes, or for the beginning of an answer, but not longer than the maximum time without
+    /// data.
     pub(super) async fn in_time<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, CallError> {
         match tokio::time::timeout(self.stall(), next).await {
             Ok(next) => next.map_err(|e| failed(&e)),

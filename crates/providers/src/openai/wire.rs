@@ -1,4 +1,4 @@
-//! Defines the JSON of the protocol.
+//! Defines the JSON of OpenAI's protocol.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,8 +6,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// Maximum length of a provider's code in our messages. The provider's own messages are left out, because they may
-/// quote the request.
+/// Maximum length of a provider's error code in our messages. The provider's own messages are left out, because they
+/// may quote the request.
 const CODE_CHARACTERS: usize = 60;
 
 /// Holds a request for embeddings. `I` is one text or a list of texts.
@@ -23,7 +23,7 @@ pub struct EmbeddingsRequest<'r, I> {
 #[derive(Deserialize)]
 pub struct EmbeddingsAnswer {
     pub data: Vec<Embedding>,
-    /// Charged tokens; some servers leave them out.
+    /// Number of charged tokens. Some servers do not report it.
     #[serde(default)]
     pub usage: Usage,
 }
@@ -44,9 +44,9 @@ pub struct Embedding {
     pub embedding: Floats,
 }
 
-/// Holds a vector. It is sent as base64 of little-endian floats, as requested, or as a list by servers without
-/// base64. A number in a list is read as a double and then rounded. Once in many millions, the result is the
-/// neighbour of the nearest float.
+/// Holds a vector. As requested, servers send a vector as base64 of little-endian floats; servers without support for
+/// base64 send a list of numbers. A number in a list is read as a double and then rounded. Once in many millions, the
+/// rounded number is not the nearest float but a neighbour of it.
 #[derive(Debug, PartialEq)]
 pub struct Floats(pub Vec<f32>);
 
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for FloatsVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Floats, E> {
-        floats_of_base64(text).map(Floats).ok_or_else(|| E::custom("no base64 of floats"))
+        floats_of_base64(text).map(Floats).ok_or_else(|| E::custom("not the base64 of floats"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Floats, A::Error> {
@@ -114,18 +114,19 @@ impl ErrorBody {
     }
 }
 
-/// Removes the characters of a provider's code that could make our messages unsafe, and limits its length.
+/// Removes all characters of a provider's error code that could make our messages unsafe, and limits the length.
 pub fn word(text: &str) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     text.chars().filter(fits).take(CODE_CHARACTERS).collect()
 }
 
-/// Returns a string field. Returns `None` if it is missing, empty, null or of another type.
+/// Returns the text of a field. Returns `None` if the field is missing, empty, null or of another type.
 pub fn text(value: &Value, field: &str) -> Option<String> {
     value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// Returns a number field by the rules of [`text`]. Some servers write whole numbers as floats.
+/// Returns the number in a field. Returns `None` if the field is missing, null or of another type. Some servers write
+/// whole numbers as floats, which are accepted.
 pub fn number(value: &Value, field: &str) -> Option<u64> {
     let value = value.get(field)?;
     let float = || value.as_f64().filter(|n| (0.0..1e15).contains(n)).map(|n| n as u64);

@@ -1,4 +1,5 @@
-//! Provides a secret while it is used: reads it when first needed, caches it, and reads it again after a refusal.
+//! Provides the value of a secret whenever it is used. The value is read when it is first needed, cached, and read
+//! again after a refusal.
 
 use std::sync::Arc;
 
@@ -36,17 +37,17 @@ struct Kept {
 struct State {
     value: Option<Sensitive>,
     read: Option<Instant>,
-    /// Time of the last read, and its error.
+    /// Time of the last attempt to read the value, and the error of that attempt.
     tried: Option<(Instant, Option<SecretError>)>,
 }
 
 impl Key {
-    /// Returns a key without a value.
+    /// Returns a key for an endpoint that needs no key.
     pub fn none() -> Self {
         Self(Inner::None)
     }
 
-    /// Returns a key whose value is in a vault. The vault is not read yet.
+    /// Returns a key whose value is in a vault. This function does not read the vault.
     pub fn kept(vault: Arc<dyn Vault>, name: SecretName, setting: &'static str, options: SecretOptions) -> Self {
         Self(Inner::Kept(Arc::new(Kept { vault, name, setting, options, state: Mutex::default() })))
     }
@@ -63,8 +64,8 @@ impl Key {
             Inner::Fixed(value) => Ok(Some(value.clone())),
             Inner::Kept(kept) => kept.get().await.map(Some),
             Inner::Unavailable(setting) => Err(SecretError::lasting(format!(
-                "the secret that `{setting}` names cannot be read: this docweir was built without AWS; build it with \
-                 `cargo build --release --features aws`"
+                "cannot read the secret that `{setting}` names, because this program was built without AWS: build it \
+                 with `cargo build --release --features aws`"
             ))),
         }
     }
@@ -74,7 +75,7 @@ impl Key {
         matches!(self.0, Inner::Kept(_))
     }
 
-    /// Returns a value to use instead of a refused one, if there is a new value.
+    /// Returns a new value to use instead of the refused value, or `None` if there is no new value.
     pub async fn instead_of(&self, refused: &Sensitive) -> Option<Sensitive> {
         match &self.0 {
             Inner::Kept(kept) => kept.instead_of(refused).await,
@@ -130,7 +131,7 @@ impl Kept {
         match self.read(&mut state).await {
             Ok(value) => (value != *refused).then_some(value),
             Err(error) => {
-                tracing::warn!(%error, "refused secret not refreshed");
+                tracing::warn!(%error, "secret not refreshed after the endpoint refused it");
                 None
             }
         }

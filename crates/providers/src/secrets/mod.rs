@@ -1,13 +1,13 @@
 //! Reads secrets from their stores, and caches their values.
 //!
-//! A setting for a secret never contains the secret itself. The secret is in an environment variable or in AWS
-//! Secrets Manager, and the configuration names it there ([`SecretSetting`]). Secrets Manager is read when the secret
-//! is first needed, so a run without secrets reads none. The value is cached for a while ([`SecretOptions`]). If an
-//! endpoint refuses the value, it is read again at once, but not too often. Values never appear in messages, logs or
-//! `Debug` output.
+//! The configuration never contains a secret itself, but only a name ([`SecretSetting`]). The secret is in an
+//! environment variable or in AWS Secrets Manager. Secrets Manager is read when the secret is first needed, so a run
+//! that needs no secret reads none. The value is cached for a while ([`SecretOptions`]). If an endpoint refuses the
+//! value, the secret is read again at once, but not too often. Values never appear in messages, logs or `Debug`
+//! output.
 //!
 //! - [`setting`] parses the names of secrets; [`options`] configures the caching
-//! - [`key`] provides a value while it is used; `value` extracts it from the stored bytes
+//! - [`key`] provides the value of a secret; `value` extracts the value from the stored bytes
 //! - [`Vault`] reads the stored bytes; `docweir-aws-backend` implements it with Secrets Manager
 
 pub mod key;
@@ -24,7 +24,7 @@ pub use options::SecretOptions;
 pub use setting::{SecretName, SecretSetting};
 pub use value::Sensitive;
 
-/// Explains why there is no value. The text contains no part of the secret.
+/// Explains why the value of a secret is not available. The message contains no part of the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SecretError {
@@ -46,27 +46,27 @@ impl SecretError {
 /// Reads secrets from a store, such as AWS Secrets Manager.
 #[async_trait]
 pub trait Vault: Send + Sync + 'static {
-    /// Returns the current value of a secret. `setting` is the configuration key that names the secret, for the
-    /// error.
+    /// Returns the current value of a secret. `setting` is the configuration key that names the secret; error
+    /// messages mention the key.
     async fn read(&self, name: &str, setting: &str) -> Result<Vec<u8>, SecretError>;
 }
 
-/// Provides the secrets that the settings name to all parts of the process.
+/// Provides all parts of the process with the secrets that the configuration names.
 pub struct Secrets {
     options: SecretOptions,
-    /// Vault of the secrets; `None` in a program that was built without AWS.
+    /// Vault that stores the secrets; `None` in a program that was built without AWS.
     vault: Option<Arc<dyn Vault>>,
 }
 
 impl Secrets {
-    /// Creates the source of secrets; nothing is read yet. `vault` is `None` in a program that was built without
-    /// AWS.
+    /// Creates the source of secrets. This function reads nothing. `vault` is `None` in a program that was built
+    /// without AWS.
     pub fn new(options: SecretOptions, vault: Option<Arc<dyn Vault>>) -> Self {
         Self { options, vault }
     }
 
-    /// Returns the secret that `setting` names, or else the one in the environment variable. Returns `None` if
-    /// neither exists.
+    /// Returns the secret that the configuration key `setting` names. Without such a name, returns the value of the
+    /// environment variable. Returns `None` if neither exists.
     pub fn key(&self, setting: &'static str, named: &SecretSetting, variable: &str) -> Option<Key> {
         if let SecretSetting::Kept(name) = named {
             return Some(match &self.vault {

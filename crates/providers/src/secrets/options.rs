@@ -1,20 +1,21 @@
-//! Configures the caching of secrets.
+//! Configures how secrets are read and cached.
 
 use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Secrets that the configuration names by `{ secret = "NAME" }`. They are read from AWS Secrets Manager.
+/// Configures how secrets are read from AWS Secrets Manager. The configuration names a secret as
+/// `{ secret = "NAME" }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretOptions {
-    /// Endpoint of Secrets Manager; empty means the shared AWS endpoint (`aws.endpoint`), or else AWS itself.
+    /// Endpoint of Secrets Manager. If empty, `aws.endpoint` is used; if that is empty too, AWS itself is used.
     pub endpoint: String,
-    /// Time after which a secret that is still in use is read again, in seconds.
+    /// Time, in seconds, after which a cached secret that is still in use is read again.
     pub refresh_seconds: f64,
-    /// Shortest time between two reads of one secret, in seconds. It also applies if an endpoint refuses the secret
-    /// or a read fails.
+    /// Minimum time between two reads of the same secret, in seconds. The minimum also applies after an endpoint
+    /// refuses the secret or a read fails.
     pub min_refresh_seconds: f64,
 }
 

@@ -1,10 +1,10 @@
-//! Parses the name of a secret in the configuration: `{ secret = "NAME" }`, with `field = "NAME"` if its value is a
+//! Parses the name of a secret in the configuration: `{ secret = "NAME" }`, with `field = "NAME"` if the secret is a
 //! JSON object.
 
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-/// Name of a secret. The setting never contains the secret itself.
+/// Names a secret. The setting never contains the secret itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "Form", into = "Form")]
 pub enum SecretSetting {
@@ -14,13 +14,13 @@ pub enum SecretSetting {
     Kept(SecretName),
 }
 
-/// Secret in AWS Secrets Manager.
+/// Names a secret in AWS Secrets Manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretName {
     /// Name or ARN of the secret.
     pub secret: String,
-    /// Member of the secret's JSON object. If absent, the whole value is the secret.
+    /// Member of the secret's JSON object that holds the value. If absent, the whole secret is the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -34,7 +34,7 @@ impl std::fmt::Display for SecretName {
     }
 }
 
-/// Holds the setting in the form of TOML. An empty string means that no secret is named.
+/// Holds the setting in the form in which TOML contains it. An empty string means that no secret is named.
 #[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 enum Form {
@@ -63,9 +63,10 @@ impl From<SecretSetting> for Form {
     }
 }
 
-/// Checks that a value names a secret. The error quotes no part of the value, which may be the secret itself.
+/// Checks that a value names a secret. The error quotes no part of the value, because the value may be the secret
+/// itself.
 pub fn check(value: Value) -> Result<Value, String> {
-    const FORM: &str = "`{ secret = \"NAME\" }`, with `field = \"NAME\"` where the secret is a JSON object";
+    const FORM: &str = "`{ secret = \"NAME\" }`, with `field = \"NAME\"` if the secret is a JSON object";
     let named = |name: &str, value: &Value| match (name, value) {
         ("secret" | "field", Value::String(text)) => !text.is_empty(),
         _ => false,
@@ -73,8 +74,8 @@ pub fn check(value: Value) -> Result<Value, String> {
     match &value {
         Value::String(text) if text.is_empty() => Ok(value),
         Value::String(_) => Err(format!(
-            "must not contain the secret itself, which would appear in files and process lists: use {FORM}, or \
-             set the environment variable"
+            "must not contain the secret itself, because it would appear in files and process lists: use {FORM}, \
+             or set the environment variable"
         )),
         Value::Table(table) if table.contains_key("secret") && table.iter().all(|(n, v)| named(n, v)) => Ok(value),
         _ => Err(format!("must be {FORM}")),

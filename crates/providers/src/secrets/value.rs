@@ -1,10 +1,10 @@
-//! Extracts a secret's value from the stored bytes.
+//! Extracts the value of a secret from the stored bytes.
 
 use serde_json::Value;
 
 use super::{SecretError, SecretName};
 
-/// Holds a secret's value. `Debug` does not show it; only [`Sensitive::expose`] returns it.
+/// Holds the value of a secret. `Debug` output hides the value; only [`Sensitive::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sensitive(String);
 
@@ -13,7 +13,7 @@ impl Sensitive {
         Self(value)
     }
 
-    /// Returns the value. Use it only in the header or call that needs it.
+    /// Returns the value. Use the value only in the header or call that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Sensitive {
     }
 }
 
-/// Extracts the value that the setting refers to from the vault's bytes. Errors quote no part of it.
+/// Extracts the value of a secret from the bytes that the vault returned. Errors quote no part of the value.
 pub fn meant(bytes: Vec<u8>, name: &SecretName, setting: &str) -> Result<Sensitive, SecretError> {
     let wrong = |what: &str| SecretError::lasting(format!("{name}, which `{setting}` names, {what}"));
     let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8: store it as text"))?;
