@@ -1,4 +1,4 @@
-//! Implements the requests to Comprehend with the AWS SDK.
+//! Sends requests to Amazon Comprehend through the AWS SDK.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ pub struct AwsComprehend {
 }
 
 impl AwsComprehend {
-    /// Resolves region and credentials without sending a request. Returns `None` if no region is configured or found.
+    /// Creates a client after resolving the region and the credentials. Sends no request. Returns `None` if no region
+    /// is configured or found.
     pub async fn find(aws: &AwsOptions, options: &ComprehendOptions) -> Option<Self> {
         let aws = Aws::find(aws.clone()).await;
         aws.region()?;
@@ -89,7 +90,7 @@ fn failed(fault: Fault) -> CallError {
             CallError::Misconfigured(told)
         }
         FaultKind::Invalid | FaultKind::Condition | FaultKind::Conflict => CallError::Refused(fault.code),
-        // A failure that the service reports itself is not charged.
+        // The service does not charge for a failure that it reports itself.
         FaultKind::Unknown if fault.code == "InternalServerException" => CallError::Failed(told),
         FaultKind::Unknown => CallError::Lost(told),
     }

@@ -84,7 +84,7 @@ impl Place {
         Service::new(remote, metered_apis, Arc::new(cache), self.options.clone())
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt.
+    /// Returns the amounts that are settled, reserved and in doubt, in nanodollars.
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(GroupBy::Stage, "", 10).await.unwrap();
         assert!(lines.iter().all(|l| l.name == "enrichment"), "{lines:?}");

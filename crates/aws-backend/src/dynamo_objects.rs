@@ -1,7 +1,8 @@
-//! Stores small objects in a DynamoDB table: leases, and manifests where the S3 endpoint has no conditional writes.
+//! Stores small objects in a DynamoDB table: leases, and also manifests if the S3 endpoint does not enforce
+//! conditional writes.
 //!
-//! Each object is one item, read consistently. Its tag is a random id that every write replaces. Objects are
-//! compressed unless they are tiny, and must then fit into one item.
+//! Each object is one item, which is read consistently. The tag of an object is a random id that every write
+//! replaces. All objects except tiny ones are compressed. The compressed object must fit into one item.
 
 use std::io::{self, Read, Write as _};
 
@@ -18,12 +19,12 @@ use docweir_core::clock::SharedClock;
 use docweir_objects::keys::check_key;
 use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// Largest stored body, in bytes: DynamoDB's limit of 400 KB, less room for names and keys.
+/// Maximum size of a stored body, in bytes. This is DynamoDB's limit of 400 KB minus space for names and keys.
 const MAX_BYTES: usize = 390_000;
-/// Largest object before compression, in bytes.
+/// Maximum size of an object before compression, in bytes.
 const MAX_PLAIN_BYTES: usize = 16 << 20;
-/// Size from which objects are compressed, in bytes. Items are charged by the kilobyte, and a manifest with thousands
-/// of files must fit into one.
+/// Minimum size of objects that are compressed, in bytes. DynamoDB charges by the kilobyte, and a manifest that lists
+/// thousands of files must fit into one item.
 const COMPRESSED_FROM: usize = 2_048;
 const DEFLATE: &str = "deflate";
 
@@ -31,13 +32,13 @@ const DEFLATE: &str = "deflate";
 pub struct DynamoObjects {
     dynamo: Dynamo,
     table: String,
-    /// Partition key of all items of this store. One table may hold the objects of several places.
+    /// Partition key of all items of this store. One table may hold the objects of several buckets and prefixes.
     place: String,
     clock: SharedClock,
 }
 
 impl DynamoObjects {
-    /// Opens the objects of `place` (a bucket and prefix) in a table whose keys are `pk` and `sk`.
+    /// Opens the object store of `place` (a bucket and a prefix) in a table with the key attributes `pk` and `sk`.
     pub fn new(dynamo: Dynamo, table: &str, place: &str, clock: SharedClock) -> Self {
         Self { dynamo, table: table.to_owned(), place: format!("objects#{place}"), clock }
     }
@@ -84,12 +85,12 @@ fn bytes_of(key: &str, item: &Item) -> Result<Bytes, ObjectError> {
             decoder.read_to_end(&mut plain).map_err(|e| unreadable(key, e.to_string()))?;
             Ok(plain.into())
         }
-        Some(other) => Err(unreadable(key, format!("its encoding `{other}` is unknown to this version"))),
+        Some(other) => Err(unreadable(key, format!("this version does not know the encoding `{other}`"))),
     }
 }
 
 fn unreadable(key: &str, reason: String) -> ObjectError {
-    let hint = "use the docweir version that wrote it, or restore the item";
+    let hint = "use the docweir version that wrote the object, or restore the item";
     ObjectError::Storage { what: "read", key: key.to_owned(), reason, hint }
 }
 
@@ -118,7 +119,7 @@ impl ObjectStore for DynamoObjects {
     async fn put(&self, key: &str, body: Bytes, when: Precondition, _: Durability) -> Result<Tag, ObjectError> {
         let mut item = self.key(key)?;
         let refused = |reason: String| {
-            let hint = "store it in S3, at an endpoint that enforces conditional writes";
+            let hint = "store the object in S3, at an endpoint that enforces conditional writes";
             ObjectError::Storage { what: "write", key: key.to_owned(), reason, hint }
         };
         let plain = body.len();
@@ -218,7 +219,7 @@ impl ObjectStore for DynamoObjects {
     }
 }
 
-/// Collects an object in memory and writes it at the end.
+/// Collects an object in memory and writes it when the upload is finished.
 struct BufferedUpload {
     objects: DynamoObjects,
     key: String,

@@ -1,9 +1,9 @@
-//! Tests processes that commit and merge in one collection in S3 and DynamoDB, while they are killed, paused and
-//! resumed.
+//! Tests several processes that commit to one collection in S3 and DynamoDB and merge its files, while the test
+//! kills, pauses and resumes them.
 //!
-//! The test starts its own executable again for each process. Each process logs what it tries and what was
-//! acknowledged. Meanwhile the test reads the collection and compares. `DOCWEIR_TEST_ROUNDS=1000` sets the number of
-//! merges.
+//! The test runs its own executable once for each process. Each process logs which writes it tries and which were
+//! acknowledged. Meanwhile, the test reads the collection and compares it with the logs. `DOCWEIR_TEST_ROUNDS=1000`
+//! sets the number of merges.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -40,9 +40,9 @@ use docweir_objects::routed::RoutedObjects;
 use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
 
 const PROCESSES: u64 = 4;
-/// Number of documents that only this process writes, so that its last acknowledged write must be visible.
+/// Number of documents of each process. No other process writes them, so the last acknowledged write must be visible.
 const DOCUMENTS_EACH: u8 = 2;
-/// Lease of the compactor. It is shorter than most pauses of a process.
+/// Duration of the compactor's lease, which is shorter than most pauses of a process.
 const LEASE: Duration = Duration::from_millis(1_500);
 const PROCESS: &str = "DOCWEIR_TEST_PROCESS";
 
@@ -57,7 +57,7 @@ struct Place {
     manifests: bool,
     folder: PathBuf,
     process: u64,
-    /// Number of earlier processes with the same number.
+    /// Number of times that this process was restarted.
     life: u64,
 }
 
@@ -96,7 +96,7 @@ impl Place {
         Arc::new(store.unwrap())
     }
 
-    /// Appends one line to the log in a single write, so that a kill never leaves a partial line.
+    /// Appends one line to the log of this process in a single write, so that a kill never leaves a partial line.
     fn note(&self, line: &str) {
         let path = self.folder.join(format!("notes-{}", self.process));
         let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -109,12 +109,12 @@ impl Place {
     }
 }
 
-/// Returns whether an error is temporary. All other errors are violations.
+/// Returns whether an error is temporary. Every other error counts as a violation.
 fn passes(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Transient | ErrorClass::Throttled)
 }
 
-/// Runs one process of the test below until it is killed. Does nothing when it is run on its own.
+/// Runs one of the processes until it is killed. Does nothing unless `DOCWEIR_TEST_PROCESS` is set.
 #[tokio::test]
 async fn one_of_the_processes() {
     let Ok(place) = std::env::var(PROCESS) else { return };
@@ -178,7 +178,7 @@ async fn merge(place: &Place, objects: &Arc<dyn ObjectStore>) {
 struct Notes {
     /// Highest acknowledged version of each document.
     acknowledged: BTreeMap<u8, u64>,
-    /// All versions of each document that were tried.
+    /// All versions of each document that a process tried to commit.
     tried: BTreeMap<u8, Vec<u64>>,
     rounds: BTreeMap<String, usize>,
     violations: Vec<String>,
@@ -219,7 +219,8 @@ impl Notes {
     }
 }
 
-/// Checks that a view contains at least what was acknowledged before it was read, and only what was tried by then.
+/// Checks a view against the logs. The view must contain all writes that were acknowledged before the read began, and
+/// only writes that were tried before the read ended.
 #[track_caller]
 fn judge(view: &View, before: &Notes, after: &Notes) {
     for n in 0..PROCESSES as u8 * DOCUMENTS_EACH {

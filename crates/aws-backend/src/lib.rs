@@ -2,7 +2,7 @@
 //! `docweir-providers`.
 //!
 //! This crate is the only one that depends on both the AWS calls (`docweir-aws`) and Docweir's stores. A program that
-//! is built without it lacks AWS and is otherwise the same.
+//! is built without this crate lacks AWS support and is otherwise the same.
 //!
 //! | module | implemented trait |
 //! | --- | --- |

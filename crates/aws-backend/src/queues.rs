@@ -1,4 +1,4 @@
-//! Implements queues with SQS.
+//! Implements message queues with Amazon SQS.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use docweir_stores::queues::{Queue, QueueError, Received};
 pub struct SqsQueue(sqs::Queue);
 
 impl SqsQueue {
-    /// Opens a queue by its URL, or by its name in this account. Fails if it does not exist.
+    /// Opens a queue by its URL, or by its name in this account. Fails if the queue does not exist.
     pub async fn open(sqs: &Sqs, queue: &str) -> Result<Self, QueueError> {
         if queue.starts_with("http") {
             let opened = Self(sqs.at(queue));
@@ -31,7 +31,7 @@ impl SqsQueue {
 }
 
 fn missing(queue: &str, reason: String) -> QueueError {
-    QueueError::Broken { queue: queue.to_owned(), reason, hint: "create it with `docweir infra apply`" }
+    QueueError::Broken { queue: queue.to_owned(), reason, hint: "create the queue with `docweir infra apply`" }
 }
 
 fn told(queue: &str, fault: Fault) -> QueueError {

@@ -1,7 +1,7 @@
-//! Implements the record table in DynamoDB.
+//! Implements access to users' record tables in DynamoDB.
 //!
-//! The names of the table's keys are read from its description once. Records that ask to be embedded are found
-//! through an index of the table.
+//! The names of a table's key attributes are read once, from the table's description. Records that ask to be embedded
+//! are found through an index of the table.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use serde_json::Value;
 use docweir_records::TableOptions;
 use docweir_stores::record_table::{ItemKey, ItemPage, KeyValue, Mark, NONE, RecordTable, TableError, TableItem, Test};
 
-/// Wait before the first retry of a call. It doubles up to 64 times this.
+/// Wait before the first retry of a call. The wait doubles with each retry, up to 64 times this value.
 const WAIT: Duration = Duration::from_millis(20);
-/// Number of keys in one page of the index.
+/// Number of keys in one page of index results.
 const PAGE: usize = 1_000;
 
 type TableResult<T> = Result<T, TableError>;
@@ -32,7 +32,7 @@ struct Layout {
 pub struct DynamoRecordTable {
     dynamo: Dynamo,
     options: TableOptions,
-    /// Largest number of attempts of a call.
+    /// Maximum number of attempts of a call.
     attempts: u32,
     layouts: Mutex<HashMap<String, Arc<Layout>>>,
 }
@@ -46,16 +46,17 @@ impl DynamoRecordTable {
         let (table, reason) = (table.to_owned(), fault.to_string());
         let hint = match fault.kind {
             FaultKind::Denied => {
-                "set `records.table.name` to it and apply the policy that `docweir infra policy --role serve` prints"
+                "set `records.table.name` to this table, and apply the policy of `docweir infra policy --role serve`"
             }
-            FaultKind::NotFound => "correct its name, `aws.region`, or the endpoint of DynamoDB",
+            FaultKind::NotFound => "correct the name of the table, `aws.region`, or the endpoint of DynamoDB",
             FaultKind::Invalid => "check `records.table` against the keys of the table",
             _ => return TableError::Busy { table, reason },
         };
         TableError::Broken { table, reason, hint: hint.into() }
     }
 
-    /// Waits before the next attempt, or returns the error if no attempts are left.
+    /// Waits before the next attempt and returns the incremented number of tries. Returns the error if no attempts
+    /// are left.
     async fn after(&self, table: &str, tries: u32, fault: &Fault) -> TableResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| Self::failed(table, fault))
     }
@@ -85,7 +86,7 @@ impl DynamoRecordTable {
         if let Some(reason) = wrong {
             let hint = format!(
                 "create a global secondary index `{index}` with the hash key `{status}` (string), keys only, or set \
-                 `records.table.index` and `records.table.status` to those of an existing index"
+                 `records.table.index` and `records.table.status` to an existing index and its hash key"
             );
             return Err(TableError::Broken { table: table.to_owned(), reason, hint });
         }
@@ -94,7 +95,8 @@ impl DynamoRecordTable {
         Ok(layout)
     }
 
-    /// Tests all calls that a run makes, for `docweir doctor`. The writes have conditions that cannot hold.
+    /// Makes every kind of call that a run makes, for `docweir doctor`. The write has a condition that cannot hold,
+    /// so nothing changes.
     pub async fn try_out(&self, table: &str) -> TableResult<()> {
         let layout = self.layout(table).await?;
         let found = self.find(table, None).await?.keys.into_iter().next();
@@ -111,8 +113,8 @@ impl DynamoRecordTable {
             self.mark(table, &key, &never, &Mark::status(NONE)).await
         };
         match tried.await {
-            // The made-up key consists of strings, but the keys of this table do not, and it has no item to learn
-            // from.
+            // The made-up key consists of strings, but the keys of this table have another type. The table has no
+            // item from which the type could be learned.
             Err(TableError::Broken { reason, .. }) if made_up && reason.starts_with("ValidationException") => Ok(()),
             Err(error) => Err(error),
             Ok(false) => Ok(()),

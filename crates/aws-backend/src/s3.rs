@@ -1,13 +1,13 @@
-//! Stores objects in a bucket of S3, or of a server that implements its protocol.
+//! Stores objects in a bucket of S3, or of a server that implements the S3 protocol.
 //!
-//! A tag is the object's ETag. A conditional put is sent once; if its result is unknown, the error is
-//! [`ObjectError::Unknown`]. The client retries all other calls before it reports a failure. A write that S3
-//! acknowledged is durable, so both kinds of [`Durability`] are the same here.
+//! The tag of an object is its ETag. A conditional put is sent only once; if its outcome is unknown, the error is
+//! [`ObjectError::Unknown`]. The client retries all other calls before it reports a failure. Every write that S3 has
+//! acknowledged is durable, so both kinds of [`Durability`] behave in the same way.
 //!
-//! Lists are in the order of S3, by bytes. Servers that keep keys in folders list the entries of a folder together
-//! (`a/b` before `a-b`), but their pages are still contiguous. Directory buckets are unordered and not supported.
+//! S3 lists keys in byte order. Servers that keep keys in folders list the entries of a folder together (`a/b` before
+//! `a-b`), but their pages are still contiguous. Directory buckets have no order and are not supported.
 //!
-//! S3 keeps and charges for unfinished uploads of dead processes until they are aborted, either by
+//! S3 keeps and charges for the unfinished uploads of dead processes until the uploads are aborted, either by
 //! [`S3Objects::end_unfinished`] or by a lifecycle rule of the bucket.
 
 mod failure;
@@ -41,7 +41,7 @@ pub struct S3Objects {
 }
 
 impl S3Objects {
-    /// Opens the objects of a bucket under a prefix, which may be empty. Sends no request.
+    /// Opens the object store in a bucket under a prefix, which may be empty. Sends no request.
     pub fn new(s3: &S3, bucket: &str, prefix: &str) -> Result<Self, ObjectError> {
         let prefix = match prefix.trim_matches('/') {
             "" => String::new(),
@@ -53,7 +53,7 @@ impl S3Objects {
         Ok(Self { bucket: s3.bucket(bucket), prefix })
     }
 
-    /// Returns the key in the bucket, with the prefix.
+    /// Returns the key of an object in the bucket, including the prefix.
     fn full(&self, key: &str) -> Result<String, ObjectError> {
         check_key(key)?;
         let full = format!("{}{key}", self.prefix);
@@ -65,7 +65,7 @@ impl S3Objects {
     }
 
     /// Aborts uploads under the prefix that were started before `before` and never completed. Inspects at most the
-    /// first 1,000. Returns the number of aborted uploads.
+    /// first 1,000 uploads. Returns the number of aborted uploads.
     pub async fn end_unfinished(&self, before: UnixMicros) -> Result<usize, ObjectError> {
         const AT_ONCE: usize = 1000;
         let failed = |fault| not_listed("abort the unfinished uploads of", &self.location(), fault);
@@ -99,7 +99,7 @@ impl ObjectStore for S3Objects {
         for (key, _) in &objects {
             self.full(key)?;
         }
-        // The last object is written after all others, so its presence shows that all are complete.
+        // The last object is written after all others. If it is present, all objects are complete.
         let last = objects.pop();
         let put = async |(key, body): (String, Bytes)| {
             self.put_full(&key, &self.full(&key)?, body, &When::Always).await.map(drop)
@@ -157,7 +157,7 @@ impl ObjectStore for S3Objects {
             let page = page.map_err(|fault| not_listed("list", &self.location(), fault))?;
             let is_last = page.len() < wanted;
             after = page.last().map(|object| object.key.clone());
-            // Keys that no put can have written belong to other programs, or mark folders.
+            // Keys that this store cannot have written belong to other programs, or stand for folders.
             found.extend(page.into_iter().filter_map(|object| self.own(object)));
             if is_last {
                 break;

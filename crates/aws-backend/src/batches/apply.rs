@@ -1,7 +1,7 @@
-//! Applies the rules that all stores share to items of the DynamoDB store.
+//! Applies the shared rules of all stores to items in DynamoDB.
 //!
-//! A rule decides on the state of an item. This module turns its result into the item to write, with the content that
-//! the step names and with the item's fate in its batch.
+//! A rule decides how the state of an item changes. This module builds the item that is written, with the content
+//! that the rule's step names. It also records the outcome of the item in its batch.
 
 use docweir_stores::batches::NewItem;
 use docweir_stores::batches::rules::{self, ItemContent, ItemState};
@@ -14,14 +14,14 @@ use super::store::Step;
 pub struct Put {
     pub input: String,
     pub tokens: u64,
-    /// Data that search results show, as JSON; empty for texts.
+    /// Data that search results show, as JSON; empty for texts of documents.
     pub shown: String,
     /// Location of the record in the user's table, as JSON.
     pub origin: Option<String>,
 }
 
 impl Put {
-    /// Converts a new item. Fails only if its data cannot be serialised as JSON.
+    /// Converts a new item to its stored form. Fails only if the item's data cannot be serialised as JSON.
     pub fn of(item: &NewItem) -> serde_json::Result<Self> {
         let origin = item.origin.as_ref().map(serde_json::to_string).transpose()?;
         // Map keys are sorted, so equal metadata gives equal text.
@@ -30,13 +30,14 @@ impl Put {
     }
 }
 
-/// Provides the data that a step may write in addition to the state.
+/// Provides the data that a step may write in addition to the state of an item.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
     Nothing,
     Put(&'a Put),
     Vector(&'a [f32]),
-    /// A result: the batch whose fate is recorded, the tokens that the provider counted, and the vector of a text.
+    /// Result of an item in a batch: the id of the batch, the tokens that the provider counted, and the vector if the
+    /// item is a text.
     Result {
         batch: &'a str,
         tokens: u64,
@@ -45,13 +46,13 @@ pub enum Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// Returns the result for a batch where tokens and vector do not matter.
+    /// Returns a result that names only the batch, without tokens and vector.
     pub fn of(batch: &'a str) -> Self {
         Given::Result { batch, tokens: 0, vector: None }
     }
 }
 
-/// Applies a rule to an item, if it exists. The answer is true if the item changes.
+/// Applies a rule to an item if the item exists. The returned step says whether the item changes.
 pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState) -> rules::Step) -> Step<bool> {
     match now {
         Some(now) => apply(now, rule(&now.state), given),
@@ -59,7 +60,7 @@ pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState
     }
 }
 
-/// Applies a step to an item, which need not be stored yet.
+/// Applies a step to an item. The item need not be stored yet.
 pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     let (state, content, fate) = match step {
         rules::Step::Keep => return Step::Keep(false),

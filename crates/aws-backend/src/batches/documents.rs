@@ -1,9 +1,10 @@
-//! Stores documents that wait for texts: one item for each document and text, and a mark that the document waits.
+//! Stores documents that wait for the vectors of their texts. Each text of a document is one item, and each waiting
+//! document has a marker.
 //!
-//! Documents do not share texts here; the embedding cache does. Each time a text has changed, all texts of its
-//! document are read to decide whether the document may continue. No counter exists that could be wrong. The mark is
-//! set to *waits* before the texts are read. A process that finds them complete after that is therefore not
-//! overwritten.
+//! Documents do not share texts here, because the embedding cache already avoids paying twice. Each time a text has
+//! changed, all texts of its document are read to decide whether the document may continue. There is no counter that
+//! could become wrong. The marker is set to "waiting" before the texts are read. If another process finds the texts
+//! complete after that, its change of the marker is not overwritten.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -19,14 +20,14 @@ use super::apply::{self, Given, change};
 use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX, hex, shard, text_key, texts_of};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Number of documents that are read from an index together.
+/// Number of documents that are read from an index at a time.
 const PAGE: usize = 1_000;
 
-/// Records that a document waits.
+/// Marks a document as waiting for the vectors of its texts.
 #[derive(Clone, Debug, PartialEq)]
 struct Mark {
     space: String,
-    /// If true, the document embeds its texts itself, because they are too few for a batch.
+    /// If true, the document is embedded by live calls, because too few texts are waiting for a batch.
     live: bool,
     /// If true, the document need not wait any longer.
     ready: bool,
@@ -68,8 +69,8 @@ impl DynamoBatches {
         Ok(self.get(&key_of(document)).await?.as_ref().map(Mark::read))
     }
 
-    /// Changes a document's mark, and decides again if another process changed it meanwhile. If `change` returns
-    /// `None`, the mark is left as it is.
+    /// Changes the marker of a document. If another process has changed the marker meanwhile, `change` is called
+    /// again. If `change` returns `None`, the marker stays as it is.
     async fn remark(&self, document: &str, change: impl Fn(Option<Mark>) -> Option<Mark>) -> StoreResult<Option<Mark>> {
         let mut tries = 0;
         loop {
@@ -103,14 +104,14 @@ impl DynamoBatches {
         for batch in texts.iter().filter_map(|text| text.state.batch.as_deref()) {
             if !sent.contains_key(batch) {
                 let record = self.record(batch).await?;
-                // A text is kept until its batch's file is uploaded, because the file is made from it.
+                // A text is kept until its batch's file is uploaded, because the file is built from the text.
                 sent.insert(batch, record.is_none_or(|record| record.batch.input_file_id.is_some()));
             }
         }
         let keys: Vec<Key> = texts.iter().map(|text| text.id()).collect();
         let was_sent =
             |item: &Item| item.state.batch.as_deref().and_then(|batch| sent.get(batch)).is_some_and(|yes| *yes);
-        // Results of a batch are counted from the fates in its items, so an item with a history is kept.
+        // Results of a batch are counted from the outcomes stored in its items, so an item with a history is kept.
         let discard = |_: usize, now: Option<&Item>| match now {
             Some(item) => {
                 let step = rules::discard(&item.state, was_sent(item), !item.past.is_empty());
@@ -174,7 +175,8 @@ impl DynamoBatches {
         let was_live = mark.as_ref().is_some_and(|mark| mark.live);
         let goes_live = question.goes_live(was_live);
         if was_live && !goes_live {
-            // A mark that another process has changed since, because the texts are complete, is left as it is.
+            // If another process has changed the marker since, because the texts are complete, the marker stays as it
+            // is.
             let mine = mark.map(|mark| mark.write_id);
             self.remark(document, |now| {
                 now.filter(|now| Some(&now.write_id) == mine.as_ref()).map(|now| Mark { live: false, ..now })
@@ -212,7 +214,8 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Wakes those of the documents whose texts are complete. Called after their texts have changed.
+    /// Wakes each of the documents whose texts all have a result. It is called after texts of these documents have
+    /// changed.
     pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> StoreResult<()> {
         for document in documents {
             match self.mark(&document).await? {
@@ -230,7 +233,8 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Returns the documents that wait, or those that need not any longer, with the spaces of their texts.
+    /// Returns the documents that may continue if `ready` is true, and those that must wait otherwise. Each comes
+    /// with the space of its texts.
     async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
@@ -275,7 +279,7 @@ impl DynamoBatches {
                 let page = self.marked(ready, &after, PAGE).await?;
                 let theirs = page.iter().filter(|(_, space)| ours.as_ref() != Some(space));
                 for (document, _) in theirs {
-                    // The index may be outdated, so the mark itself is read.
+                    // The index may be outdated, so the marker itself is read.
                     if self.mark(document).await?.is_some_and(|mark| ours.as_ref() != Some(&mark.space)) {
                         documents.insert(document.clone());
                     }

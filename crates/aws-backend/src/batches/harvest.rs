@@ -1,8 +1,8 @@
 //! Imports the results of batches, ends batches, and handles records that are embedded by live calls.
 //!
-//! The end of a batch is decided once, in its record, and then carried out. Items without an answer are returned or
-//! fail. The fates of all items are counted, the money is settled, and the record is marked as ended. Each step can
-//! be repeated by another process with the same result.
+//! How a batch ends is decided once and stored in its record. Then the decision is carried out. Items without a
+//! result are returned to the backlog or fail. The outcomes of all items are counted, the money is settled, and the
+//! record is marked as ended. Another process can repeat each step with the same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::packing::{claim, unclaim};
 use super::record::Record;
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Number of items that are read together at the end of a batch.
+/// Number of items that are read at a time when a batch ends.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// Returns the space of a batch, from which the keys of its items follow.
+    /// Returns the name of a batch's space. The keys of the batch's items are built from this name.
     async fn space_of(&self, batch: &str) -> StoreResult<Option<String>> {
         Ok(self.record(batch).await?.map(|record| record.batch.space.name()))
     }
@@ -59,7 +59,7 @@ impl DynamoBatches {
         self.look_at_texts(&keys).await
     }
 
-    /// Wakes the documents that these texts belong to, if they are complete.
+    /// Finds the documents that these texts belong to, and wakes each document whose texts all have a result.
     async fn look_at_texts(&self, keys: &[Key]) -> StoreResult<()> {
         let mut of_space: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for key in keys {
@@ -108,7 +108,7 @@ impl DynamoBatches {
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> StoreResult<()> {
-        // If another task of this process is ending the batch, its end counts for this call too.
+        // If another task of this process is ending the batch, this call waits for it.
         let _at_work = loop {
             match self.begin(batch) {
                 Some(at_work) => break at_work,

@@ -1,4 +1,5 @@
-//! Converts items to DynamoDB attributes and back. An item's place in the indexes follows from its state.
+//! Converts items to DynamoDB attributes and back. The state of an item determines the keys under which the indexes
+//! list it.
 
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
@@ -6,13 +7,14 @@ use docweir_core::documents::Sha256Hex;
 use docweir_stores::batches::rules::{Hash, ItemOutcome, ItemState, ItemStatus, is_live};
 use docweir_stores::batches::{DisplayData, ItemId, Origin, PendingOutcome, Sent, Space};
 
-/// Number of keys that the items of one kind of work, or of one status, are spread over. DynamoDB limits one key to a
-/// thousand writes per second.
+/// Number of index keys over which the items of one kind of work, or of one status, are spread. DynamoDB limits one
+/// key to a thousand writes per second.
 pub const SHARDS: u64 = 8;
-/// Attribute with the work that is due for an item, a batch or a document: the hash key of [`WORK_INDEX`], which is
-/// ordered by [`AT`].
+/// Attribute with the kind of work that is due for an item, a batch or a document. It is the hash key of
+/// [`WORK_INDEX`], whose entries are ordered by [`AT`].
 pub const WORK: &str = "work";
-/// Attribute with the space and status of an item, or the mark of a batch: the hash key of [`LIST_INDEX`].
+/// Attribute with the space and status of an item, or with a constant for batches. It is the hash key of
+/// [`LIST_INDEX`].
 pub const LIST: &str = "list";
 pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
@@ -20,16 +22,16 @@ pub const WORK_INDEX: &str = "work-index";
 pub const LIST_INDEX: &str = "list-index";
 /// Number of most recent batches whose outcomes are stored with an item.
 const REMEMBERED: usize = 4;
-/// Largest record key that is part of an item's key, in bytes. Longer ones are replaced by their hash.
+/// Maximum length of a record key within an item's key, in bytes. A longer record key is replaced by its hash.
 const LONGEST: usize = 1_024;
-/// Days for which an unwanted text is kept, because its batch may not have been counted yet.
+/// Days for which a discarded text is kept. Until then, its batch may still count the text's outcome.
 const GONE_DAYS: i64 = 30;
 
-/// Maps each fate to the letter that is stored for it.
+/// Maps each outcome of an item in a batch to the letter that is stored for it.
 const FATES: [(ItemOutcome, &str); 3] =
     [(ItemOutcome::Stored, "s"), (ItemOutcome::Failed, "f"), (ItemOutcome::Returned, "r")];
 
-/// Records the fate of an item in one batch.
+/// Records the outcome of an item in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastBatch {
     pub batch: String,
@@ -38,15 +40,15 @@ pub struct PastBatch {
     pub tokens: u64,
 }
 
-/// Holds a record or a text that is to be embedded.
+/// Holds an item, which is a record or a text of a document that is to be embedded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub space: String,
-    /// Key of a record. For a text: its document and its hash, separated by `/`.
+    /// Key of the record. For a text of a document, this is the document id and the text's hash, separated by `/`.
     pub key: String,
-    /// Position in the queue; older items sort first.
+    /// Position of the item in the queue. Items with a smaller value are older.
     pub since: String,
-    /// Holds the part of the item that rules decide on.
+    /// Part of the item that the shared rules read and change.
     pub state: ItemState,
     pub input: String,
     pub tokens: u64,
@@ -56,11 +58,11 @@ pub struct Item {
     /// Location of the record in the user's table, as JSON.
     pub origin: Option<String>,
     pub past: Vec<PastBatch>,
-    /// Id of the write that produced this state.
+    /// Id of the write that produced this state of the item.
     pub write_id: String,
 }
 
-/// Holds a partition key and a sort key.
+/// Holds the partition key and the sort key of an item in the table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     pub pk: String,
@@ -114,7 +116,7 @@ pub fn text_key(document: &str, hash: &str) -> String {
     format!("{document}/{hash}")
 }
 
-/// Returns the document in the key of a text.
+/// Returns the document id in the key of a text.
 pub fn document_of(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(document, _)| document)
 }
@@ -123,12 +125,12 @@ pub fn shard(name: &str) -> u64 {
     name.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte))) % SHARDS
 }
 
-/// Returns a hash key of [`WORK_INDEX`].
+/// Returns the hash key of [`WORK_INDEX`] for one kind of work, space and shard.
 pub fn work(kind: &str, space: &str, shard: u64) -> String {
     format!("{kind}#{space}#{shard}")
 }
 
-/// Returns a hash key of [`LIST_INDEX`].
+/// Returns the hash key of [`LIST_INDEX`] for one space, status and shard.
 pub fn list(space: &str, status: ItemStatus, shard: u64) -> String {
     format!("{space}#{}#{shard}", status.name())
 }
@@ -146,7 +148,7 @@ impl Item {
         document_of(&self.key)
     }
 
-    /// Returns the fate of this item in a batch.
+    /// Returns the outcome of this item in a batch, if it is stored.
     pub fn fate_in(&self, batch: &str) -> Option<&PastBatch> {
         self.past.iter().find(|past| past.batch == batch)
     }
@@ -180,7 +182,8 @@ impl Item {
         serde_json::from_str(self.origin.as_deref()?).ok()
     }
 
-    /// Returns the item as it is sent; `None` if its shown data is invalid.
+    /// Returns the item in the form that is sent to be embedded. Returns `None` if the item's display data is
+    /// invalid.
     pub fn as_sent(&self) -> Option<Sent> {
         let shown: Option<DisplayData> = match self.shown.as_str() {
             "" => None,
@@ -203,7 +206,7 @@ impl Item {
         shard(if self.is_text() { self.document() } else { &self.key })
     }
 
-    /// Returns the kind of work that is due for the item.
+    /// Returns the kind of work that is due for the item, if any.
     fn work(&self) -> Option<&'static str> {
         let state = &self.state;
         let live = state.status == ItemStatus::Pending && state.batch.as_deref().is_some_and(is_live);
@@ -317,12 +320,12 @@ impl PastBatch {
     }
 }
 
-/// Formats a hash for attributes and lists of batches.
+/// Formats a hash in hexadecimal, for attributes and for the item lists of batches.
 pub fn hex(hash: &Hash) -> String {
     Sha256Hex::from_digest(hash).to_string()
 }
 
-/// Parses a hash; returns `None` if the text is not one.
+/// Parses a hexadecimal hash. Returns `None` if the text is not a hash.
 pub fn unhex(text: &str) -> Option<Hash> {
     let text = Sha256Hex::parse(text)?;
     let mut hash = Hash::default();
@@ -340,7 +343,7 @@ pub fn number(n: impl ToString) -> AttributeValue {
     AttributeValue::N(n.to_string())
 }
 
-/// Returns the string in an attribute, or an empty one if it is missing.
+/// Returns the string in an attribute, or an empty string if the attribute is missing.
 pub fn text<'a>(attributes: &'a Attributes, name: &str) -> &'a str {
     attributes.get(name).and_then(|v| v.as_s().ok()).map_or("", String::as_str)
 }

@@ -1,9 +1,9 @@
-//! Writes the records of batches, and finishes or undoes what an earlier leader left incomplete.
+//! Writes the records of batches, and finishes or undoes steps that an earlier leader left incomplete.
 //!
 //! # Fencing
-//! Every write to a record is conditional on the record's epoch being at most the writer's, and stores the writer's
-//! epoch. A new leader first writes its own epoch to every open record. After that, no write of an earlier leader
-//! succeeds.
+//! A write to a record succeeds only if the epoch in the record is not higher than the writer's epoch. It also stores
+//! the writer's epoch in the record. A new leader first writes its own epoch to every open record. After that, no
+//! write of an earlier leader succeeds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
@@ -21,7 +21,7 @@ use super::packing::unclaim;
 use super::record::{self, BATCHES, OPEN, Record};
 use super::store::{DynamoBatches, StoreResult};
 
-/// Number of items that are read together.
+/// Number of items that are read at a time.
 const PAGE: usize = 500;
 
 /// Holds the attributes of a record to set and to remove.
@@ -37,7 +37,7 @@ impl Change {
         self
     }
 
-    /// Converts the changes of an event.
+    /// Converts the changes that an event makes to a record.
     fn of(changes: Changes) -> Self {
         changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
             Value::Text(text) => change.set(name, string(text)),
@@ -133,7 +133,8 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Returns the open batches. On the leader, also finishes or undoes what an earlier leader left incomplete.
+    /// Returns the open batches. On the leader, this also finishes or undoes steps that an earlier leader left
+    /// incomplete.
     pub(super) async fn open_batches(&self) -> StoreResult<Vec<Batch>> {
         let found = self.all(self.index(WORK_INDEX, WORK, OPEN)).await?;
         let mut keys: HashSet<Key> = found.iter().map(Key::of).collect();
@@ -146,8 +147,8 @@ impl DynamoBatches {
             let mut recovered = Vec::new();
             for record in records {
                 if record.epoch < epoch {
-                    // From here on an earlier leader can no longer write to the record, so its current state is read
-                    // after this.
+                    // After this write, an earlier leader can no longer change the record, so the current state is
+                    // read afterwards.
                     self.amend(&record.batch.id, Change::default()).await?;
                 }
                 recovered.extend(self.recovered(record).await?);
@@ -159,8 +160,8 @@ impl DynamoBatches {
         Ok(open)
     }
 
-    /// Finishes or undoes an interrupted step of the batch. Returns its current record, or `None` if it no longer is
-    /// open.
+    /// Finishes or undoes an interrupted step of a batch. Returns the current record of the batch, or `None` if the
+    /// batch is no longer open.
     async fn recovered(&self, record: Record) -> StoreResult<Option<Record>> {
         let epoch = self.epoch()?;
         if record.epoch == epoch && !record.packing && record.ending.is_none() {
@@ -221,7 +222,7 @@ impl DynamoBatches {
         self.happened(batch, &Event::TakenOver { provider_id }).await
     }
 
-    /// Returns the change of a record that an event causes.
+    /// Returns the changes that an event makes to the record of a batch.
     pub(super) fn event(&self, event: &Event<'_>) -> Change {
         Change::of(changes(event, &timestamp(self.clock.now())))
     }
@@ -231,7 +232,7 @@ impl DynamoBatches {
         self.amend(batch, self.event(event)).await.map(drop)
     }
 
-    /// Requests the cancellation of a batch. Any process may call it; the leader carries it out.
+    /// Requests the cancellation of a batch. Any process may request it, and the leader carries it out.
     pub(super) async fn ask_to_cancel(&self, batch: &str) -> StoreResult<bool> {
         let update = self.event(&Event::Cancel).expression();
         let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at)");

@@ -1,26 +1,29 @@
-//! Implements items and batches in DynamoDB, for any number of processes.
+//! Stores items and batches in DynamoDB, for any number of processes.
 //!
 //! All processes enqueue items and read results. One process at a time, the leader, packs and sends batches and
-//! imports their results. It holds a lease, and every write to a batch's record is conditional on the lease's epoch.
+//! imports their results. The leader holds a lease, and every write to a batch's record is conditional on the epoch
+//! of this lease.
 //!
 //! # Table
-//! One table holds everything. Each item is written on its own, on condition that it is unchanged since it was read:
+//! One table holds all data of this module. Each item is written on its own, on condition that it is unchanged since
+//! it was read.
 //!
 //! | `pk` | `sk` | content |
 //! | --- | --- | --- |
 //! | `record#COLLECTION#KEY` | `item` | a record |
 //! | `text#SPACE#DOCUMENT` | the text's hash | a text of a document |
-//! | `document#DOCUMENT` | `waits` | the mark that a document waits for texts |
+//! | `document#DOCUMENT` | `waits` | a marker that the document waits for texts |
 //! | `batch#ID` | `record` | a batch |
-//! | `provider#NAME` | `batch` | the batch with this id at the provider |
+//! | `provider#NAME` | `batch` | the batch that has this name at the provider |
 //! | `collections`, `spaces` | a name | collections and their models; spaces that have items |
 //!
-//! Two indexes exist. [`item::WORK_INDEX`] lists the work that is due; it is sparse, so finished items cost nothing
-//! there. [`item::LIST_INDEX`] lists items by status, for counts. The indexes lag slightly. Items that an index names
-//! are therefore read again before they are used, and each process remembers what it wrote recently.
+//! The table has two indexes. [`item::WORK_INDEX`] lists the work that is due. It does not contain finished items, so
+//! these cost nothing there. [`item::LIST_INDEX`] lists items by status, for counts. The indexes lag slightly. Items
+//! that an index lists are therefore read again before they are used, and each process remembers the items that it
+//! wrote recently.
 //!
 //! # Layout
-//! - [`item`] – an item and its place in the indexes
+//! - [`item`] – an item and its keys in the indexes
 //! - `apply`: applies the shared rules to an item
 //! - `store`: reads, decides and writes
 //! - `records`, `documents`: items of records and of documents
@@ -70,7 +73,7 @@ pub fn table(options: &DynamoOptions) -> Table {
     }
 }
 
-/// Largest item, in bytes: DynamoDB's limit of 400 KB, less room for key, hash and history.
+/// Maximum size of an item, in bytes. This is DynamoDB's limit of 400 KB minus space for key, hash and history.
 const MOST_ITEM_BYTES: usize = 380_000;
 
 #[async_trait]

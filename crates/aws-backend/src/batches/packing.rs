@@ -3,9 +3,9 @@
 //! ```text
 //! record (packing) ─▶ reservation ─▶ list of items ─▶ items, one by one ─▶ record (PENDING)
 //! ```
-//! Each step is durable before the next one starts, and its result is found by the batch's id alone. If the process
-//! dies in between, the record is still marked as packing. The next leader then returns the items of the list and
-//! releases the reservation.
+//! Each step is durable before the next step starts, and the result of each step can be found from the batch's id
+//! alone. If the process dies between two steps, the record is still marked as packing. The next leader then returns
+//! the listed items to the backlog and releases the reservation.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ use super::record::{self, Record};
 use super::requests::Listed;
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Number of items that are read together while a batch is packed.
+/// Number of items that are read at a time while a batch is packed.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
@@ -66,7 +66,7 @@ impl DynamoBatches {
             Err(error) => {
                 // An undo that fails here is repeated when the open batches are read next.
                 if let Err(error) = self.undo(&record).await {
-                    tracing::warn!(batch = order.id, %error, "failed packing not undone; retried later");
+                    tracing::warn!(batch = order.id, %error, "packing failed and was not undone; retried later");
                 }
                 return Err(error);
             }
@@ -83,9 +83,10 @@ impl DynamoBatches {
         match self.amend(&order.id, change).await {
             Ok(_) => {}
             Err(error) => {
-                // Another process has become the leader, so the items claimed after it read the record are returned.
+                // Another process has become the leader, so the items that were claimed after the takeover are
+                // returned.
                 if let Err(error) = self.change(&keys, |_, now| unclaim(&order.id, now)).await {
-                    tracing::warn!(batch = order.id, %error, "items of taken-over batch not returned; retried later");
+                    tracing::warn!(batch = order.id, %error, "claimed items of lost batch not returned; retried later");
                 }
                 return Err(error);
             }
@@ -94,7 +95,8 @@ impl DynamoBatches {
         Ok(Packed::Batch(Box::new(batch), reservation))
     }
 
-    /// Chooses waiting items, the oldest first, until a limit is reached. Returns each with its number of tokens.
+    /// Chooses waiting items for a batch, the oldest first, until a limit is reached. Returns each item with its
+    /// number of tokens.
     async fn choose(&self, order: &Order) -> StoreResult<std::result::Result<Vec<(Listed, u64)>, Packed>> {
         let mut selection = Selection::new(order, self.ledger.room(&order.spend.run, order.budget).await?);
         let mut chosen = Vec::new();
@@ -174,7 +176,8 @@ impl DynamoBatches {
         self.change(&keys, |_, now| unclaim(id, now)).await.map(drop)
     }
 
-    /// Undoes an incomplete packing: items, list, reservation, record, in this order.
+    /// Undoes an incomplete packing: returns the items, deletes the list, releases the reservation, and deletes the
+    /// record, in this order.
     pub(super) async fn undo(&self, record: &Record) -> StoreResult<()> {
         self.give_back(record).await?;
         self.delete_list(&record.batch.id).await?;
@@ -183,8 +186,8 @@ impl DynamoBatches {
     }
 }
 
-/// Claims an item for a batch or a live call, if it still waits with the text of this hash. The answer is true if the
-/// item is in the batch afterwards.
+/// Claims an item for a batch or a live call, if the item is still waiting and its text still has this hash. The
+/// returned step says whether the item is in the batch afterwards.
 pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
     let claimed = now.zip(unhex(hash)).and_then(|(now, hash)| {
         let step = rules::sending::claim(&now.state, batch, &hash)?;

@@ -11,13 +11,13 @@ pub const OPEN: &str = "open";
 /// Hash key of all batches in the list index.
 pub const BATCHES: &str = "batches";
 
-/// Holds a batch, and what only the store knows of it.
+/// Holds a batch, and data about it that only the store needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub batch: Batch,
     /// If true, items are still being claimed for the batch.
     pub packing: bool,
-    /// Decision how the batch ends, which is made once.
+    /// Decision about how the batch ends. It is made only once.
     pub ending: Option<Ending>,
     /// Epoch of the leader that wrote the record last.
     pub epoch: u64,

@@ -14,16 +14,16 @@ use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Largest number of waiting items of a space that are counted. A larger backlog is reported as this number.
+/// Maximum number of waiting items in a space that are counted. A larger backlog is reported as about this number.
 const MOST_COUNTED: usize = 200_000;
-/// Number of index keys that are read together.
+/// Number of index entries that are read at a time.
 const PAGE: usize = 1_000;
 
 impl DynamoBatches {
     pub(super) async fn put_records(&self, space: &Space, items: Vec<NewItem>) -> StoreResult<Put> {
         let space = space.name();
         self.register(&space).await?;
-        // If a key occurs twice, its items are put one after the other.
+        // If a key occurs twice, its items are stored one after the other.
         let mut put = Put::default();
         let mut rest = items;
         while !rest.is_empty() {
@@ -81,7 +81,8 @@ impl DynamoBatches {
         self.changed(&keys, |_, now| change(now, Given::Nothing, rules::records::delete)).await
     }
 
-    /// Returns the items with one kind of work due. Reads each item again, because the index may list outdated ones.
+    /// Returns items that have one kind of work due. Each item that the index lists is read again, because the index
+    /// may be outdated.
     async fn worked(
         &self,
         kind: &str,
@@ -252,7 +253,7 @@ impl DynamoBatches {
     }
 }
 
-/// Puts a record as its file or table contains it now. `since` is the queue position of a new record.
+/// Stores a record as its file or table contains it now. `since` is the queue position of a new record.
 fn put_record(space: &str, new: &NewItem, given: &apply::Put, since: &str, now: Option<&Item>) -> Step<Put> {
     let incoming = Incoming {
         hash: hash_of(&new.input),

@@ -1,7 +1,8 @@
-//! Stores the list of a batch's items: one object that is written before the items are claimed, and never changes.
+//! Stores the list of a batch's items as one object. The object is written before the items are claimed, and never
+//! changes.
 //!
-//! The list names the items that were to be claimed; the items themselves say which of them were. Another process can
-//! therefore undo or finish an interrupted step without reading an index.
+//! The list names all items that the batch is to claim. Each item itself records whether it was claimed. Another
+//! process can therefore undo or finish an interrupted step without reading an index.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::item::Key;
 use super::store::{DynamoBatches, StoreResult};
 
-/// Holds one line of the list.
+/// Holds one line of a batch's item list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     pub key: String,
@@ -22,7 +23,7 @@ pub struct Listed {
     pub hash: String,
 }
 
-/// Returns the object key of a batch's list.
+/// Returns the object key of a batch's item list.
 pub fn list_key(batch: &str) -> String {
     format!("batches/{batch}/items.jsonl")
 }
@@ -49,7 +50,7 @@ impl DynamoBatches {
         put.map(drop).map_err(|e| failed(&e))
     }
 
-    /// Reads the list of a batch. Returns an empty list if there is none, because then no item was claimed.
+    /// Reads the item list of a batch. If the list does not exist, no item was claimed, and the result is empty.
     pub(super) async fn read_list(&self, batch: &str) -> StoreResult<Arc<Vec<Listed>>> {
         let held = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, list)) = held.filter(|(id, _)| id == batch) {
@@ -76,7 +77,7 @@ impl DynamoBatches {
     }
 
     pub(super) async fn requests_of(&self, batch: &str, after: u64, limit: usize) -> StoreResult<Vec<Request>> {
-        /// Number of items that are read together.
+        /// Number of items that are read at a time.
         const PAGE: usize = 500;
         let Some(record) = self.record(batch).await? else { return Ok(Vec::new()) };
         let (space, list) = (record.batch.space.name(), self.read_list(batch).await?);

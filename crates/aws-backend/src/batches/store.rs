@@ -1,4 +1,5 @@
-//! Reads, decides and writes items; reads queues of items from the index; holds the leader's epoch.
+//! Reads items, decides their changes and writes them. Also reads queues of items from the index, and holds the
+//! leader's epoch.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -22,13 +23,14 @@ use crate::ledger::{DynamoLedger, told};
 
 pub type StoreResult<T> = Result<T, PaidError>;
 
-/// Largest number of item writes in parallel.
+/// Maximum number of concurrent item writes.
 const AT_ONCE: usize = 32;
-/// Wait before the first retry of a write. It doubles up to 64 times this.
+/// Wait before the first retry of a write. The wait doubles with each retry, up to 64 times this value.
 const WAIT: Duration = Duration::from_millis(10);
-/// Upper bound of the lag of an index, with a margin.
+/// Assumed maximum lag of an index, with a margin.
 const LAG: Duration = Duration::from_secs(30);
-/// Largest number of recent names. Further ones are found only once the index contains them.
+/// Maximum number of recently written names that are remembered. Other names are found only after the index contains
+/// them.
 const MOST_RECENT: usize = 10_000;
 
 /// Describes how a rule changes an item, with the answer to the caller.
@@ -81,12 +83,12 @@ pub struct DynamoBatches {
     pub(super) ledger: Arc<DynamoLedger>,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) clock: SharedClock,
-    /// Epoch under which this process is the leader; 0 while it is not.
+    /// Epoch of this process as the leader; 0 while it is not the leader.
     epoch: AtomicU64,
     last: AtomicI64,
     /// Spaces that are known to be registered.
     spaces: Mutex<HashSet<String>>,
-    /// Items that wait and were written recently.
+    /// Waiting items that this process wrote recently.
     pub(super) put: Recent<Key>,
     /// Items that were written recently and whose outcomes must be reported to users' tables.
     pub(super) ended: Recent<Key>,
@@ -96,11 +98,11 @@ pub struct DynamoBatches {
     pub(super) woken: Recent<String>,
     /// Batches that this process is packing or ending now.
     pub(super) at_work: Mutex<HashSet<String>>,
-    /// List of the batch whose requests were read last.
+    /// Item list that was read last, with the id of its batch.
     pub(super) listed: Mutex<Option<(String, Arc<Vec<Listed>>)>>,
 }
 
-/// Marks a batch as being packed or ended until it is dropped.
+/// Marks a batch as being packed or ended until this value is dropped.
 pub struct AtWork<'a> {
     batches: &'a Mutex<HashSet<String>>,
     id: String,
@@ -143,7 +145,7 @@ impl DynamoBatches {
         told(&self.table, fault)
     }
 
-    /// Marks a batch as being packed or ended. Returns `None` if it already is.
+    /// Marks a batch as being packed or ended. Returns `None` if the batch is already marked.
     pub(super) fn begin(&self, id: &str) -> Option<AtWork<'_>> {
         let new = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         new.then(|| AtWork { batches: &self.at_work, id: id.to_owned() })
@@ -173,7 +175,7 @@ impl DynamoBatches {
         format!("{:020}", last.saturating_add(1).max(now))
     }
 
-    /// Registers that a space has items. Writes only once per process.
+    /// Stores the name of a space that has items. Writes only once per process.
     pub(super) async fn register(&self, space: &str) -> StoreResult<()> {
         let known =
             |spaces: &Mutex<HashSet<String>>| spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(space);
@@ -204,8 +206,8 @@ impl DynamoBatches {
         }
     }
 
-    /// Waits before the next attempt, or returns the error if no attempts are left. The caller handles failed
-    /// conditions itself.
+    /// Waits before the next attempt and returns the incremented number of tries. Returns the error if no attempts
+    /// are left. Callers handle failed conditions themselves.
     pub(super) async fn after(&self, tries: u32, fault: &Fault) -> StoreResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }
@@ -220,7 +222,7 @@ impl DynamoBatches {
         }
     }
 
-    /// Reads the items with these keys consistently.
+    /// Reads the items with these keys, with consistent reads.
     pub(super) async fn get_many(&self, keys: &[Key]) -> StoreResult<HashMap<Key, Attributes>> {
         let mut tries = 0;
         loop {
@@ -269,13 +271,13 @@ impl DynamoBatches {
         }
     }
 
-    /// Returns the query of all items in a partition, with consistent reads.
+    /// Returns the query for all items in a partition, with consistent reads.
     pub(super) fn partition(&self, pk: &str) -> Query {
         let key = Expression::new("pk = :pk").string(":pk", pk);
         Query { table: self.table.clone(), key, consistent: true, ..Query::default() }
     }
 
-    /// Returns the query of an index's entries under one hash key, in order.
+    /// Returns the query for the entries of an index with one hash key, in the order of the index.
     pub(super) fn index(&self, index: &str, attribute: &str, name: &str) -> Query {
         Query {
             table: self.table.clone(),
@@ -287,8 +289,9 @@ impl DynamoBatches {
 
     // ── many items ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Reads items, decides the change of each, and writes it on condition that the item is unchanged since. If it
-    /// has changed, the item is read and decided again. The keys must be distinct. The answers are in their order.
+    /// Reads items, decides how each item changes, and writes it on condition that it is unchanged since it was read.
+    /// An item that has changed is read and decided again. The keys must be distinct. The answers are in the order of
+    /// the keys.
     pub(super) async fn change<T: Clone + Send + Sync>(
         &self,
         keys: &[Key],
@@ -307,7 +310,7 @@ impl DynamoBatches {
         Ok(answers)
     }
 
-    /// Changes items and returns the number of changed ones.
+    /// Changes items and returns the number of items that changed.
     pub(super) async fn changed(
         &self,
         keys: &[Key],
@@ -374,7 +377,8 @@ impl DynamoBatches {
         }
     }
 
-    /// Returns a cursor over the keys of one kind of work in a space, those that have waited longest first.
+    /// Returns a cursor over the keys of all items in a space with one kind of work due. The items that have waited
+    /// longest come first.
     pub(super) fn line(&self, kind: &str, space: &str) -> ShardCursor<'_> {
         let shard = |shard| {
             let query = self.index(WORK_INDEX, WORK, &item::work(kind, space, shard));
@@ -383,20 +387,20 @@ impl DynamoBatches {
         ShardCursor { store: self, shards: (0..SHARDS).map(shard).collect() }
     }
 
-    /// Returns at most `limit` keys of one kind of work.
+    /// Returns at most `limit` keys of items with one kind of work due.
     pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> StoreResult<Vec<Key>> {
         self.line(kind, space).take(limit).await
     }
 }
 
-/// Merges the shards of an index in order.
+/// Merges the entries from all shards of an index in order.
 pub struct ShardCursor<'a> {
     store: &'a DynamoBatches,
     shards: Vec<Shard>,
 }
 
 struct Shard {
-    /// Query of the next page; `None` after the last.
+    /// Query of the next page; `None` after the last page.
     query: Option<Query>,
     held: VecDeque<Attributes>,
 }
@@ -406,7 +410,7 @@ impl ShardCursor<'_> {
         Ok(self.entries(limit).await?.iter().map(Key::of).collect())
     }
 
-    /// Returns the next entries of the index, as it stores them.
+    /// Returns the next entries of the index, at most `limit`.
     pub async fn entries(&mut self, limit: usize) -> StoreResult<Vec<Attributes>> {
         let mut taken = Vec::new();
         while taken.len() < limit {

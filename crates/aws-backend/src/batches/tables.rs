@@ -8,12 +8,12 @@ use super::apply::{Given, change};
 use super::item::{Item, Key};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Number of index keys that are read together.
+/// Number of index entries that are read at a time.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// Returns the outcomes that must still be reported to users' tables. Reads the index, and then the items that
-    /// this process wrote recently, which the index may not contain yet.
+    /// Returns the outcomes that must still be reported to users' tables. Reads the index first. Then reads the items
+    /// that this process wrote recently, because the index may not contain them yet.
     pub(super) async fn owed_to_tables(
         &self,
         space: &Space,

@@ -35,7 +35,7 @@ async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
 }
 
 impl BatchesFixture {
-    /// Creates the tables. The first process reaches them at an endpoint of its own.
+    /// Creates the tables at `endpoint`. The first process reaches them at the endpoint `theirs`.
     async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
         let direct = dynamo(endpoint, 3).await;
         let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));
@@ -66,7 +66,7 @@ impl BatchesFixture {
         Self { options, objects, clock, endpoint: self.endpoint.clone(), ledger, batches }
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt.
+    /// Returns the amounts that are settled, reserved and in doubt, in nanodollars.
     async fn spent(&self) -> (u64, u64, u64) {
         let lines = self.ledger.report(GroupBy::Day, "", 9).await.unwrap();
         lines
@@ -172,8 +172,8 @@ fn whatever_fails_nothing_is_lost_doubled_or_stale_on_dynoxide() {
     }
 }
 
-/// Simulates a process that dies: after `requests` requests no further one arrives. The last one's reply is lost, or
-/// the request itself.
+/// Simulates a process that dies after `requests` requests: no later request arrives. If `reply` is true, the reply
+/// to the last request is lost. Otherwise, the last request itself is lost.
 fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
     let mut left = requests;
     proxy.set(move |_| match left {
@@ -189,8 +189,8 @@ fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
     });
 }
 
-/// Repeats an operation in a process that dies at its first request, then at its second, and so on. Each time another
-/// process takes over. Returns when the operation completes.
+/// Repeats an operation in a process that dies at its first request, then in one that dies at its second, and so on.
+/// Each time, another process takes over. Returns when the operation completes.
 async fn killed_at_each_request(
     endpoint: &str,
     reply: bool,

@@ -1,5 +1,6 @@
-//! Declares the children of a claimed document in several steps. Each step is durable and fenced by the parent's
-//! claim. After an interruption at any point all steps are repeated; the rules explain why this order is safe.
+//! Declares the children of a claimed document in several steps. Each step is durable, and is refused if the claim on
+//! the parent is no longer valid. After an interruption, all steps are repeated. `rules::children` in
+//! `docweir-stores` explains why this order is safe.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +15,8 @@ use super::items;
 use super::store::DynamoControlStore;
 use super::writer::Subject;
 
-/// Number of children in one transaction, each with its audit entry and the entry of its source.
+/// Number of children that are written in one transaction. Each child comes with its audit entry and the entry of its
+/// source.
 const STEP: usize = 30;
 
 /// Holds a child and the id that its parent lists.
@@ -56,7 +58,7 @@ impl DynamoControlStore {
         Ok(ChildChanges { registered, removed })
     }
 
-    /// Looks up the ids of known sources and creates ids for new ones.
+    /// Looks up the document ids of known sources, and creates ids for new sources.
     async fn planned(&self, parent: &ControlRecord, children: Vec<NewDocument>) -> Result<Vec<Planned>, ControlError> {
         let keys = children.iter().map(|child| items::source_key(&child.source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await;
@@ -82,7 +84,7 @@ impl DynamoControlStore {
         Ok(planned.collect())
     }
 
-    /// Requests removal of the listed children that the document no longer contains.
+    /// Requests the removal of children that the parent lists but no longer contains.
     async fn remove_children(
         &self,
         claim: &ClaimKey,

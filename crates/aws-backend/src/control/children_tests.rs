@@ -1,4 +1,4 @@
-//! Tests steps that are interrupted or arrive late.
+//! Tests how children are declared if a step is interrupted or arrives late.
 
 use docweir_aws::FaultKind;
 use docweir_aws::dynamo::Write;
@@ -61,7 +61,7 @@ async fn what_comes_late_is_refused(f: Fixture) {
     }
 }
 
-/// Interrupts the declaration after each step and repeats it.
+/// Interrupts the declaration of children after each step, and checks that a repetition completes it.
 async fn what_is_cut_off_is_completed_by_the_repeat(f: Fixture) {
     register_one(&f, "mail").await;
     let parent = claim_one(&f).await;

@@ -13,14 +13,15 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use super::items::string;
 use super::new_token;
 
-/// Time for which DynamoDB remembers the token of a transaction, less a minute.
+/// Time for which a transaction is repeated with the same token. DynamoDB remembers a token for one minute longer.
 const TOKEN: UnixMicros = 9 * 60 * 1_000_000;
 
 pub struct Daily {
     dynamo: Dynamo,
     table: String,
     gathered: BTreeMap<String, f64>,
-    /// Write that may have been applied. It is repeated unchanged with the same token, so that it is applied once.
+    /// Write that may have been applied. It is repeated unchanged with the same token, so that DynamoDB applies it
+    /// only once.
     uncertain: Option<(String, Vec<Write>, UnixMicros)>,
     written_at: UnixMicros,
 }
@@ -41,13 +42,13 @@ impl Daily {
         !self.gathered.is_empty() && u128::from(waited) >= after.as_micros()
     }
 
-    /// Writes the collected metrics. Metrics that could not be written are kept for the next call.
+    /// Writes the collected metrics. After a temporary failure, they are kept for the next call.
     pub async fn write(&mut self, now: UnixMicros) {
         self.written_at = now;
         loop {
             let (token, writes, since) = match self.uncertain.take() {
                 Some((.., since)) if now - since > TOKEN => {
-                    tracing::warn!("unknown whether daily metrics were written; not repeated");
+                    tracing::warn!("daily metrics may not have been written; the write is not repeated");
                     continue;
                 }
                 Some(again) => again,

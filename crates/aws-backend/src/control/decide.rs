@@ -1,5 +1,5 @@
-//! Defines the commands on one document and decides their effects by the rules. Works without I/O, so that a command
-//! can be decided again after another process has written.
+//! Defines the commands on one document, and decides their effects by the shared rules. This module performs no I/O,
+//! so a command can be decided again if another process has changed the document.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use docweir_stores::control::{
 #[derive(Clone, Debug)]
 pub enum Command {
     Register(NewDocument),
-    /// Registers a document that another, claimed document contains; otherwise as [`Command::Register`].
+    /// Registers a child of a claimed document. In all other respects it works like [`Command::Register`].
     RegisterChild {
         child: NewDocument,
-        /// Id that its parent lists, where its source has no document yet.
+        /// Id that the parent lists for the child. It is used if no document exists for the child's source yet.
         id: DocumentId,
         stays_deleted: bool,
         under: ClaimKey,
     },
-    /// Asks for removal of a document that another one, which is claimed, no longer contains.
+    /// Requests the removal of a child that its claimed parent no longer contains.
     RemoveChild {
         under: ClaimKey,
     },
-    /// Writes the list of a claimed document's children, before they are registered.
+    /// Stores the list of a claimed document's children, before the children are registered.
     AnnounceChildren {
         claim: ClaimKey,
         children: Vec<DocumentId>,
     },
-    /// Writes that all of a claimed document's children are registered.
+    /// Records that all children of a claimed document are registered.
     FinishChildren {
         claim: ClaimKey,
         children: Vec<DocumentId>,
@@ -70,7 +70,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the claim on another document that has to be valid for this command to be written.
+    /// Returns the claim on the parent document that must be valid when this command is written, if there is one.
     pub fn under(&self) -> Option<&ClaimKey> {
         match self {
             Self::RegisterChild { under, .. } | Self::RemoveChild { under } => Some(under),
@@ -82,21 +82,22 @@ impl Command {
 #[derive(Clone, Debug)]
 pub enum ControlReply {
     Registered(Registered),
-    /// The claim, or `None` if another process was faster.
+    /// The claim, or `None` if the document is not available, for example because another process claimed it first.
     Claimed(Option<Box<Claim>>),
     Key(DocumentKey),
-    /// True if the command took effect: a renewal, a completion or a resumption.
+    /// True if the command took effect. Used for renewals, completions and resumptions, among others.
     Yes(bool),
 }
 
-/// Describes what exists for a document before a command.
+/// Holds the state of a document before a command.
 pub enum Current {
     Record(Box<ControlRecord>),
-    /// There is no such document. A newly registered source gets this id.
+    /// The document does not exist. If it is registered, it gets this id.
     Nothing(DocumentId),
 }
 
-/// Holds the record after the command, and the effects to write with it. Without effects nothing is written.
+/// Holds the record after a command, the effects to write with it, and the reply. If there are no effects, nothing is
+/// written.
 pub struct Decided {
     pub record: Option<Box<ControlRecord>>,
     pub effects: Option<Effects>,
@@ -112,7 +113,7 @@ impl Decided {
         Self { record: Some(record), effects: Some(effects), answer }
     }
 
-    /// Returns a decision that writes the record if there are effects, and nothing otherwise.
+    /// Returns a decision that writes the record if there are effects, and writes nothing otherwise.
     fn perhaps(record: Box<ControlRecord>, effects: Option<Effects>, answer: ControlReply) -> Self {
         match effects {
             Some(effects) => Self::written(record, effects, answer),
@@ -237,8 +238,9 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
     }
 }
 
-/// Returns whether `owner` may claim the document: it is pending, or the lease of another process has expired. A
-/// process never takes over its own documents, however long it was suspended.
+/// Returns whether `owner` may claim a document. The document must be pending, or be claimed by another process whose
+/// lease has expired. A process never takes over its own documents, even if it was suspended for longer than its
+/// lease.
 fn is_free(record: &ControlRecord, owner: &str, now: UnixMicros) -> bool {
     match record.status {
         DocumentStatus::Pending => true,

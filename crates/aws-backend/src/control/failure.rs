@@ -10,7 +10,7 @@ pub fn told(location: &str, fault: &Fault) -> ControlError {
     }
     let hint = match fault.kind {
         FaultKind::NotFound => "create the tables with `docweir infra apply`",
-        FaultKind::Denied => "check the credentials and their permissions; `docweir doctor` names the missing ones",
+        FaultKind::Denied => "check the credentials and their permissions; `docweir doctor` names missing permissions",
         _ => "report this with the log",
     };
     ControlError::Storage { location: location.to_owned(), reason: fault.to_string(), hint }

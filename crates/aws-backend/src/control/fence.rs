@@ -1,9 +1,9 @@
-//! Ties writes to the claim on another document. Children are registered and removed only while their parent's claim
-//! is valid.
+//! Makes a write of one document depend on the claim on another document. Children are registered and removed only
+//! while the claim on their parent is valid.
 //!
-//! The claim is checked when a write is decided, and again by DynamoDB when the write is applied: the transaction
-//! contains a check of the parent's item. A process that was paused in between can therefore not interfere with its
-//! successor.
+//! The claim is checked twice: when a write is decided, and when DynamoDB applies the write. The second check is a
+//! condition on the parent's item in the same transaction. A process that was paused between the two checks therefore
+//! cannot interfere with its successor.
 
 use docweir_aws::dynamo::{Expression, Write};
 use docweir_stores::control::rules;
@@ -11,7 +11,8 @@ use docweir_stores::control::{ClaimKey, DocumentStatus};
 
 use super::items;
 
-/// Returns the check that a claim is valid, with the same criteria as [`rules::check_claim`].
+/// Returns the part of a transaction that checks that a claim is valid, with the same criteria as
+/// [`rules::check_claim`].
 pub fn check(table: &str, claim: &ClaimKey) -> Write {
     let condition = Expression::new("#status = :status AND version = :version AND epoch = :epoch")
         .name("#status", "status")

@@ -1,7 +1,7 @@
-//! Converts records and audit entries to items and back.
+//! Converts control records and audit entries to DynamoDB items and back.
 //!
-//! Items of other writers are parsed leniently: the system that Docweir replaces creates records with fewer
-//! attributes, and people set some by hand. Attributes that Docweir does not know are preserved.
+//! Items that other programs wrote are parsed leniently. The system that Docweir replaces creates records with fewer
+//! attributes, and people set some attributes by hand. Attributes that Docweir does not know are preserved.
 
 use docweir_aws::dynamo::value::{from_json, json, object};
 use docweir_aws::dynamo::{AttributeValue, Item};
@@ -16,16 +16,18 @@ use serde_json::{Map, Value};
 use super::decide::Command;
 use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 
-/// Attribute with the id of the last write. Later writes are conditional on it, and it shows whether a write with a
-/// lost reply was applied.
+/// Attribute with the id of the last write of the item. A write is conditional on the id that was read before. If the
+/// reply to a write is lost, the id shows whether the write was applied.
 pub const WRITE_ID: &str = "write_id";
 
-/// Attributes in an entry of the stage map that are not numbers.
+/// Attributes of a stage's entry in the stage map whose values are not numbers.
 const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
-/// Largest text in an item, in bytes. Errors may contain long quotations, and an item is limited to 400 KB.
+/// Maximum length of a text in an item, in bytes. Longer texts are truncated, because errors may contain long
+/// quotations and an item is limited to 400 KB.
 const LONGEST_TEXT: usize = 8_000;
 
-/// Attributes that [`item`] omits when they are absent, so that they must be removed from the previous item.
+/// Attributes that a record may lack. [`item`] removes all of them from the previous item, and then adds those that
+/// the record has.
 const OPTIONAL: [&str; 18] = [
     "last_error",
     "last_error_detail",
@@ -56,13 +58,15 @@ pub fn key(id: &DocumentId) -> Item {
     [(HASH.to_owned(), string(id.as_str())), (RANGE.to_owned(), string(PROCESSING_VERSION))].into()
 }
 
-/// Returns the key of a source's entry. It contains a hash, because a source may exceed the length limit of keys.
+/// Returns the key of the entry that maps a source to its document. The key contains a hash of the source, because
+/// the source may exceed the length limit of keys.
 pub fn source_key(source: &str) -> Item {
     let pk = format!("source#{}", Sha256Hex::of(source.as_bytes()));
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string("document"))].into()
 }
 
-/// Holds the document of a source, and the tag and content hash that the object was last seen with.
+/// Holds the document id of a source, and the tag and content hash that the source's object had when it was last
+/// seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEntry {
     pub document: String,
@@ -93,7 +97,8 @@ pub fn seen(command: &Command) -> Option<KnownObject> {
     Some(KnownObject { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
-/// Builds the item of a record from the item that it was read from. Unknown attributes of that item are preserved.
+/// Builds the new item of a record from the item that the record was read from. Attributes that Docweir does not know
+/// are preserved.
 pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     let mut item = before;
     for name in OPTIONAL {
@@ -125,7 +130,7 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     item
 }
 
-/// Truncates all texts to [`LONGEST_TEXT`].
+/// Truncates all texts in a value to [`LONGEST_TEXT`] bytes.
 fn bounded(value: Value) -> Value {
     match value {
         Value::String(text) if text.len() > LONGEST_TEXT => {
@@ -138,7 +143,7 @@ fn bounded(value: Value) -> Value {
     }
 }
 
-/// Returns the hash key of the index of parked documents for an event.
+/// Returns the hash key of documents that wait for an event, in the index of parked documents.
 pub fn on(word: &str) -> String {
     format!("on:{word}")
 }
@@ -154,7 +159,7 @@ pub fn is_over(item: &Item, attribute: &str, now_seconds: i64) -> bool {
     at.is_some_and(|at| at <= now_seconds)
 }
 
-/// Holds the attributes of an item that were not read yet.
+/// Holds the attributes of an item that have not been parsed yet.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -167,7 +172,7 @@ impl Fields {
     }
 }
 
-/// Parses the record in an item. The error says what the item lacks.
+/// Parses a control record from an item. The error names the attribute that is missing or invalid.
 pub fn record(item: &Item) -> Result<ControlRecord, String> {
     let mut f = Fields(json(item.clone()));
     let id: String = f.get(HASH).ok_or("the item has no document_id")?;
@@ -183,7 +188,8 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
     let status: String = f.text("status");
     let status: DocumentStatus = serde_json::from_value(Value::String(status.clone()))
         .map_err(|_| format!("{id} has the unknown status `{status}`"))?;
-    // Docweir has not read the file yet. This placeholder equals no hash of a content or a configuration.
+    // Docweir has not read the file yet. This placeholder differs from the hash of every content and every
+    // configuration.
     let unknown = || Sha256Hex::of(b"unknown");
     let last_error: Option<String> = f.get("last_error");
     let detail: Option<StageError> = f.get("last_error_detail");

@@ -1,22 +1,22 @@
-//! Implements the control store in DynamoDB, in the tables of the system that Docweir replaces, for any number of
-//! replicas.
+//! Implements the control store in DynamoDB, for any number of replicas. It uses the tables of the system that
+//! Docweir replaces.
 //!
-//! The shared rules decide, and this module stores, as the SQLite store does. Every operation reads the record,
-//! applies a rule, and writes the record with its audit entries. The write has the condition that no other process
-//! has changed the record since.
+//! As in the SQLite store, shared rules decide how a record changes, and this module only stores records. Every
+//! operation reads the record, applies a rule, and writes the record with its audit entries. The write is
+//! conditional: it fails if another process has changed the record since it was read.
 //!
 //! # Layout
 //! - [`store`] – the operations of the store
-//! - `writer`: the one task that writes, many documents in a transaction
+//! - `writer`: the only task that writes; it combines many documents in a transaction
 //! - `decide`: decides a command on one document, without I/O
-//! - `children`, `fence`: documents within documents, and the check of their parent's claim
+//! - `children`, `fence`: documents within documents (children), and the check that the claim on the parent is valid
 //! - `items`: records as DynamoDB items
 //! - [`tables`] – keys and indexes
 //! - `daily`: daily metrics, which are written separately
 //!
 //! # Costs
-//! A claim reads the head of the queue from an index. The index lags slightly, so the record itself is read again
-//! before it is claimed. Lists and counts page through indexes. No operation scans a table.
+//! A claim reads the head of the queue from an index. The index lags slightly, so a record is read again before it is
+//! claimed. Lists and counts page through indexes. No operation scans a table.
 
 mod children;
 mod daily;

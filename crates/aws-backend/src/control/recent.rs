@@ -1,4 +1,4 @@
-//! Remembers documents that an index may not contain yet.
+//! Remembers documents that became pending recently, because an index may not contain them yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use docweir_core::documents::DocumentId;
 
-/// Upper bound of the lag of an index, with a margin. A second is usual, but DynamoDB guarantees nothing.
+/// Assumed maximum lag of an index, with a margin. The lag is usually about one second, but DynamoDB guarantees no
+/// limit.
 const LAG: Duration = Duration::from_secs(30);
 
-/// Holds the documents that became pending recently, each with the time from which it waits.
+/// Holds the documents that became pending recently, each with the time since which it has been pending.
 #[derive(Default)]
 pub struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
 

@@ -20,11 +20,12 @@ use super::items::SourceEntry;
 use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
 use super::writer::{ControlWriter, Subject};
 
-/// Number of candidates that are read per wanted document, because other replicas read and claim the same ones.
+/// Number of candidates that are read for each document to be claimed. One is not enough, because other replicas
+/// claim the same candidates.
 const CROWD: usize = 4;
-/// Interval between searches for documents of dead processes, while enough other documents are waiting.
+/// Minimum time between searches for documents of dead processes, while enough other documents are waiting.
 const LOOK: Duration = Duration::from_secs(5);
-/// Number of documents in one step of a resumption.
+/// Number of documents that are resumed or marked as loaded in one step.
 const STEP: usize = 500;
 
 pub struct DynamoControlStore {
@@ -38,7 +39,7 @@ pub struct DynamoControlStore {
 }
 
 impl DynamoControlStore {
-    /// Opens the store. Sends no request: the first call reports a missing table.
+    /// Opens the store without sending a request, so a missing table is reported by the first call.
     pub fn open(aws: &Aws, dynamo: Dynamo, options: DynamoOptions, clock: SharedClock) -> Self {
         let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
         let location = format!("DynamoDB table {}{region}", options.control_table);
@@ -62,7 +63,7 @@ impl DynamoControlStore {
     }
 
     pub(super) fn unexpected(&self, answer: &ControlReply) -> ControlError {
-        let reason = format!("an operation returned the unexpected answer {answer:?}");
+        let reason = format!("an operation returned the unexpected reply {answer:?}");
         ControlError::Storage { location: self.location.clone(), reason, hint: "report this with the log" }
     }
 
@@ -79,8 +80,9 @@ impl DynamoControlStore {
         }
     }
 
-    /// Returns the ids of documents that may be claimed, with the time from which each waits, and where the list of
-    /// pending documents continues. With `start`, returns pending documents only.
+    /// Returns the ids of documents that may be claimed, each with the time of its last change. Also returns the
+    /// position at which the list of pending documents continues. If `start` is such a position, returns only pending
+    /// documents from there on.
     async fn line(
         &self,
         owner: &str,
@@ -136,14 +138,15 @@ impl DynamoControlStore {
         }
         left.sort();
         line.sort();
-        // Documents that were started before take precedence: they came first, although their last change is later.
+        // Documents that were already started take precedence: they are older, although their last change is later.
         left.append(&mut line);
         let mut seen = HashSet::new();
         left.retain(|(_, id)| seen.insert(id.clone()));
         Ok((left, pending.start))
     }
 
-    /// Returns whether the next search for documents of dead processes is due, and if so records its start.
+    /// Returns whether a search for documents of dead processes is due. If it is, records the current time as the
+    /// start of the search.
     fn look_is_due(&self) -> bool {
         let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -154,7 +157,8 @@ impl DynamoControlStore {
         due
     }
 
-    /// Makes the documents pending that the index of parked documents lists under `what`, up to the time `until`.
+    /// Resumes the documents that the index of parked documents lists under the key `what`. If `until` is set,
+    /// resumes only documents with a time up to `until`. Returns the number of resumed documents.
     async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
@@ -204,7 +208,7 @@ impl DynamoControlStore {
         items::record(item).map_err(|reason| ControlError::Storage { location: self.location.clone(), reason, hint })
     }
 
-    /// Returns the next ids of documents with a status, in order.
+    /// Returns the next ids of documents with a status, in ascending order.
     async fn ids(
         &self,
         status: DocumentStatus,
@@ -224,7 +228,8 @@ impl DynamoControlStore {
             query.limit = Some(limit.max(100));
             let page = self.page(&query).await?;
             let matches = |item: &&Item| {
-                // Items of other writers may lack a source in the index, so the record itself is checked.
+                // Items of other writers may have no source in the index. They are accepted here, and the source in
+                // the record is checked later.
                 items::text(item, "source").is_none_or(|source| source.starts_with(source_prefix))
             };
             found.extend(page.items.iter().filter(matches).filter_map(|i| DocumentId::parse(items::text(i, HASH)?)));
@@ -315,7 +320,8 @@ impl ControlStore for DynamoControlStore {
         Ok(lost)
     }
 
-    /// Returns 0: no lock proves that other processes are dead, so their leases expire by themselves.
+    /// Does nothing and returns 0. No lock proves that other processes are dead, so their leases end only by
+    /// expiring.
     async fn expire_leases_of_others(&self, _: &str) -> Result<u64, ControlError> {
         Ok(0)
     }
@@ -435,7 +441,7 @@ impl ControlStore for DynamoControlStore {
                 }
             }
             after = Some(last);
-            // A page that is too short would mean that no more records follow.
+            // To the caller, a page that is too short would mean that no more records follow.
             if records.len() >= limit {
                 break;
             }

@@ -1,28 +1,30 @@
-//! Defines the tables, for the commands that create and check them.
+//! Defines the tables of the control store, for the commands that create and check them.
 //!
-//! The tables of control records, audit log and metrics have the keys of the system that Docweir replaces. Docweir
-//! adds two indexes, and one table for state that the former system did not have.
+//! The tables of control records, audit log and metrics have the same keys as in the system that Docweir replaces.
+//! Docweir adds two indexes, and one table for state that the former system did not have.
 
 use docweir_aws::dynamo::table::{Index, Key, Table};
 
 use docweir_aws::DynamoOptions;
 
-/// Index of documents by status, ordered by waiting time, the longest first.
+/// Index of documents by status. The documents of each status are ordered by the time of their last change, the
+/// earliest first.
 pub const BY_AGE: &str = "status-updated-index";
-/// Index of documents by status, ordered by id.
+/// Index of documents by status. The documents of each status are ordered by id.
 pub const BY_ID: &str = "status-document-index";
-/// Index of parked documents by what they wait for. Documents that wait for a time are ordered by it, the earliest
-/// first.
+/// Index of parked documents by the event or time that they wait for. Documents that wait for a time are ordered by
+/// this time, the earliest first.
 pub const PARKED: &str = "parked-index";
 
 pub const HASH: &str = "document_id";
 pub const RANGE: &str = "processing_version";
-/// Hash key of [`PARKED`]: [`UNTIL`], or `on:` and the name of an event.
+/// Attribute that is the hash key of [`PARKED`]. Its value is [`UNTIL`], or `on:` followed by the name of an event.
 pub const PARKED_FOR: &str = "parked_for";
 pub const PARKED_UNTIL: &str = "parked_until";
 pub const UNTIL: &str = "until";
-/// Attribute with the time from which DynamoDB may delete a record, in Unix seconds. Only deleted documents have it.
-/// All records have `ttl`, at which the former system would have deleted even searchable documents.
+/// Attribute with the time from which DynamoDB may delete a record, in Unix seconds. Only records of deleted
+/// documents have this attribute. All records have the attribute `ttl`, at which the former system would have deleted
+/// even searchable documents.
 pub const FORGET_AT: &str = "forget_at";
 
 pub fn tables(options: &DynamoOptions) -> [Table; 4] {

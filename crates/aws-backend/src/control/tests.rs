@@ -28,7 +28,7 @@ struct Fixture {
     store: DynamoControlStore,
 }
 
-/// Returns a region and credentials that a local server accepts.
+/// Returns an AWS configuration with a region and credentials that a local server accepts.
 async fn aws(endpoint: &str) -> Aws {
     Aws::find(AwsOptions { region: "eu-central-1".into(), endpoint: endpoint.into(), ..AwsOptions::default() })
         .await
@@ -218,7 +218,7 @@ mod faults {
         whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
     }
 
-    /// Applies the acts in turn to requests of one kind. Further requests and all others pass.
+    /// Applies one act to each of the first requests of a kind. All other requests pass.
     fn in_turn(kind: &'static str, acts: Vec<Act>) -> impl FnMut(&str) -> Act + Send + 'static {
         let mut acts = acts.into_iter();
         let subject = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();
@@ -349,7 +349,7 @@ mod faults {
         two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
     }
 
-    /// Uses more documents than one page of the index lists.
+    /// Checks that an event resumes all parked documents, even if they fill more than one page of the index.
     #[tokio::test]
     async fn however_many_wait_for_a_word_all_hear_it() {
         let Some(server) = shared_dynoxide() else { return };
@@ -400,7 +400,7 @@ mod faults {
         assert!(error.contains("docweir infra apply"), "{error}");
     }
 
-    /// Uses a record as the former system creates it, without the attributes that Docweir adds.
+    /// Checks that Docweir processes a record of the former system, which lacks the attributes that Docweir adds.
     #[tokio::test]
     async fn a_record_that_others_made_is_taken_up() {
         let Some(server) = shared_ministack() else { return };
@@ -433,7 +433,7 @@ mod faults {
     }
 }
 
-/// Checks that the tag of an object is stored with its registration, and changes only with the next one.
+/// Checks that the tag of an object is stored with its registration, and changes only with the next registration.
 async fn marks_are_kept_with_registrations(f: &Fixture) {
     let store = &f.store;
     let object = |source: &str, content: &str| NewDocument { source: source.into(), ..document("x", content) };
@@ -447,7 +447,7 @@ async fn marks_are_kept_with_registrations(f: &Fixture) {
     assert_eq!(known("s3://b/a.pdf").await, None);
     store.register(vec![with("1", "one")]).await.unwrap();
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("1", "one")));
-    // The same content with another tag is no new version, but the new tag is stored.
+    // The same content with another tag is not a new version, but the new tag is stored.
     let again = store.register(vec![with("2", "one")]).await.unwrap().remove(0);
     assert!(matches!(again, Registered::Unchanged(..)), "{again:?}");
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("2", "one")));

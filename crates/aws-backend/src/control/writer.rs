@@ -1,12 +1,13 @@
-//! Writes documents in one task per process, several in a transaction.
+//! Writes control records in one task per process, which combines several documents in a transaction.
 //!
 //! Commands wait in a bounded queue. The task takes the waiting commands and reads their documents in one call. It
-//! then decides, and writes as many documents as fit into a transaction, each with its audit entries. Sixteen workers
-//! thus pay for two calls. Each document is written on condition that it is unchanged since it was read. If another
-//! replica or a person has changed it, it is read and decided again on its own. The other documents are not delayed.
+//! then decides the commands, and writes as many documents as fit into a transaction, each with its audit entries.
+//! Sixteen workers thus cost only two calls. Each document is written on condition that it is unchanged since it was
+//! read. If another replica or a person has changed a document, that document is read and decided again on its own.
+//! Other documents are not delayed.
 //!
-//! A transaction whose reply is lost may have been applied. Its documents are read again: each carries the id of the
-//! write that produced it.
+//! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads its
+//! documents again: each document contains the id of the write that produced it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,18 +34,20 @@ use super::items::{self, SourceEntry, WRITE_ID, string};
 use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
 
-/// Largest number of commands on one document in one write.
+/// Maximum number of commands on one document in one write.
 const MOST_OF_ONE: usize = 16;
-/// Largest difference between clocks that is corrected. A clock that is behind the last writer's by less follows it;
-/// a clock that is further behind is trusted.
+/// Maximum difference between clocks that is corrected. If this process's clock is behind the last writer's by less
+/// than this, the timestamp is set just after the last write. If the difference is larger, the clock of this process
+/// is trusted.
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
-/// Waits between the attempts of a write.
+/// Wait times between the attempts of a write.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
-/// Longest time to find out whether a write was applied: as long as DynamoDB remembers its token.
+/// Maximum time spent on finding out whether a write was applied. DynamoDB remembers the write's idempotency token
+/// for this long.
 const LONGEST: Duration = Duration::from_secs(600);
 const DAY_SECONDS: i64 = 86_400;
 
-/// Identifies the document of a command.
+/// Identifies the document that a command applies to, by its id or its source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     Id(DocumentId),
@@ -59,7 +62,7 @@ pub struct Job {
     reply: Reply,
 }
 
-/// Sends commands to the task.
+/// Sends commands to the task that writes control records.
 #[derive(Clone)]
 pub struct ControlWriter {
     location: Arc<str>,
@@ -69,7 +72,7 @@ pub struct ControlWriter {
 
 enum Message {
     Job(Box<Job>),
-    /// Writes the collected metrics now.
+    /// Asks the task to write the collected daily metrics now.
     Flush(oneshot::Sender<()>),
 }
 
@@ -131,11 +134,11 @@ impl ControlWriter {
 struct Document {
     subject: Subject,
     jobs: Vec<Job>,
-    /// Claim on another document that all of its jobs depend on, if they do.
+    /// Claim on the parent document that all jobs depend on; `None` if they depend on no claim.
     under: Option<Box<ClaimKey>>,
-    /// Writes that may have been applied.
+    /// Prepared writes that may already have been applied.
     uncertain: Vec<Prepared>,
-    /// If true, the document gets a transaction of its own.
+    /// If true, the document is written in its own transaction.
     alone: bool,
 }
 
@@ -146,25 +149,26 @@ struct Prepared {
     writes: Vec<Write>,
     answers: Vec<Result<ControlReply, ControlError>>,
     metrics: Vec<(String, f64)>,
-    /// Id of the document, and the time from which it is pending, if it is.
+    /// Id of the document after the write, and the time since which it has been pending; no time if it is not
+    /// pending.
     left: Option<(DocumentId, Option<String>)>,
 }
 
 /// Holds a document as it was read.
 struct Read {
     found: Current,
-    /// The item that was read, with all its attributes.
+    /// Item that was read, with all its attributes.
     item: Item,
-    /// Entry of the source, if it must be written because it is missing or names a deleted document.
+    /// Source whose entry must be written, because the entry is missing or names a deleted document.
     source: Option<SourceItem>,
-    /// Tag and content hash of the object in the entry of its source.
+    /// Tag and content hash of the object, from the entry of the source.
     seen: Option<KnownObject>,
 }
 
 /// Holds a source and the document that its entry names.
 struct SourceItem {
     source: String,
-    /// The document that the entry names now; it may no longer exist.
+    /// Id of the document that the entry names now. This document may no longer exist.
     named: Option<String>,
 }
 
@@ -176,7 +180,7 @@ struct Task {
     clock: SharedClock,
     stamps: Stamps,
     daily: Daily,
-    /// Time of the last write.
+    /// Timestamp of the last write of this process.
     last: UnixMicros,
 }
 
@@ -219,7 +223,7 @@ impl Task {
         self.daily.write(self.clock.now()).await;
     }
 
-    /// Executes all commands and answers them.
+    /// Executes all commands and replies to each.
     async fn work(&mut self, jobs: Vec<Job>) {
         let mut open = documents(jobs);
         let mut tries: u32 = 0;
@@ -233,7 +237,8 @@ impl Task {
             let Some(fault) = fault else { continue };
             tries += 1;
             if tries >= self.options.attempts {
-                // A write that may have been applied is resolved for as long as the service may still apply it.
+                // If a write may have been applied, its document is kept until the service can no longer apply the
+                // write.
                 let lost = began.elapsed() > LONGEST;
                 let (given_up, kept) = open.into_iter().partition(|d: &Document| lost || d.uncertain.is_empty());
                 open = kept;
@@ -248,7 +253,8 @@ impl Task {
         }
     }
 
-    /// Reads, decides and writes once. Returns the documents that are left, and the fault if there was one.
+    /// Reads the documents, decides the commands and writes the results once. Returns the documents that are not
+    /// finished, and the fault if a call failed.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let (mut reads, valid) = match self.read(&documents).await {
             Ok(read) => read,
@@ -298,8 +304,8 @@ impl Task {
         let (dynamo, table) = (&self.dynamo, &self.options.control_table);
         let written = join_all(parts.into_iter().map(|part| async move {
             let mut writes: Vec<Write> = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
-            // All documents of a part depend on the same claim. Its check comes last, because reasons are reported by
-            // position.
+            // All documents of a part depend on the same claim. The check of the claim comes last, because reasons
+            // are reported by position.
             writes.extend(part.first().and_then(|(d, _)| d.under.as_deref()).map(|claim| fence::check(table, claim)));
             let outcome = dynamo.transact(&super::new_token(), writes).await;
             (part, outcome)
@@ -321,7 +327,7 @@ impl Task {
         (again, failed)
     }
 
-    /// Completes a document that was written.
+    /// Replies to the commands on a document that was written, and collects the metrics.
     fn done(&mut self, document: Document, prepared: Prepared) {
         if let Some((id, pending_since)) = &prepared.left {
             self.recent.note(id, pending_since.as_deref());
@@ -330,10 +336,10 @@ impl Task {
         answer(document, prepared.answers);
     }
 
-    /// Returns the documents to try again after a transaction that was not applied, or may not have been.
+    /// Returns the documents to try again after a transaction that was not applied, or whose outcome is unknown.
     fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
         let kind = cancelled.fault.kind;
-        // The fault is that of the last attempt. An earlier attempt may have been applied, and its reply lost.
+        // The fault belongs to the last attempt. An earlier attempt may have been applied without a reply.
         let keep = |(mut document, prepared): (Document, Prepared)| {
             document.uncertain.push(prepared);
             document
@@ -346,7 +352,7 @@ impl Task {
             let alone = |(document, _)| Document { alone: true, ..document };
             return part.into_iter().map(alone).collect();
         }
-        // The documents that the transaction was not rejected for are tried again; the invalid ones fail.
+        // The invalid documents fail, and the other documents of the transaction are tried again.
         let mut reasons = cancelled.reasons.iter();
         let (mut again, mut bad) = (Vec::new(), Vec::new());
         let whole = cancelled.reasons.is_empty();
@@ -365,8 +371,8 @@ impl Task {
         }
     }
 
-    /// Reads the documents of the commands, and determines which claims on other documents are valid. Omits documents
-    /// whose items cannot be parsed.
+    /// Reads the documents of the commands, and determines which claims on parent documents are valid. Omits
+    /// documents whose items cannot be parsed.
     async fn read(&self, documents: &[Document]) -> Result<(HashMap<Subject, Read>, HashSet<ClaimKey>), Fault> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let sources: HashSet<String> = documents
@@ -436,8 +442,8 @@ impl Task {
         Ok((reads, valid))
     }
 
-    /// Returns the sources of records that another system created and that have no entry yet. Docweir's own records
-    /// have one from the start.
+    /// Returns the sources that have no entry yet and belong to records that another system created. Docweir's own
+    /// records have an entry from the start.
     async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
         let foreign_records = records.values().filter(|item| !item.contains_key(WRITE_ID));
         let mut sources: HashSet<String> =
@@ -447,7 +453,7 @@ impl Task {
         Ok(sources)
     }
 
-    /// Returns the entries of the sources that have one.
+    /// Returns the entry of each source that has an entry.
     async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, SourceEntry>, Fault> {
         let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
@@ -499,9 +505,9 @@ impl Task {
         prepared
     }
 
-    /// Returns the time of a write. No two writes have the same microsecond, so that older documents are claimed
-    /// first. If the clock of the last writer was slightly ahead, the time follows it, so that the audit entries are
-    /// in order.
+    /// Returns the timestamp of a write. No two writes of this process have the same microsecond, so that older
+    /// documents are claimed first. If the clock of the last writer was slightly ahead, the timestamp is set just
+    /// after the last write, which keeps the audit entries in order.
     fn moment(&mut self, now: UnixMicros, last: Option<UnixMicros>) -> UnixMicros {
         let mut at = now;
         for before in [Some(self.last), last].into_iter().flatten() {
@@ -540,8 +546,8 @@ impl Task {
         writes
     }
 
-    /// Returns the write that maps the source to this document. It fails if another process has registered the source
-    /// since.
+    /// Returns the write that maps the source to this document. The write fails if another process has registered the
+    /// source since it was read.
     fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&KnownObject>) -> Write {
         let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),
@@ -552,8 +558,8 @@ impl Task {
     }
 }
 
-/// Returns the condition that the item is as it was read. It covers status and retry count too, because people who
-/// edit items by hand do not change the write id.
+/// Returns the condition that an item is unchanged since it was read. The condition also covers status and retry
+/// count, because people who edit items by hand do not change the write id.
 fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     let Some(status) = was else { return Expression::new("attribute_not_exists(document_id)") };
     let mut text = "#status = :status".to_owned();
@@ -571,7 +577,7 @@ fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     condition_values.into_iter().fold(condition, |condition, (placeholder, value)| condition.value(placeholder, value))
 }
 
-/// Groups the commands by document, in their order.
+/// Groups the commands by document, and keeps their order.
 fn documents(jobs: Vec<Job>) -> Vec<Document> {
     let mut all: Vec<Document> = Vec::new();
     let mut latest: HashMap<Subject, usize> = HashMap::new();
@@ -602,8 +608,8 @@ fn id_of(found: &Current) -> DocumentId {
     }
 }
 
-/// Returns the write of the document that turns out to be applied, because the item carries its id. Otherwise returns
-/// the document as an error.
+/// Checks whether one of the document's uncertain writes was applied, which is the case if the item contains the id
+/// of that write. Returns the document with this write, or the document as an error if no write was applied.
 fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
     let write_id = items::text(item, WRITE_ID);
     match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
@@ -615,11 +621,11 @@ fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Pre
     }
 }
 
-/// Answers the commands on a document whose item cannot be parsed. The item does not block other documents, and
-/// claims on it are invalid.
+/// Replies to the commands on a document whose item cannot be parsed. Claims on this document are reported as
+/// invalid, and other documents are not blocked.
 fn unreadable(document: Document) {
     for job in document.jobs {
-        let text = "the item can't be read (see the log): correct it, or delete it and submit its file again";
+        let text = "the item can't be parsed (see the log); correct the item, or delete it and submit its file again";
         let answer = match &job.command {
             Command::Claim { .. } => Ok(ControlReply::Claimed(None)),
             Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(ControlReply::Yes(false)),
@@ -627,7 +633,7 @@ fn unreadable(document: Document) {
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
-            // Such a document is neither found nor claimed, so there is nothing to remove.
+            // The document counts as missing, so there is nothing to remove.
             Command::RemoveChild { .. } => Ok(ControlReply::Yes(false)),
             Command::Register(_)
             | Command::RegisterChild { .. }
@@ -645,8 +651,8 @@ fn answer(document: Document, answers: Vec<Result<ControlReply, ControlError>>) 
     }
 }
 
-/// Splits documents into transactions of limited size. Each document is in one transaction. The documents of a
-/// transaction depend on the same claim, or on none.
+/// Splits documents into transactions of limited size. Each document is written in a single transaction. All
+/// documents of a transaction depend on the same claim, or none of them depends on a claim.
 fn packed(mut prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
     let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
     let (mut writes, mut bytes, mut under) = (usize::MAX, usize::MAX, None);

@@ -1,8 +1,8 @@
-//! Decides how a command changes an entry, without I/O.
+//! Decides how a command changes an entry of the ledger, without I/O.
 //!
-//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late: an id
-//! that is known in advance, shares that are settled in several steps, and a void entry that blocks an earlier
-//! attempt.
+//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late. Ids
+//! are known in advance, shares are settled in several steps, and a void entry blocks an earlier attempt that may
+//! still arrive.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
@@ -17,9 +17,9 @@ pub struct Entry {
     pub subject: String,
     pub state: State,
     pub amount: Amount,
-    /// Process whose live call made the entry; `None` for batches.
+    /// Process whose live call created the entry; `None` for batches.
     pub process: Option<String>,
-    /// Number of shares of the entry that are settled.
+    /// Number of shares of the entry that have already been settled.
     pub parts: u64,
     /// Id of the write that produced this state of the entry.
     pub write_id: String,
@@ -45,13 +45,13 @@ pub enum Command {
         tokens: u64,
         cost: Nanodollars,
     },
-    /// Settles shares from number `from` on; `last` is true if no more follow.
+    /// Settles the shares of an entry, starting with share number `from`. `last` is true if no further shares follow.
     Parts {
         from: u64,
         shares: Vec<Share>,
         last: bool,
     },
-    /// Puts a reservation in doubt. If `of` names a process, only if that process made the reservation.
+    /// Marks a reservation as in doubt. If `of` names a process, only a reservation of this process is changed.
     Doubt {
         of: Option<String>,
     },
@@ -75,10 +75,10 @@ pub enum After {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
     pub after: After,
-    /// New entries in addition to the changed one.
+    /// Entries of the settled shares, which are written in addition to the changed entry.
     pub shares: Vec<Entry>,
     pub answer: LedgerReply,
-    /// Budget that the totals must stay within; `None` where no budget applies.
+    /// Budget that the totals must stay within; `None` if no budget applies.
     pub within: Option<Budget>,
 }
 
@@ -92,7 +92,7 @@ impl Decided {
     }
 }
 
-/// Holds the context of a command: its entry, the calling process and the time.
+/// Holds the context of a command: the id of the entry, the calling process and the time.
 pub struct Asking<'a> {
     pub id: &'a EntryId,
     pub process: &'a str,
@@ -102,7 +102,7 @@ pub struct Asking<'a> {
     pub uncertain: bool,
 }
 
-/// Decides what a command changes. `entry` and `spent` are the states that were read from the table.
+/// Decides how a command changes an entry. `entry` and `spent` are the values that were read from the table.
 pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &Asking<'_>) -> Decided {
     match (command, entry) {
         (Command::Reserve { spend, budget }, entry) => reserve(spend, *budget, entry, spent, asking),
@@ -134,7 +134,8 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
             day: spent.day,
         }))
     };
-    // Reserved earlier: by this process, whose reply was lost, or by another one that took the same step.
+    // The amount was reserved earlier, either by this process, which did not get the reply, or by another process
+    // that executed the same step.
     if entry.is_some_and(|entry| entry.state != State::Void) {
         return Decided::nothing(given(spent));
     }
@@ -164,7 +165,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
         }
     };
     if entry.is_some() {
-        // Refused earlier; the void entry blocks this id.
+        // The reservation was refused earlier, and its void entry blocks this id.
         let limit = budget.run.or(budget.day).unwrap_or_default();
         let refused = ReservationOutcome::Refused { period: Period::Day, spent: spent.day, limit };
         return Decided::nothing(LedgerReply::Reserved(refused));
@@ -196,7 +197,7 @@ fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking
     Decided { after, shares: settled.collect(), answer: LedgerReply::Done(true), within: None }
 }
 
-/// Returns the change of the sums of the entry's group.
+/// Returns by how much a decision changes the sums of the entry's group.
 pub fn change(before: Option<&Entry>, decided: &Decided) -> Sums {
     let after = match &decided.after {
         After::Same => return Sums::default(),

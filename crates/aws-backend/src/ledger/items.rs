@@ -3,7 +3,7 @@
 //! | `pk` | `sk` | content |
 //! | --- | --- | --- |
 //! | `entries#DAY#SHARD` | name of the entry | a call, a batch, or a share of one |
-//! | `sums#DAY` | run, mode, stage, model and collection, as JSON | sums of these entries, by state |
+//! | `sums#DAY` | run, mode, stage, model and collection, as JSON | sums of this day and group, by state |
 //! | `days` | DAY | total of the day |
 //! | `run#RUN` | `total` | total of the run |
 //! | `process#ID` | `lease` | end of the process's lease |
@@ -23,7 +23,7 @@ pub const PROCESS: &str = "process";
 pub const UNTIL: &str = "until";
 /// Attribute with the expiry of an item, in Unix seconds.
 pub const FORGET_AT: &str = "forget_at";
-/// Attribute that is the hash key of the index of open reservations.
+/// Attribute that is the hash key of the index of open reservations of live calls.
 pub const OPEN: &str = "open";
 const WRITE_ID: &str = "write_id";
 const NANODOLLARS: &str = "nanodollars";
@@ -37,7 +37,7 @@ fn number(n: impl ToString) -> AttributeValue {
     AttributeValue::N(n.to_string())
 }
 
-/// Returns the string in an attribute, or an empty one if it is missing.
+/// Returns the string in an attribute, or an empty string if the attribute is missing.
 pub fn text<'i>(item: &'i Item, name: &str) -> &'i str {
     item.get(name).and_then(|v| v.as_s().ok()).map_or("", String::as_str)
 }
@@ -54,12 +54,13 @@ fn key(pk: impl Into<String>, sk: impl Into<String>) -> Item {
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))].into()
 }
 
-/// Builds the id of an entry from its day and name. The id contains the day, so the item's key follows from it.
+/// Builds the id of an entry from its day and name. The key of the entry's item can be derived from the id, because
+/// the id contains the day.
 pub fn entry_id(at: &str, name: &str) -> EntryId {
     EntryId::new(format!("{}/{name}", day(at)))
 }
 
-/// Builds the id of the entry that holds the `nth` share of another one.
+/// Builds the id of the entry that holds the `nth` share of another entry.
 pub fn share_id(id: &EntryId, nth: u64) -> EntryId {
     EntryId::new(format!("{}.{nth}", id.as_str()))
 }
@@ -128,7 +129,7 @@ pub fn process_item(process: &str, until: UnixMicros) -> Item {
     item
 }
 
-/// Returns the amount in a total, in nanodollars.
+/// Returns the amount in the item of a total, in nanodollars.
 pub fn total(item: &Item) -> u64 {
     unsigned(item, NANODOLLARS)
 }
@@ -221,7 +222,7 @@ pub fn sums_write(table: &str, group: &Group, more: &Sums) -> Option<Write> {
     Some(Write::Update { table: table.to_owned(), key: key(sums(&group.day), name), update, condition: None })
 }
 
-/// Parses an item of sums.
+/// Parses the item that holds the sums of a group. Returns `None` if the item is invalid.
 pub fn sums_of(item: &Item) -> Option<(Group, [Amount; 3])> {
     let [run, mode, stage, model, collection]: [String; 5] = serde_json::from_str(text(item, "sk")).ok()?;
     let day = text(item, "pk").strip_prefix("sums#")?.to_owned();
@@ -232,7 +233,7 @@ pub fn sums_of(item: &Item) -> Option<(Group, [Amount; 3])> {
     Some((Group { day, run, mode, stage, model, collection }, State::COUNTED.map(amount)))
 }
 
-/// Returns the write that adds `by` to a total, on condition that the total is at most `most` before.
+/// Returns the write that adds `by` to a total, on condition that the total is at most `most` before the addition.
 pub fn total_write(table: &str, key: Item, by: i64, most: Option<u64>) -> Write {
     let update = Expression::new(format!("ADD {NANODOLLARS} :by")).number(":by", by);
     let condition = most.map(|most| {

@@ -2,17 +2,19 @@
 //!
 //! # Tables
 //! One table holds the entries by day, the sums by day and group, and one total for each day and each run. Budgets
-//! are compared with the totals. One transaction changes an entry, its sum and the totals. It increases a total on
-//! condition that the budget still covers it, so concurrent processes can never exceed a budget.
+//! are compared with the totals. One transaction changes an entry, the sums of its group, and the totals. A total
+//! increases only on condition that the budget covers the increase, so concurrent processes can never exceed a
+//! budget.
 //!
 //! # Writer
-//! Each process has one task that writes (`writer`). It combines many entries in a transaction, so that each total is
-//! written once for all of them. If several processes write the same total at once, DynamoDB rejects one of them, and
-//! that one retries. A settlement at the reserved amount does not change the totals.
+//! Each process has one task that writes (`writer`). The task combines many entries in a transaction, so that each
+//! total is written once for all of them. If several processes write the same total at once, DynamoDB rejects
+//! conflicting transactions, and their processes retry them. A settlement of exactly the reserved amount does not
+//! change the totals.
 //!
 //! # Dead processes
-//! Each process has a lease in the table and renews it while it has live calls. Reservations of a process whose lease
-//! has expired are in doubt. A process that was only paused can still settle them.
+//! Each process has a lease in the table and renews the lease while the process has live calls. If the lease of a
+//! process has expired, its reservations are in doubt. If the process was only paused, it can still settle them.
 
 mod decide;
 mod items;
@@ -40,12 +42,12 @@ use docweir_stores::ledger::{Budget, CostLine, EntryId, GroupBy, Ledger, Reserva
 use docweir_stores::paid::PaidError;
 use writer::{Job, LedgerWriter};
 
-/// Name of the index of reservations by live calls, of all processes.
+/// Name of the index that lists the open reservations of the live calls of all processes.
 pub const OPEN: &str = "open-index";
-/// Number of keys that the entries of a day, and the open reservations, are spread over. DynamoDB limits one key to a
-/// thousand writes per second.
+/// Number of partition keys over which the entries of one day are spread, and likewise the open reservations.
+/// DynamoDB limits one partition key to a thousand writes per second.
 const SHARDS: u64 = 4;
-/// Number of shares that are settled in one transaction, which holds at most a hundred writes.
+/// Maximum number of shares that are settled in one transaction. A transaction holds at most a hundred writes.
 const SHARES: usize = 80;
 
 /// Describes the ledger's table.
@@ -63,14 +65,14 @@ pub struct DynamoLedger {
     dynamo: Dynamo,
     table: String,
     clock: SharedClock,
-    /// Id of this process in leases.
+    /// Id of this process, under which its lease is stored.
     process: String,
     writer: LedgerWriter,
 }
 
 impl DynamoLedger {
-    /// Opens the ledger. Settled entries are kept for `entry_days` days. Sends no request: the first call reports a
-    /// missing table.
+    /// Opens the ledger without sending a request, so a missing table is reported by the first call. Settled entries
+    /// are kept for `entry_days` days.
     pub fn open(dynamo: Dynamo, options: &DynamoOptions, entry_days: u32, clock: SharedClock) -> Self {
         let process = Ulid(fastrand::u128(..)).to_string();
         let writer = LedgerWriter::start(dynamo.clone(), options, entry_days, &process, clock.clone());
@@ -89,7 +91,7 @@ impl DynamoLedger {
     pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError> {
         match self.ask(id, Command::Reserve { spend, budget }).await? {
             LedgerReply::Reserved(asked) => Ok(asked),
-            LedgerReply::Done(_) => Err(PaidError::Storage("unexpected answer of the ledger; report it".into())),
+            LedgerReply::Done(_) => Err(PaidError::Storage("unexpected reply from the ledger; report it".into())),
         }
     }
 
@@ -98,7 +100,7 @@ impl DynamoLedger {
         items::entry_id(&timestamp(self.clock.now()), name)
     }
 
-    /// Returns the amount that a budget still allows, or `None` without a budget.
+    /// Returns the amount that may still be spent under a budget, or `None` if there is no budget.
     pub async fn room(&self, run: &str, budget: Budget) -> Result<Option<Nanodollars>, PaidError> {
         if budget == Budget::default() {
             return Ok(None);
@@ -112,7 +114,7 @@ impl DynamoLedger {
         Ok(Spent { run: of_run, day: of_day }.room(budget))
     }
 
-    /// Returns the live reservations of other processes whose leases have expired.
+    /// Returns the open reservations of other processes whose leases have expired, each with the id of its process.
     async fn orphans(&self) -> Result<Vec<(EntryId, String)>, PaidError> {
         let mut open: Vec<(EntryId, String)> = Vec::new();
         for shard in 0..SHARDS {
@@ -191,13 +193,14 @@ impl Ledger for DynamoLedger {
         report.lines(by, since, limit).await.map_err(|f| self.failed(&f))
     }
 
-    /// Returns 0: DynamoDB deletes expired entries by itself, and reports skip them from their expiry on.
+    /// Deletes nothing and returns 0. DynamoDB deletes expired entries automatically, and reports omit entries that
+    /// have expired.
     async fn forget_before(&self, _: &str) -> Result<u64, PaidError> {
         Ok(0)
     }
 }
 
-/// Converts the fault of a call to an error of the ledger's callers.
+/// Converts the fault of a DynamoDB call to the error that callers of the ledger receive.
 pub fn told(table: &str, fault: &Fault) -> PaidError {
     use docweir_aws::FaultKind::*;
     match fault.kind {

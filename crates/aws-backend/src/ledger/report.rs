@@ -1,4 +1,4 @@
-//! Reports spending: from the daily sums, or from the entries where it is grouped by document.
+//! Reports spending from the daily sums, or from the single entries if the report is grouped by document.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{SHARDS, items};
 
-/// Largest number of queries at a time.
+/// Maximum number of concurrent queries.
 const AT_ONCE: usize = 16;
 
 pub struct Report<'a> {
@@ -35,7 +35,7 @@ impl Report<'_> {
         Ok(lines)
     }
 
-    /// Returns the days with any spending.
+    /// Returns the days with spending, beginning at `since`.
     async fn days(&self, since: &str) -> Result<Vec<String>, Fault> {
         let key = match since {
             "" => Expression::new("pk = :pk"),

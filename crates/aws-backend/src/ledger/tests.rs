@@ -12,7 +12,7 @@ use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
 
 use super::*;
 
-/// Holds a ledger in a table of its own. Other processes reach the table through the proxy, if there is one.
+/// Holds a ledger with its own table. Other processes may reach the table through a proxy.
 struct LedgerFixture {
     dynamo: Dynamo,
     theirs: Dynamo,
@@ -127,7 +127,8 @@ fn sums_are_those_of_the_entries_whatever_fails_on_dynoxide() {
     }
 }
 
-/// Checks that repeated reservations under one id are one, and that a live process keeps its reservations.
+/// Checks that repeated reservations with the same id reserve money only once, and that a live process keeps its
+/// reservations.
 #[tokio::test]
 async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     let Some(server) = shared_dynoxide() else { return };
@@ -154,7 +155,8 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     assert_eq!(other.doubt_others("x").await.unwrap(), 2);
 }
 
-/// Checks that a process renews its lease while a call is in progress, so that its reservation stays its own.
+/// Checks that a process renews its lease while a call is in progress, so that its reservation is not marked as in
+/// doubt.
 #[tokio::test]
 async fn signs_of_life_are_given_while_a_call_is_under_way() {
     let Some(server) = shared_dynoxide() else { return };

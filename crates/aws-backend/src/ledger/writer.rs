@@ -1,12 +1,12 @@
-//! Writes to the ledger in one task per process, many entries in a transaction.
+//! Writes to the ledger in one task per process, which combines many entries in a transaction.
 //!
-//! Commands wait in a bounded queue. The task takes them, reads their entries and totals, decides them one after the
-//! other, and writes as many as fit into a transaction. Entries are written on condition that no other process has
-//! written them since. Totals are written on condition that they stay within the budgets. If a condition does not
-//! hold, the task reads and decides again.
+//! Commands wait in a bounded queue. The task takes the waiting commands and reads the affected entries and totals.
+//! It decides the commands one after the other, and writes as many results as fit into a transaction. An entry is
+//! written on condition that no other process has written it since it was read. A total is written on condition that
+//! it stays within the budget. If a condition does not hold, the task reads and decides again.
 //!
-//! A transaction whose reply is lost may have been applied. The task then reads its entries again: each carries the
-//! id of the write that produced it.
+//! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads the
+//! entries again: each entry contains the id of the write that produced it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -27,7 +27,7 @@ use ulid::Ulid;
 use super::decide::{After, Asking, Command, Decided, Entry, LedgerReply, change, decide};
 use super::{items, lease, told};
 
-/// Waits between the attempts of a write.
+/// Wait times between the attempts of a write.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
 
 /// Holds a command and the id of its entry.
@@ -38,7 +38,7 @@ pub struct Job {
 
 type Reply = oneshot::Sender<Result<LedgerReply, PaidError>>;
 
-/// Sends commands to the task.
+/// Sends commands to the task that writes to the ledger.
 pub struct LedgerWriter {
     jobs: mpsc::Sender<(Job, Reply)>,
 }
@@ -70,13 +70,13 @@ impl LedgerWriter {
     }
 }
 
-/// Holds a command that is not finished.
+/// Holds a command that has not been answered yet.
 struct Pending {
     job: Job,
     reply: Reply,
-    /// Ids of writes that may have been applied, each with the answer to give if it was.
+    /// Ids of writes that may have been applied, each with the reply that is correct if the write was applied.
     uncertain: Vec<(String, LedgerReply)>,
-    /// If true, the command gets a transaction of its own.
+    /// If true, the command is written in its own transaction.
     alone: bool,
 }
 
@@ -86,7 +86,7 @@ struct Batch {
     writes: Vec<Write>,
     bytes: usize,
     sums: BTreeMap<Group, Sums>,
-    /// Changes and limits of the totals, by day.
+    /// Changes and limits of the daily totals, by day.
     days: BTreeMap<String, Total>,
     runs: BTreeMap<String, Total>,
 }
@@ -128,7 +128,7 @@ struct Task {
     process: String,
     clock: SharedClock,
     lease_until: UnixMicros,
-    /// Live reservations of this process. It sends heartbeats while there are any.
+    /// Open reservations of live calls of this process. While any exist, the process sends heartbeats.
     open: HashSet<EntryId>,
 }
 
@@ -158,8 +158,8 @@ impl Task {
         }
     }
 
-    /// Renews the lease of this process if at most half of it is left, or in any case if `anyway`. The lease outlives
-    /// the process by at most its length.
+    /// Renews the lease of this process if at most half of its duration is left. If `anyway` is true, renews it
+    /// unconditionally. After the process dies, its lease expires within one lease duration.
     async fn live(&mut self, anyway: bool) -> Result<(), Fault> {
         let (now, lease) = (self.clock.now(), lease(&self.options).as_micros() as i64);
         if !anyway && self.lease_until - now > lease / 2 {
@@ -172,7 +172,7 @@ impl Task {
         Ok(())
     }
 
-    /// Executes all commands and answers them.
+    /// Executes all commands and replies to each.
     async fn work(&mut self, mut open: Vec<Pending>) {
         let conflict_wait = Duration::from_secs(self.options.conflict_seconds);
         let (began, mut failures, mut conflicts) = (Instant::now(), 0, 0u32);
@@ -200,7 +200,8 @@ impl Task {
         }
     }
 
-    /// Reads, decides and writes one transaction. Returns the commands that are left, and the fault if there was one.
+    /// Reads the state, decides the commands and writes one transaction. Returns the commands that are not finished,
+    /// and the fault if a call failed.
     async fn round(&mut self, mut open: Vec<Pending>) -> (Vec<Pending>, Option<Fault>) {
         if open.iter().any(|p| matches!(p.job.command, Command::Reserve { .. }))
             && let Err(fault) = self.live(false).await
@@ -276,8 +277,7 @@ impl Task {
                     self.answer(pending, Err(told(&self.table, &fault)));
                     continue;
                 }
-                // The fault is that of the last attempt. An earlier attempt may have been applied, and its reply
-                // lost.
+                // The fault belongs to the last attempt. An earlier attempt may have been applied without a reply.
                 _ => pending.uncertain.push((write_id, answer)),
             }
             left.push(pending);
@@ -286,8 +286,8 @@ impl Task {
         (left, (!nothing).then_some(fault))
     }
 
-    /// Handles a fault that occurred before anything was written: permanent faults fail the commands, others are
-    /// retried.
+    /// Handles a fault that occurred before anything was written. Permanent faults fail the commands; after other
+    /// faults, the commands are retried.
     fn stopped(&mut self, open: Vec<Pending>, fault: Fault) -> (Vec<Pending>, Option<Fault>) {
         if !matches!(fault.kind, FaultKind::Invalid | FaultKind::Denied | FaultKind::NotFound) {
             return (open, Some(fault));
@@ -347,7 +347,8 @@ impl Task {
 }
 
 impl Batch {
-    /// Returns the totals for a command, including the changes before it in the same transaction.
+    /// Returns the totals that the decision on a command is based on. They include the changes by earlier commands in
+    /// the same transaction.
     fn spent(&mut self, job: &Job, entry: Option<&Entry>, read: &Read) -> Spent {
         let day = items::day_of(&job.id);
         let run = match (&job.command, entry) {
@@ -362,7 +363,7 @@ impl Batch {
         Spent { run: total(&mut self.runs, &read.runs, run), day: total(&mut self.days, &read.days, day) }
     }
 
-    /// Adds a change to the transaction. Returns false if it does not fit.
+    /// Adds a change to the transaction. Returns false if the change does not fit.
     fn add(&mut self, table: &str, before: Option<&Entry>, decided: &Decided, now: UnixMicros, days: u32) -> bool {
         let seconds = now.div_euclid(1_000_000);
         let (entry, mut writes) = match &decided.after {

@@ -4,7 +4,7 @@ use docweir_aws::{Fault, FaultKind};
 
 use docweir_objects::ObjectError;
 
-/// Converts the fault of a read, or of a write that is safe to repeat.
+/// Converts the fault of a read, or of another call that is safe to repeat.
 pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectError {
     match fault.kind {
         FaultKind::NotFound if fault.code != "NoSuchBucket" => ObjectError::NotFound(key.to_owned()),
@@ -12,7 +12,7 @@ pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectErr
     }
 }
 
-/// Converts the fault of a call on the whole bucket, where no single object can be missing.
+/// Converts the fault of a call on the whole bucket. Such a call never fails because a single object is missing.
 pub(super) fn not_listed(what: &'static str, location: &str, fault: Fault) -> ObjectError {
     lasting(what, location, &fault).unwrap_or_else(|| passing(what, location, &fault))
 }
@@ -32,7 +32,7 @@ fn passing(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
     ObjectError::Transient { what, key: key.to_owned(), reason: fault.to_string() }
 }
 
-/// Returns the error of a failure that no retry can fix.
+/// Returns the error for a fault that no retry can fix, or `None` for other faults.
 fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> {
     let hint = match (fault.kind, fault.code.as_str()) {
         (FaultKind::NotFound, "NoSuchBucket") => "create the bucket, or configure another one",

@@ -1,5 +1,5 @@
 //! Tests whether an endpoint enforces conditional writes, which the manifest's compare-and-swap needs. Some servers
-//! accept a condition and write anyway, which silently loses commits.
+//! accept a condition but ignore it, which silently loses commits.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use ulid::Ulid;
 use super::S3Objects;
 use super::failure::{not_listed, not_written};
 
-/// Number of attempts to get a definite result. Each wait is twice as long as the previous one.
+/// Number of attempts to get a definite result. The wait between attempts doubles each time.
 const TRIES: u32 = 6;
 const HINT: &str = "use an endpoint that enforces conditional writes, or set `buckets.register = \"dynamodb\"`";
 
 impl S3Objects {
-    /// Tests conditional writes on a small temporary object, with conditions that hold and conditions that do not.
-    /// Called at start-up. The error says what the server did wrong and how to fix the configuration.
+    /// Tests conditional writes on a small temporary object, with conditions that hold and conditions that do not. It
+    /// is called at start-up. The error says what the server did wrong and how to change the configuration.
     pub async fn probe(&self) -> Result<(), ObjectError> {
         let backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_millis(1_600));
         for retries in 0..TRIES - 1 {
@@ -36,7 +36,8 @@ impl S3Objects {
     async fn probe_once(&self) -> Result<(), ObjectError> {
         let key = format!("probe/{}", Ulid(fastrand::u128(..)));
         let result = self.probe_at(&key).await;
-        // The result stands even if the deletion fails, which leaves a few bytes that no code reads.
+        // The result is valid even if the object is not deleted. The object has only a few bytes, and no code reads
+        // it.
         if let Err(error) = self.delete(&key).await {
             tracing::warn!(%error, key, "object of the conditional-write test not deleted");
         }

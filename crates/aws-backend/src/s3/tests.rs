@@ -43,7 +43,7 @@ impl Server {
         S3::new(&aws, &S3Options { endpoint: format!("http://{host}"), path_style: true, ..options })
     }
 
-    /// Opens a store under a prefix of its own.
+    /// Opens a store under a new prefix.
     pub async fn objects(&self) -> S3Objects {
         Self::place(self.client(&self.host).await).await
     }
@@ -53,7 +53,7 @@ impl Server {
         S3Objects::new(&s3, "docweir-test", &format!("{:016x}", fastrand::u64(..))).unwrap()
     }
 
-    /// Returns a proxy, which can disturb the network, and the same store through it.
+    /// Returns a proxy that can inject network faults, and the same store through the proxy.
     pub async fn behind_proxy(&self, objects: &S3Objects) -> (Proxy, S3Objects) {
         let proxy = Proxy::start(&self.host).unwrap();
         let bucket = self.client(&proxy.address()).await.bucket(objects.bucket.name());

@@ -3,10 +3,11 @@
 //! ```text
 //! write ─▶ buffer of one part ─▶ channel ─▶ task: a few parts in transfer ─▶ complete
 //! ```
-//! An object smaller than one part is put whole. Otherwise the task starts a multipart upload when the first part is
-//! full. The task always ends the upload: it completes it on request, and aborts it when a part fails or the writer
-//! is dropped. Memory holds the part that is being filled, one that waits in the channel, and those in transfer. A
-//! write blocks while all of these are full. On a thread that must not block, the runtime panics.
+//! An object that is smaller than one part is written in one put. Otherwise, a task starts a multipart upload when
+//! the first part is full. The task always ends the upload: it completes the upload on request, and aborts it if a
+//! part fails or the writer is dropped. The parts in memory are the one that is being filled, one in the channel, and
+//! those in transfer. A write blocks while all of these are full. Writes must come from a thread that may block;
+//! otherwise the runtime panics.
 
 use std::io;
 use std::mem;
@@ -26,7 +27,7 @@ use super::failure::not_written;
 pub(super) struct S3Upload {
     bucket: Bucket,
     key: String,
-    /// Key in the bucket, with the prefix.
+    /// Key of the object in the bucket, including the store's prefix.
     full: String,
     buffer: Vec<u8>,
     crc32: crc32fast::Hasher,
@@ -43,7 +44,7 @@ struct Parts {
 
 enum Step {
     Part(Bytes),
-    /// Ends the upload. Holds the CRC-32 of all parts.
+    /// Ends the upload. Holds the CRC-32 of the whole object.
     End(u32),
 }
 
@@ -66,7 +67,8 @@ impl S3Upload {
         usize::try_from(self.bucket.options().part_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Sends the buffer to the task, which the first part starts. Blocks while enough parts are in transfer.
+    /// Sends the buffer to the upload task as one part. The first part starts the task. Blocks while the maximum
+    /// number of parts is in transfer.
     fn send(&mut self) -> io::Result<()> {
         let (bucket, full) = (self.bucket.clone(), self.full.clone());
         let parts = self.parts.get_or_insert_with(|| {
@@ -147,8 +149,7 @@ async fn run(
     }
 }
 
-/// Sends all parts and completes the object. Returns whether it was completed; false if the writer was dropped before
-/// the end.
+/// Sends all parts and completes the object. Returns false if the writer was dropped before the end of the object.
 async fn send_all(
     multipart: &Multipart,
     mut from: mpsc::Receiver<Step>,
@@ -183,7 +184,7 @@ async fn send_all(
         note(failed, fault);
     }
     drop(from);
-    // A part that arrives after the abort would be stored for ever.
+    // A part that arrives after the abort would be stored forever.
     while let Some(part) = under_way.join_next().await {
         drop(part);
     }
