@@ -272,7 +272,7 @@ mod tests {
         let table = [
             ("100 glyphs without a Unicode mapping left out: page 1", "glyphs without a Unicode mapping left out"),
             ("tables too large for one chunk, split at rows: 6", "tables too large for one chunk, split at rows"),
-            ("page 2 without a text layer", "page without a text layer"),
+            ("text layer missing on page 2", "text layer missing on page"),
             ("all-MiniLM-L6-v2 knows English: weaker", "all-MiniLM-L6-v2 knows English"),
         ];
         for (note, expected) in table {

@@ -1,7 +1,8 @@
 //! Detects the type of a file from its first bytes.
 //!
-//! The content decides. The name only distinguishes Markdown from plain text, because the content can't. A file that
-//! is neither a PDF nor text is refused. The refusal says what it looks like, so that users need not open the file.
+//! The content of a file decides. Its name is used only to distinguish Markdown from plain text, which look alike. A
+//! file that is neither a PDF nor text is refused. The error describes what the content looks like, so that users need
+//! not open the file.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
@@ -11,8 +12,8 @@ use super::text::{Encoding, guess_encoding};
 /// Number of bytes from the beginning of a file that [`detect`] needs; a shorter file is passed whole.
 pub const HEAD_BYTES: usize = 8192;
 
-/// Number of bytes at the start of a file within which a PDF's header may be. Junk may precede it, as viewers accept
-/// it.
+/// Number of bytes at the start of a file among which the header of a PDF is searched. Other bytes may precede the
+/// header, as in PDF viewers.
 const PDF_HEADER_WITHIN: usize = 1024;
 
 /// Bytes at the start of a file and the type they identify; the first match applies.
@@ -47,8 +48,7 @@ const MAGIC: &[(&[u8], &str)] = &[
 
 /// Returns the media type of a file from the head of its content ([`HEAD_BYTES`]) and, for text only, from its name.
 ///
-/// # Errors
-/// Permanent: `empty_file`, or `unknown_type` with the detected kind of data.
+/// Returns the permanent error `empty_file`, or `unknown_type` with a description of the content.
 pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> {
     if head.is_empty() {
         return Err(StageError::permanent("empty_file", "the file is empty: it has zero bytes"));
@@ -57,7 +57,7 @@ pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> 
         return Ok(MediaType::Pdf);
     }
     if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
-        // Two or three letters are not enough: a text may begin with them.
+        // Two or three letters are not enough: a text may begin with the same letters.
         let short = matches!(head, [b'M', b'Z', ..] | [b'B', b'Z', b'h', ..] | [b'I', b'D', b'3', ..]);
         if !(short && guess_encoding(head) == Some(Encoding::Utf8)) {
             return Err(unknown(what));
@@ -75,7 +75,7 @@ pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> 
 
 fn unknown(what: &str) -> StageError {
     let message =
-        format!("the file is neither a PDF nor text: it looks like {what}; convert it to PDF or leave it out");
+        format!("the file is neither a PDF nor text: it looks like {what}; convert the file to PDF or leave it out");
     StageError::permanent("unknown_type", message)
 }
 

@@ -1,8 +1,8 @@
 //! Reads the document information and the outline of a PDF with lopdf.
 //!
-//! lopdf reads the whole structure into memory, and a few hundred hostile bytes can make it request a gigabyte. It
-//! therefore runs last, after all pages were handed over. If it fails, panics or exceeds the memory limit of its
-//! process, the document keeps its text. It loses only the information and the outline, with a note.
+//! lopdf reads the whole structure of a file into memory, and a few hundred hostile bytes can make it request a
+//! gigabyte. lopdf therefore runs last, after all pages were sent. If it fails, panics or exceeds the memory limit of
+//! the process, the document keeps its text. Only the document information and the outline are lost, with a note.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,17 +16,17 @@ use docweir_core::model::{DocumentInfo, OutlineEntry};
 
 use super::ExtractOptions;
 
-/// Note for a document whose information is lost.
+/// Note on a document whose information and outline are lost.
 pub(super) const LOST: &str = "document information and outline could not be read";
-/// Maximum decompressed size of an object stream, in bytes. Object streams are decoded while a document is loaded;
-/// none needs more.
+/// Maximum decompressed size of an object stream, in bytes. Object streams are decoded while a document is loaded, and
+/// real ones are smaller.
 const MAX_STREAM_BYTES: usize = 64 * 1024 * 1024;
-/// Maximum depth of references to references, and of name trees.
+/// Maximum depth of nested references, and of name trees.
 const MAX_DEPTH: usize = 24;
-/// Maximum number of characters kept of one field.
+/// Maximum number of characters that are kept of one field of the document information.
 const MAX_CHARS: usize = 2000;
 
-/// Holds the result of [`read`].
+/// Holds the document information, the outline and the notes that [`read`] returns.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Info {
     pub info: DocumentInfo,
@@ -34,7 +34,8 @@ pub(super) struct Info {
     pub notes: Vec<String>,
 }
 
-/// Reads the information and the outline. It never fails and never panics: on a failure, it returns a note.
+/// Reads the document information and the outline. Never fails and never panics: after a failure, the result contains
+/// only a note.
 pub(super) fn read(bytes: &[u8], options: &ExtractOptions) -> Info {
     let found = catch_unwind(AssertUnwindSafe(|| load(bytes, options)));
     found.ok().flatten().unwrap_or_else(|| Info { notes: vec![LOST.into()], ..Default::default() })
@@ -52,8 +53,8 @@ fn load(bytes: &[u8], options: &ExtractOptions) -> Option<Info> {
     Some(Info { info: information(&document), outline, notes })
 }
 
-/// Drops the contents of streams (pages, images, fonts), which are not needed. lopdf keeps the modified object for
-/// some objects and the returned one for others, so both must be complete.
+/// Drops the contents of streams (pages, images, fonts), which are not needed. lopdf keeps the modified object in some
+/// cases and the returned object in others, so both must be complete.
 fn without_content(id: (u32, u16), object: &mut Object) -> Option<((u32, u16), Object)> {
     if let Object::Stream(stream) = object
         && !stream.dict.has_type(b"ObjStm")
@@ -98,7 +99,8 @@ fn information(document: &Document) -> DocumentInfo {
     }
 }
 
-/// Decodes a PDF text string: UTF-16 or UTF-8 by its byte order mark, else UTF-8 if it is valid, else PDFDocEncoding.
+/// Decodes a PDF text string. A byte order mark selects UTF-16 or UTF-8; without a mark, the string is UTF-8 if it is
+/// valid UTF-8, or else PDFDocEncoding.
 pub(super) fn text_string(bytes: &[u8]) -> String {
     let text = match bytes {
         [0xfe, 0xff, rest @ ..] => UTF_16BE.decode_without_bom_handling(rest).0.into_owned(),
@@ -126,7 +128,7 @@ fn pdf_doc_encoding(byte: u8) -> char {
     }
 }
 
-/// Converts a date such as `D:20260102030405+01'00'` to RFC 3339. Missing fields get their lowest value; a missing
+/// Converts a date such as `D:20260102030405+01'00'` to RFC 3339. A missing field gets its lowest value; a missing time
 /// zone means UTC.
 fn date(text: &str) -> Option<String> {
     let rest = text.strip_prefix("D:").unwrap_or(text);
@@ -188,7 +190,7 @@ fn outline(document: &Document, max: usize, notes: &mut Vec<String>) -> Vec<Outl
     entries
 }
 
-/// Returns the page that an outline entry leads to.
+/// Returns the page to which an outline entry leads.
 fn destination(document: &Document, entry: &Dictionary, names: &Names<'_>) -> Option<ObjectId> {
     let target = match get(document, entry, b"Dest") {
         Some(target) => target,
@@ -212,7 +214,7 @@ fn page_of(document: &Document, target: &Object) -> Option<ObjectId> {
     target.as_array().ok()?.first()?.as_reference().ok()
 }
 
-/// Finds named destinations, in either of the two places where a PDF may store them.
+/// Finds named destinations. A PDF may store them in either of two places, and both are searched.
 struct Names<'d> {
     document: &'d Document,
     catalog: &'d Dictionary,

@@ -1,8 +1,8 @@
 //! Extracts the text and layout of a file into an [`ExtractedDocument`].
 //!
-//! Parsers of hostile input run in child processes of this binary. The parent hands a child one open file at a time
-//! and reads back a stream of small messages. Both sides limit the memory, time and output of a child. The death of a
-//! child counts as one attempt of one document:
+//! Parsers of hostile input run in child processes of this binary. The parent sends a child one open file at a time and
+//! receives a stream of small messages. Both sides limit the memory, time and output of a child. If a child dies, this
+//! counts as one attempt of the document that it was reading.
 //!
 //! ```text
 //! parent: Extractor ── request + file descriptor ──▶ child: worker_main
@@ -10,13 +10,15 @@
 //! ```
 //! - [`detect()`] determines the type of a file from its first bytes;
 //! - `text`, `markdown` and `pdf` are pure functions from bytes to pages, one file or folder per format;
-//! - `info` reads a PDF's information and outline, last, because a failure there does not cost the document;
+//! - `info` reads a PDF's information and outline. It runs last, because a failure there must not cost the document its
+//!   text;
 //! - `protocol` defines the messages, `worker` is the child's side, `process` is the parent's view of a child, and
 //!   `pool` is the service;
 //! - `objects` writes the result as the objects of `extracted/{document_id}/` and reads them back.
 //!
-//! Trade-offs: the input is read into memory and not mapped, because a file that shrinks under a mapping kills its
-//! reader. A child is reused for many documents, because starting one costs more than a small document.
+//! Trade-offs: the input is read into memory and not mapped, because a file that shrinks under a mapping kills the
+//! process that reads it. A child is reused for many documents, because starting a child costs more than reading a
+//! small document.
 
 pub mod detect;
 mod info;
@@ -42,23 +44,23 @@ use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 use docweir_core::model::{DocumentInfo, ExtractedDocument, OutlineEntry, Page};
 
-/// Receives the results of extraction as soon as they exist.
+/// Receives the results of extraction as soon as they are available.
 trait Sink {
     /// Receives the next page, in order.
     fn page(&mut self, page: Page) -> Result<(), StageError>;
-    /// Reports that one more page was read. The page may not have been handed over yet.
+    /// Reports that one more page was read. That page may not have been passed to [`Sink::page`] yet.
     fn progress(&mut self, page: u32) -> Result<(), StageError>;
-    /// Reports that all pages were handed over. Later failures do not fail the document.
+    /// Reports that all pages were passed on. After this call, failures do not fail the document.
     fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError>;
     fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError>;
 }
 
-/// Extracts a document in this process, without a child's limits. It is for the child itself, for tests and for
-/// trusted files.
+/// Extracts a document in this process, without a child's limits. This is meant for the child process itself, for tests
+/// and for trusted files.
 ///
 /// # Errors
-/// Permanent, by code: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`, `too_many_pages`,
-/// `page_too_large`, `text_too_large`, `not_text`, `input_too_large`.
+/// Returns a permanent error with one of these codes: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`,
+/// `too_many_pages`, `page_too_large`, `text_too_large`, `not_text`, `input_too_large`.
 pub fn extract_in_process(
     bytes: Vec<u8>,
     media_type: MediaType,
@@ -131,7 +133,7 @@ fn check_size(bytes: u64, options: &ExtractOptions) -> Result<(), StageError> {
     }
     if bytes > limit {
         let message = format!(
-            "the file has {bytes} bytes, more than the limit of {limit}: raise `extract.options.limits.input_bytes` or split it"
+            "the file has {bytes} bytes, more than the limit of {limit}: raise `extract.options.limits.input_bytes` or split the file"
         );
         return Err(StageError::permanent("input_too_large", message));
     }
@@ -140,12 +142,12 @@ fn check_size(bytes: u64, options: &ExtractOptions) -> Result<(), StageError> {
 
 fn too_many_pages(pages: usize, limit: u32) -> StageError {
     let message = format!(
-        "the document has {pages} pages, more than the limit of {limit}: raise `extract.options.limits.pages` or split it"
+        "the document has {pages} pages, more than the limit of {limit}: raise `extract.options.limits.pages` or split the document"
     );
     StageError::permanent("too_many_pages", message)
 }
 
-/// Refuses a text or Markdown file that contains only white space, as scans without text are refused.
+/// Refuses a text or Markdown file that contains only white space. Likewise, PDFs without text are refused.
 fn refuse_without_text(document: ExtractedDocument, options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     if !options.accept_textless && document.pages.iter().all(|p| p.blocks.is_empty()) {
         return Err(StageError::permanent("no_text", "the file contains only white space"));

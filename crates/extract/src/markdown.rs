@@ -1,4 +1,4 @@
-//! Extracts Markdown: the text verbatim as one page, and its blocks.
+//! Extracts Markdown: returns the text verbatim as one page, and divides it into blocks.
 //!
 //! As with plain text, line ends become `\n` and control characters are removed; the rest is unchanged. Front matter
 //! and thematic breaks stay in the text, but are marked as page furniture, so that searches ignore them.
@@ -34,7 +34,8 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
     let mut found: Vec<(BlockKind, Range<usize>)> = Vec::new();
-    // Whole blocks (tables, quotes, …) are not divided further; `inside` is the nesting depth in one.
+    // Whole blocks (tables, quotes, …) are not divided further; `inside` counts the whole blocks around the current
+    // event.
     let mut inside = 0usize;
     let mut items: Vec<Range<usize>> = Vec::new();
     let mut heading: Option<String> = None;

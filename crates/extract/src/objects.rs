@@ -1,9 +1,9 @@
-//! Writes the result of extraction as objects under `extracted/{document_id}/`, and reads it back.
+//! Writes the result of extraction as objects under `extracted/{document_id}/`, and reads these objects back.
 //!
-//! `pages/page_{n}.md` contains only the text of a page; `metadata.json` contains everything else. It has the fields
-//! that people and other tools read (page, file, breadcrumbs, images, tables, start, end). It also has the position
-//! of every block, line and word, in columns of whole numbers. Positions are in hundredths of a point, and each start
-//! is relative to the previous one. The numbers are therefore short: about 20 bytes per word.
+//! `pages/page_{n}.md` contains only the text of a page; `metadata.json` contains everything else. Some fields of
+//! `metadata.json` are for people and other tools (page, file, breadcrumbs, images, tables, start, end). Other fields
+//! hold the position of every block, line and word, in columns of whole numbers. Positions are in hundredths of a
+//! point, and each start is relative to the previous one. The numbers are therefore short: about 20 bytes per word.
 
 use docweir_core::documents::{DocumentId, MediaType, Version};
 use docweir_core::model::{
@@ -32,7 +32,8 @@ struct Metadata {
     document_id: DocumentId,
     version: Version,
     media_type: MediaType,
-    /// Separator that joins the pages' texts; `start` and `end` count in the joined text.
+    /// Separator that joins the texts of the pages. The fields `start` and `end` of a page are positions in the joined
+    /// text.
     page_separator: String,
     info: DocumentInfo,
     outline: Vec<OutlineEntry>,
@@ -44,17 +45,17 @@ struct Metadata {
 struct PageMetadata {
     page: u32,
     file: String,
-    /// Headings in force at the start of the page, outermost first.
+    /// Titles of the headings that apply at the start of the page, outermost first.
     breadcrumbs: Vec<String>,
     images: Vec<String>,
     /// Indexes of the page's blocks that are tables, counted from 0.
     tables: Vec<usize>,
-    /// Position in the extracted text in Unicode code points; `end` is exclusive.
+    /// Position of the page in the extracted text, in Unicode code points; `end` is exclusive.
     start: u64,
     end: u64,
     start_byte: u64,
     end_byte: u64,
-    /// Width in hundredths of a point, as is the height.
+    /// Width of the page, in hundredths of a point. The height has the same unit.
     width: i64,
     height: i64,
     blocks: Blocks,
@@ -62,19 +63,19 @@ struct PageMetadata {
     words: Columns,
 }
 
-/// Stores blocks by column. `kind` is 0 paragraph, 1 list item, 2 table, 3 code, 4 quote, 5 figure, 6 page furniture,
-/// 16 + level heading.
+/// Stores blocks in columns. Values of `kind`: 0 paragraph, 1 list item, 2 table, 3 code, 4 quote, 5 figure, 6 page
+/// furniture, and for a heading 16 plus its level.
 #[derive(Default, Serialize, Deserialize)]
 struct Blocks {
     kind: Vec<u8>,
-    /// True for each block that has a box; `at` contains the boxes of those blocks only.
+    /// True for each block that has a box. `at` contains boxes only for these blocks.
     boxed: Vec<bool>,
     at: Columns,
 }
 
-/// Stores ranges and boxes, one column per number. The start is relative to the previous start, and the length is in
-/// bytes. Left and top are relative to the previous box; they, width and height are in hundredths of a point. The box
-/// columns may be shorter.
+/// Stores ranges and boxes in columns, one column per number. `start` and `length` are in bytes; a start is relative to
+/// the previous start. `x`, `y`, `w` and `h` are the left, top, width and height of a box, in hundredths of a point;
+/// left and top are relative to the previous box. There may be fewer boxes than ranges.
 #[derive(Default, Serialize, Deserialize)]
 struct Columns {
     start: Vec<i64>,
@@ -186,7 +187,7 @@ impl Blocks {
     }
 }
 
-/// Returns the folder of a document's extraction.
+/// Returns the key prefix of all objects of a document.
 fn folder(id: &DocumentId) -> String {
     format!("extracted/{id}")
 }
@@ -195,8 +196,8 @@ fn page_file(number: u32) -> String {
     format!("pages/page_{number}.md")
 }
 
-/// Returns the objects of a document with their keys. The metadata comes last, so that a reader that finds the
-/// metadata finds all pages too.
+/// Returns the objects of a document with their keys. The metadata comes last, so that a reader that finds the metadata
+/// also finds all pages.
 pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Version) -> Vec<(String, Vec<u8>)> {
     let mut objects = Vec::with_capacity(document.pages.len() + 1);
     let mut pages = Vec::with_capacity(document.pages.len());
@@ -245,13 +246,13 @@ pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Versio
     objects
 }
 
-/// Tracks the headings in force from page to page.
+/// Tracks from page to page which headings apply.
 #[derive(Default)]
 struct HeadingPath(Vec<(u8, String)>);
 
 impl HeadingPath {
-    /// Returns the path at the start of the page, including a heading that begins the page. Then advances to the end
-    /// of the page.
+    /// Returns the titles of the headings that apply at the start of the page, including headings that begin the page.
+    /// Then advances to the end of the page.
     fn at(&mut self, page: &Page) -> Vec<String> {
         let mut here = None;
         for block in page.blocks.iter().filter(|b| b.kind != BlockKind::PageFurniture) {
@@ -277,8 +278,8 @@ impl HeadingPath {
     }
 }
 
-/// Reads a document back; `get` returns the content of an object by its key. Also returns the version that the
-/// objects were written for, so that callers can compare it.
+/// Reads a document from its objects. `get` returns the content of the object with a given key. Also returns the
+/// version for which the objects were written, so that callers can compare it with the version they expect.
 pub fn from_objects(
     id: &DocumentId,
     get: impl Fn(&str) -> Option<Vec<u8>>,
@@ -288,13 +289,13 @@ pub fn from_objects(
     let damaged = |key: &str, why: String| ArtefactError::Damaged { key: key.into(), why };
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| damaged(&key, e.to_string()))?;
     if metadata.format > FORMAT {
-        return Err(damaged(&key, format!("format {} is newer than {FORMAT}", metadata.format)));
+        return Err(damaged(&key, format!("format {} is newer than the supported {FORMAT}", metadata.format)));
     }
     let mut pages = Vec::with_capacity(metadata.pages.len());
     for page in metadata.pages {
         let (file, text) = fetch(format!("{}/{}", folder(id), page_file(page.page)))?;
         let text = String::from_utf8(text).map_err(|e| damaged(&file, e.to_string()))?;
-        let placed = |c: &Columns| c.placed(&text).ok_or_else(|| damaged(&key, format!("page {}", page.page)));
+        let placed = |c: &Columns| c.placed(&text).ok_or_else(|| damaged(&key, format!("boxes on page {}", page.page)));
         let blocks = page.blocks.back(&text).ok_or_else(|| damaged(&key, format!("blocks of page {}", page.page)))?;
         let (lines, words) = (placed(&page.lines)?, placed(&page.words)?);
         let (width, height) = (points(page.width), points(page.height));
@@ -386,7 +387,7 @@ mod tests {
         assert_eq!(second["file"], "pages/page_2.md");
         assert_eq!(second["breadcrumbs"], serde_json::json!(["Näme"]));
         assert_eq!(second["tables"], serde_json::json!([0]));
-        // Nine code points and two of the separator; ten bytes and two.
+        // Offset in code points: nine, and two of the separator. Offset in bytes: ten, and two.
         assert_eq!((&second["start"], &second["start_byte"]), (&11.into(), &12.into()));
     }
 

@@ -13,28 +13,32 @@ pub struct ExtractOptions {
     pub accept_textless: bool,
     /// If true, the document information and the outline of a PDF are read.
     pub document_info: bool,
-    /// Maximum wall time that one document may take in its child process, in seconds. Then the child is killed and
-    /// the document counts as failed. Raise it for documents of thousands of pages.
+    /// Maximum wall-clock time for one document in its child process, in seconds. After this time, the child process is
+    /// killed and the document counts as failed. Raise this value for documents of thousands of pages.
     pub deadline_seconds: u64,
-    /// Maximum processor time that one document may take in its child process, in seconds. Then the child is killed.
+    /// Maximum processor time for one document in its child process, in seconds. After this time, the child process is
+    /// killed.
     pub cpu_seconds: u64,
-    /// Maximum time between two pages of a document, in seconds. Then the child counts as hung and is killed.
+    /// Maximum time between two pages of a document, in seconds. After this time, the child process counts as hung and
+    /// is killed.
     pub stall_seconds: u64,
-    /// Maximum time to read document information and outline after the pages, in seconds. Then they are left out.
+    /// Maximum time to read document information and outline after the pages, in seconds. After this time, both are
+    /// left out.
     #[serde(skip)]
     pub info_seconds: u64,
-    /// Memory limit of a child process, in bytes, in addition to the memory that it maps at its start. A document
-    /// that needs more is refused. The stage may use this much for each of its workers.
+    /// Memory limit of a child process, in bytes, in addition to the memory that the process maps when it starts. A
+    /// document that needs more is refused. The child process of each worker of the stage may use this much memory.
     pub memory_limit_bytes: u64,
     /// Number of documents after which a child process is replaced by a new one.
     #[serde(skip)]
     pub max_documents_per_child: u32,
-    /// Resident memory after a document above which a child process is replaced, in bytes.
+    /// Resident memory of a child process, in bytes, above which a new process replaces it after the current document.
     #[serde(skip)]
     pub recycle_above_bytes: u64,
-    /// Maximum size of one message from a child process, in bytes. One page with its words and boxes is one message.
+    /// Maximum size of one message from a child process, in bytes. Each page is one message, with its words and their
+    /// boxes.
     pub max_frame_bytes: u64,
-    /// Maximum size of the result of one document, all its pages together, in bytes.
+    /// Maximum size of the result of one document, in bytes: all pages together.
     pub max_result_bytes: u64,
     /// Limits on the content of one document.
     pub limits: ExtractLimits,

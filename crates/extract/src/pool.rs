@@ -1,8 +1,9 @@
-//! Provides the service: an [`Extractor`] owns at most one child and gives it one document after the other.
+//! Provides the [`Extractor`], which owns at most one child process and sends it one document after the other.
 //!
-//! A stage worker owns one extractor, so the pool of workers is the pool of children. While a document is read, its
-//! child belongs to the future that reads it. Dropping the future kills the child, so the work really ends. A child
-//! that has answered is reused until it has read its maximum number of documents or its memory has grown too much.
+//! A stage worker owns one extractor, so the number of workers limits the number of children. While a child reads a
+//! document, it belongs to the future that waits for the result. Dropping the future kills the child, so the work
+//! really ends. A child that has answered is reused until it has read its maximum number of documents or its memory has
+//! grown too much.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,12 +27,12 @@ pub use super::process::ChildProgram;
 /// Interval at which cancellation and processor time are checked while a child works.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Describes an input in addition to its content.
+/// Describes an input file, in addition to its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputHint {
-    /// Media type as [`detect`] found it; if absent, the extractor detects it.
+    /// Media type of the file, if it was already detected. If it is `None`, the extractor detects it.
     pub media_type: Option<MediaType>,
-    /// Name of the file, to distinguish Markdown from text.
+    /// Name of the file, used to distinguish Markdown from plain text.
     pub name: Option<String>,
 }
 
@@ -39,13 +40,15 @@ pub struct InputHint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtractorStats {
     pub children_started: u64,
-    /// Number of children replaced after their maximum number of documents, or because their memory had grown.
+    /// Number of children that were replaced after their maximum number of documents, or because their memory had
+    /// grown.
     pub children_recycled: u64,
-    /// Number of children that died while reading a document, or were killed for time, output or an invalid message.
+    /// Number of children that died while reading a document, or that were killed because of a time limit, an output
+    /// limit or an invalid message.
     pub children_lost: u64,
 }
 
-/// Reads documents in a child process of its own.
+/// Extracts documents in a child process that it owns and reuses.
 pub struct Extractor {
     options: ExtractOptions,
     program: ChildProgram,
@@ -60,16 +63,16 @@ enum End {
     /// The document is complete, and the child can read another.
     Whole(ExtractedDocument),
     Refused(StageError),
-    /// All pages arrived, but not the information after them. The child must not be used again.
+    /// All pages arrived, but not the document information after the pages. The child must not be used again.
     WithoutInfo(ExtractedDocument),
-    /// No usable result arrived. The child still has to be killed.
+    /// No usable result arrived. The child must still be killed.
     Failed(StageError),
     /// The child is dead or dying.
     Died,
 }
 
 impl Extractor {
-    /// Creates an extractor. It starts no child before the first document.
+    /// Creates an extractor. The first child is started for the first document.
     pub fn new(options: ExtractOptions, program: ChildProgram) -> Self {
         Self {
             options,
@@ -90,12 +93,14 @@ impl Extractor {
         self.child = None;
     }
 
-    /// Extracts one file, from its beginning, whatever its position. Dropping the future kills the child.
+    /// Extracts one file. Reading begins at the start of the file, whatever the current position of the descriptor.
+    /// Dropping the future kills the child.
     ///
     /// # Errors
-    /// The errors of [`super::detect()`] and [`super::extract_in_process`]; timeout `extractor_deadline`,
-    /// `extractor_stalled`, `extractor_cpu` or `cancelled`; crash `extractor_died`, `extractor_memory`,
-    /// `extractor_panic` or `extractor_protocol`; system `extractor_spawn`; permanent `result_too_large`.
+    /// Returns the errors of [`super::detect()`] and [`super::extract_in_process`]; the timeouts `extractor_deadline`,
+    /// `extractor_stalled`, `extractor_cpu` and `cancelled`; the crashes `extractor_died`, `extractor_memory`,
+    /// `extractor_panic` and `extractor_protocol`; the system error `extractor_spawn`; and the permanent error
+    /// `result_too_large`.
     pub async fn extract(
         &mut self,
         file: File,
@@ -141,7 +146,7 @@ impl Extractor {
         }
     }
 
-    /// Returns a child that has received the request. A child that died while idle is replaced silently.
+    /// Sends the request to a child and returns that child. A child that died while idle is replaced silently.
     async fn ask(&mut self, request: &Request, file: &File) -> Result<Child, StageError> {
         let failed = |e: std::io::Error| {
             let message = "can't start the extractor process; check the limits on processes, descriptors and memory";
@@ -159,7 +164,7 @@ impl Extractor {
             self.stats.children_lost += 1;
             let death = child.post_mortem().await;
             return Err(
-                StageError::system("extractor_spawn", "the extractor process exited at its start").caused_by(&death)
+                StageError::system("extractor_spawn", "the extractor process exited during start-up").caused_by(&death)
             );
         }
         Ok(child)
@@ -250,8 +255,8 @@ impl PartialDocument {
         End::WithoutInfo(self.document())
     }
 
-    /// Returns the outcome of a failure: the document fails, or it loses only its information if all pages have
-    /// arrived.
+    /// Returns the outcome after an error. Before all pages have arrived, the document fails. Afterwards, it loses only
+    /// its information and outline.
     fn or(&mut self, error: StageError) -> End {
         if self.pages_done { self.without_info() } else { End::Failed(error) }
     }
@@ -283,7 +288,7 @@ impl PartialDocument {
                 let crashed = error.class == ErrorClass::Crash;
                 return Some(if crashed { self.or(error) } else { End::Refused(error) });
             }
-            Reply::End | Reply::PagesDone(_) => return Some(End::Failed(nonsense("an end without pages"))),
+            Reply::End | Reply::PagesDone(_) => return Some(End::Failed(nonsense("the document ended without pages"))),
         }
         None
     }
@@ -311,7 +316,7 @@ fn out_of_time(options: &ExtractOptions, stalled: bool) -> StageError {
     StageError::timeout("extractor_deadline", message)
 }
 
-/// Reads the beginning of a file, whatever its position.
+/// Reads the beginning of a file, whatever the current position of the descriptor.
 fn head(file: &File) -> Result<Vec<u8>, StageError> {
     let failed =
         |e: std::io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);

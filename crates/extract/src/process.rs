@@ -17,14 +17,14 @@ use docweir_core::error::StageError;
 
 use super::protocol::{LENGTH_BYTES, MAX_REQUEST_BYTES, Reply, Request, frame, parse, send_with_fd};
 
-/// Maximum number of bytes kept of a child's standard error.
+/// Maximum number of bytes that are kept of a child's standard error.
 const LAST_WORDS_BYTES: usize = 4096;
-/// Number of bytes read from the socket at once.
+/// Number of bytes read from the socket in one call.
 const READ_BYTES: usize = 64 * 1024;
 /// Maximum time for a child to exit after it has closed its socket.
 const REAP: Duration = Duration::from_secs(2);
 
-/// Names the program that runs as the child.
+/// Names the program that is started as the child, with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildProgram {
     pub program: PathBuf,
@@ -61,8 +61,8 @@ pub(super) enum ChildEvent {
 impl Child {
     /// Starts a child. The child is killed when this value is dropped.
     ///
-    /// A child dies with the *thread* that started it, because Linux defines the death of a parent that way. A child
-    /// must therefore be started on a thread that outlives it: a thread of the runtime, not of its blocking pool.
+    /// A child dies with the *thread* that started it, because Linux defines the death of a parent that way. Start a
+    /// child only on a thread that outlives it: a thread of the async runtime, not of the runtime's blocking pool.
     pub fn start(program: &ChildProgram) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -79,7 +79,7 @@ impl Child {
         Ok(Self { process, socket, received: BytesMut::new(), stderr, stderr_tail: Vec::new(), documents: 0 })
     }
 
-    /// Returns whether the child still runs, as far as that is known without waiting.
+    /// Returns whether the child still runs, as far as this is known without waiting.
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
@@ -98,7 +98,7 @@ impl Child {
                 let length = u32::from_le_bytes(*prefix);
                 if u64::from(length) > max_frame_bytes {
                     return ChildEvent::InvalidMessage(format!(
-                        "a message of {length} bytes, more than {max_frame_bytes}"
+                        "a message of {length} bytes; the limit is {max_frame_bytes}"
                     ));
                 }
                 let whole = LENGTH_BYTES + length as usize;
@@ -150,8 +150,8 @@ impl Child {
     /// Returns the processor time used so far, or `None` if the system does not report it.
     pub fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
-        // The fields follow the name, which may contain anything: the 12th and 13th are times in hundredths of a
-        // second.
+        // The fields follow the program's name, which may contain anything. The 12th and 13th field after the name are
+        // times in hundredths of a second.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
         Some(Duration::from_millis(10 * ticks))
@@ -201,7 +201,7 @@ fn signal_name(signal: i32) -> String {
         4 => "SIGILL",
         6 => "SIGABRT",
         7 => "SIGBUS",
-        9 => "SIGKILL (out of memory on the machine?)",
+        9 => "SIGKILL (perhaps the machine is out of memory)",
         11 => "SIGSEGV",
         15 => "SIGTERM",
         24 => "SIGXCPU",
@@ -211,8 +211,8 @@ fn signal_name(signal: i32) -> String {
     name.into()
 }
 
-/// Returns the last line as printable ASCII of limited length. The runtime and the worker's panic hook write these
-/// lines, so they contain no text of the document.
+/// Returns the last line of a child's standard error, as printable ASCII of limited length. Only the runtime and the
+/// child's panic hook write such lines, so they contain no text of the document.
 fn last_line(words: &[u8]) -> String {
     let text = String::from_utf8_lossy(words);
     // The runtime appends a hint to its message.

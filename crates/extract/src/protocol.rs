@@ -1,8 +1,8 @@
 //! Defines the messages between parent and child: length-prefixed postcard frames over a Unix socket pair.
 //!
-//! The file to read travels with the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
-//! model's types are made for JSON (tagged, with absent fields), and a format without field names can't read them.
-//! The frames therefore have plain types of their own.
+//! The file to read is passed with the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
+//! types of the document model are designed for JSON (tagged, with absent fields). postcard, a format without field
+//! names, can't read such types. The frames therefore have plain types of their own.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +30,7 @@ pub(super) const LENGTH_BYTES: usize = 4;
 pub(super) struct Request {
     pub media_type: MediaType,
     pub options: ExtractOptions,
-    /// Fault that a test makes the child commit instead of answering.
+    /// Fault that the child simulates for a test, instead of answering.
     #[cfg(test)]
     pub fault: Option<Fault>,
 }
@@ -40,7 +40,7 @@ pub(super) enum Reply {
     /// Reports that a page was read. It serves as a heartbeat.
     Progress(u32),
     Page(WirePage),
-    /// Reports that all pages were sent, with the notes about them.
+    /// Reports that all pages were sent. Contains the notes about the pages.
     PagesDone(Vec<String>),
     Tail(WireTail),
     End,
@@ -61,7 +61,7 @@ pub(super) struct WirePage {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireTail {
-    /// Title, author, subject, keywords, creator, producer, created, modified.
+    /// Document information in this order: title, author, subject, keywords, creator, producer, created, modified.
     info: [Option<String>; 8],
     outline: Vec<(u8, String, Option<u32>)>,
     notes: Vec<String>,
@@ -76,7 +76,7 @@ pub(super) struct WireError {
     retry_after: Option<Duration>,
 }
 
-/// Encodes a kind and its level as one number. Headings are 16 plus their level.
+/// Encodes the kind of a block as a number. For a heading, the number is 16 plus the level.
 pub(super) fn kind_code(kind: BlockKind) -> u8 {
     match kind {
         BlockKind::Paragraph => 0,
@@ -120,8 +120,8 @@ impl From<Page> for WirePage {
 }
 
 impl WirePage {
-    /// Returns the page if it is valid. It is invalid if a range lies outside the text, a box is not finite, or a
-    /// kind is unknown. The child is not trusted more than the file that it reads.
+    /// Returns the page if it is valid. A page is invalid if a range lies outside the text, a box is not finite, or a
+    /// kind is unknown. The child is trusted as little as the file that it reads.
     pub fn checked(self) -> Option<Page> {
         let range = |(start, end): Span| {
             let fits =
@@ -181,34 +181,34 @@ fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-/// Encodes a value as a frame: its length in four bytes, little-endian, then its bytes.
+/// Encodes a value as a frame: four bytes with the length (little-endian), then the encoded value.
 pub(super) fn frame<T: Serialize>(value: &T, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(value, vec![0; LENGTH_BYTES]).map_err(|e| invalid(e.to_string()))?;
     let length = bytes.len() - LENGTH_BYTES;
     let prefix = u32::try_from(length).ok().filter(|_| length as u64 <= max_bytes);
     let prefix =
-        prefix.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, format!("a frame of {length} bytes")))?;
+        prefix.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, format!("frame too big: {length} bytes")))?;
     bytes[..LENGTH_BYTES].copy_from_slice(&prefix.to_le_bytes());
     Ok(bytes)
 }
 
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    postcard::from_bytes(bytes).map_err(|e| invalid(format!("an unreadable frame: {e}")))
+    postcard::from_bytes(bytes).map_err(|e| invalid(format!("unreadable frame: {e}")))
 }
 
-/// Sends the first bytes of a frame together with a descriptor, and returns how many bytes were sent. It does not
-/// block on a non-blocking socket.
+/// Sends a file descriptor together with the first bytes of a frame, and returns how many bytes were sent. On a
+/// non-blocking socket, the call does not block.
 pub(super) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(invalid("no room for the descriptor"));
+        return Err(invalid("no room for the file descriptor"));
     }
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
-/// Waits for a request and its descriptor. Returns `None` at the end of the stream.
+/// Waits for a request and its file descriptor. Returns `None` at the end of the stream.
 pub(super) fn receive_request(mut socket: &std::os::unix::net::UnixStream) -> io::Result<Option<(Request, OwnedFd)>> {
     let mut length = [0; LENGTH_BYTES];
     let (mut filled, mut file) = (0, None);
@@ -232,11 +232,11 @@ pub(super) fn receive_request(mut socket: &std::os::unix::net::UnixStream) -> io
     }
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_REQUEST_BYTES {
-        return Err(invalid(format!("a request of {length} bytes")));
+        return Err(invalid(format!("request too large: {length} bytes")));
     }
     let mut bytes = vec![0; length];
     socket.read_exact(&mut bytes)?;
-    let file = file.ok_or_else(|| invalid("a request without a file"))?;
+    let file = file.ok_or_else(|| invalid("the request has no file descriptor"))?;
     Ok(Some((parse(&bytes)?, file)))
 }
 
@@ -251,7 +251,7 @@ pub(super) fn send_reply(
     Ok(bytes.len() as u64)
 }
 
-/// A fault that a test makes a child commit instead of its work.
+/// Selects a fault that a child simulates for a test, instead of working.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Fault {
@@ -261,9 +261,9 @@ pub(super) enum Fault {
     Spin,
     Sleep,
     EatMemory,
-    /// Sends all pages, then dies as lopdf might.
+    /// Sends all pages, then aborts, as lopdf might when it reads the document information.
     DieInInfo,
-    /// Sends all pages, then hangs.
+    /// Sends all pages, then hangs before the document information.
     HangInInfo,
     /// Sends a frame with a huge length prefix.
     HugeFrame,

@@ -1,4 +1,4 @@
-//! Extracts plain text: decodes it and splits it into paragraphs at blank lines.
+//! Extracts plain text: decodes a file and splits the text into paragraphs at blank lines.
 //!
 //! The text stays verbatim with three exceptions: a byte order mark is removed, line ends become `\n`, and control
 //! characters (including NUL) are removed. A form feed ends a page.
@@ -20,9 +20,9 @@ pub(super) enum Encoding {
     Windows1252,
 }
 
-/// Guesses the encoding of a text or of its head. Returns `None` if the bytes look binary.
+/// Guesses the encoding of a text, given the whole text or its beginning. Returns `None` if the bytes look binary.
 ///
-/// Every file decodes as Windows-1252, so that encoding is chosen only for bytes that look like Western prose: no
+/// Every file is valid Windows-1252. This encoding is therefore chosen only for bytes that look like Western prose: no
 /// control character, none of the five unassigned bytes, and at most three bytes in ten above ASCII.
 pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
     match bytes {
@@ -37,7 +37,7 @@ pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
     }
     let utf8 = match std::str::from_utf8(bytes) {
         Ok(_) => true,
-        // An incomplete character is allowed only at the end, where the head was cut.
+        // An incomplete character is allowed only at the end, where the file's beginning was cut off.
         Err(e) => e.error_len().is_none() && bytes.len() - e.valid_up_to() < 4,
     };
     if utf8 {
@@ -88,7 +88,7 @@ fn clean(text: &str) -> String {
     out
 }
 
-/// Extracts plain text, with one page per form feed.
+/// Extracts plain text. Each form feed begins a new page.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     let text = decode(bytes, options)?;
     let parts: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
@@ -106,12 +106,12 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<Extracte
     super::refuse_without_text(document, options)
 }
 
-/// Returns a page of an input without geometry.
+/// Returns a page without sizes and positions, for formats that have no layout.
 pub(super) fn page(number: u32, text: String, blocks: Vec<Block>) -> Page {
     Page { number, width: 0.0, height: 0.0, text, blocks, lines: Vec::new(), words: Vec::new() }
 }
 
-/// Returns the paragraphs, which blank lines separate.
+/// Splits a text into paragraphs at blank lines.
 fn paragraphs(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut start = None;
@@ -130,7 +130,7 @@ fn paragraphs(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Returns a block without a box. Callers limit texts to 1 GiB, so positions fit.
+/// Returns a block without a box. Callers limit texts to 1 GiB, so positions fit into 32 bits.
 pub(super) fn block(kind: BlockKind, start: usize, end: usize) -> Block {
     Block { kind, range: TextRange { start: start as u32, end: end as u32 }, bbox: None }
 }

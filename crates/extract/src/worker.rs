@@ -1,8 +1,10 @@
-//! Runs in the child: sets the limits, then reads one document after the other until the socket ends.
+//! Implements the child process: sets its limits, then reads one document after the other until the parent closes the
+//! socket.
 //!
-//! The child opens nothing; it only reads descriptors that arrive with requests. Standard input is the socket, and
-//! standard output is discarded. The parent reads standard error to explain a death. After a panic the child reports
-//! a crash and exits: the parser's state is no longer trusted, and a new child costs milliseconds.
+//! The child opens no files; it only reads the descriptors that arrive with requests. Standard input is the socket, and
+//! standard output is discarded. The parent reads standard error to explain the death of a child. After a panic, the
+//! child reports a crash and exits: the parser's state can no longer be trusted, and starting a new child takes
+//! milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -25,8 +27,8 @@ use super::{ExtractOptions, Sink, check_size, extract_into};
 /// Maximum number of open descriptors of a child: the three standard ones, one input, and a few for the runtime.
 const MAX_FILES: u64 = 24;
 
-/// Runs the child until its socket (standard input) ends. It restricts the calling process permanently, so call it
-/// first in `main`, before any thread is started.
+/// Runs as the child until the parent closes the socket on standard input. This function restricts the calling process
+/// permanently, so call it first in `main`, before any thread is started.
 pub fn worker_main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         // Report the location only: the message of a panic may quote the document.
@@ -34,7 +36,7 @@ pub fn worker_main() -> ExitCode {
         let _ = io::Write::write_all(&mut io::stderr(), format!("panic at {place}\n").as_bytes());
     }));
     if let Err(error) = limit() {
-        let _ = io::Write::write_all(&mut io::stderr(), format!("can't set the limits: {error}\n").as_bytes());
+        let _ = io::Write::write_all(&mut io::stderr(), format!("can't set the process limits: {error}\n").as_bytes());
         return ExitCode::from(3);
     }
     let Ok(socket) = rustix::io::dup(rustix::stdio::stdin()).map(UnixStream::from) else {
@@ -53,7 +55,7 @@ pub fn worker_main() -> ExitCode {
             }
             Ok(None) => return ExitCode::SUCCESS,
             Err(error) => {
-                let _ = io::Write::write_all(&mut io::stderr(), format!("bad request: {error}\n").as_bytes());
+                let _ = io::Write::write_all(&mut io::stderr(), format!("can't read a request: {error}\n").as_bytes());
                 return ExitCode::from(5);
             }
         }
@@ -74,9 +76,10 @@ fn fixed(n: u64) -> Rlimit {
     Rlimit { current: Some(n), maximum: Some(n) }
 }
 
-/// Sets the memory limit of the first request as `RLIMIT_AS`. With it, an allocation fails in the process that
-/// requests too much, instead of the kernel choosing a victim. Address space counts mapped memory, used or not. The
-/// limit is therefore added to the mappings of the fresh process (the program, its libraries, its stack).
+/// Sets `RLIMIT_AS` to the memory limit of the first request. Under this limit, a process that requests too much gets
+/// an allocation error; otherwise the kernel would choose a process to kill. Address space counts all mapped memory,
+/// used or not. The limit is therefore added to the mappings of the fresh process (the program, its libraries, its
+/// stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);
@@ -85,8 +88,8 @@ fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the address space in use now in bytes. If it is unknown, returns a value large enough for any program of
-/// this kind.
+/// Returns the size of this process's address space in bytes. If the size is unknown, returns a value that is large
+/// enough for any program of this kind.
 fn mapped_bytes() -> u64 {
     const USUAL: u64 = 256 * 1024 * 1024;
     docweir_core::memory::status_bytes("/proc/self/status", "VmSize:").unwrap_or(USUAL)
@@ -119,7 +122,7 @@ fn serve(socket: &UnixStream, request: &Request, file: OwnedFd) -> io::Result<bo
     Ok(goes_on)
 }
 
-/// Reads a file from its beginning, whatever its position.
+/// Reads a whole file, whatever the current position of the descriptor.
 fn read(file: &File, options: &ExtractOptions) -> Result<Vec<u8>, StageError> {
     let failed = |e: io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);
     let length = file.metadata().map_err(failed)?.len();
@@ -133,7 +136,7 @@ struct SocketSink<'s> {
     socket: &'s UnixStream,
     options: &'s ExtractOptions,
     sent: u64,
-    /// Error of the socket. After it, no reply can reach the parent.
+    /// Error of the socket, if one has occurred. After such an error, no reply can reach the parent.
     broken: Option<io::Error>,
 }
 
@@ -186,7 +189,7 @@ impl Sink for SocketSink<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a child that misbehaves on purpose: it hangs and it leaves")]
+#[expect(clippy::disallowed_methods, reason = "a fault makes the child hang or exit on purpose")]
 impl Fault {
     fn strike(self, socket: &UnixStream) {
         use std::io::Write;

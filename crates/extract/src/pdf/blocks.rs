@@ -1,14 +1,14 @@
-//! Groups line segments into blocks in reading order, as the draft of a page.
+//! Groups line segments into blocks and puts the blocks in reading order; the result is the draft of a page.
 //!
-//! Lines below each other that are alone in their column and share one style form a block. The reading order is
-//! determined on blocks. Only then are blocks cut into paragraphs and list items, by indents, gaps and bullets.
+//! Lines that follow each other in one column and share one style form a block. The reading order is determined for
+//! these blocks. Only then are the blocks cut into paragraphs and list items, by indents, gaps and bullets.
 
 use super::glyphs::{Fonts, PageGlyphs};
 use super::order::reading_order;
 use super::tables::{self, Table};
 use super::words::{Box4, Frame, Segment, Word, join, segments};
 
-/// Holds the blocks of a page before rendering; headings are determined later, from the whole document.
+/// Holds the blocks of a page before rendering. Headings are determined later, from the whole document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draft {
     pub number: u32,
@@ -21,7 +21,7 @@ pub(super) struct Draft {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DraftBlock {
     pub content: Content,
-    /// Box on the page.
+    /// Box around the block, in page coordinates.
     pub bbox: Box4,
     pub size: f32,
     pub weight: f32,
@@ -76,7 +76,7 @@ impl DraftBlock {
     }
 }
 
-/// Lays out one page. The text of the main direction comes first, then the text of each other direction.
+/// Lays out one page. Text in the most frequent direction comes first, then text in each other direction.
 pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, height: f32) -> Draft {
     let mut glyphs = [0usize; 360];
     for glyph in page.glyphs.iter().filter(|g| !g.space) {
@@ -94,7 +94,7 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
     Draft { number, width, height, blocks }
 }
 
-/// Returns the blocks of one text direction, in reading order.
+/// Returns the blocks of all text in one direction, in reading order.
 fn flow(segments: Vec<Segment>, tables: Vec<Table>, frame: Frame) -> Vec<DraftBlock> {
     let line = usual_size(&segments) * 1.2;
     let stacks = stack(segments);
@@ -119,7 +119,7 @@ fn bounds(segments: &[Segment]) -> Box4 {
     segments.iter().map(|s| s.bbox).reduce(join).unwrap_or_default()
 }
 
-/// Returns the median font size over characters.
+/// Returns the median font size; each segment counts once per character.
 fn usual_size(segments: &[Segment]) -> f32 {
     let mut sizes: Vec<(f32, usize)> = segments.iter().map(|s| (s.size, s.chars())).collect();
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -134,8 +134,8 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Groups lines below each other in one style. A line below (or above) two others joins neither, because columns
-/// begin or end there.
+/// Groups lines of one style that are directly below each other. A line with two lines directly below (or above) joins
+/// neither of them, because columns begin or end there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();
@@ -150,7 +150,7 @@ fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
             let overlap = upper.bbox[2].min(lower.bbox[2]) - upper.bbox[0].max(lower.bbox[0]);
             let under = lower.baseline - upper.baseline > 0.5 * upper.size.min(lower.size);
             if overlap > 0.0 && under {
-                // This line hides the lines below it.
+                // The lower line hides any lines further below.
                 nearest = nearest.min(lower.bbox[1] + 0.6 * lower.size);
                 below[i].add(j);
                 above[j].add(i);
@@ -181,8 +181,8 @@ fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     stacks
 }
 
-/// Records the neighbours of a line: the index of one, and their number. Only a single neighbour's index is ever
-/// needed.
+/// Counts the neighbours of a line on one side, and holds the index of one of them. The index is used only if there is
+/// exactly one neighbour.
 #[derive(Clone, Copy, Default)]
 struct Neighbours {
     one: usize,
@@ -209,7 +209,7 @@ fn fits_under(upper: &Segment, lower: &Segment) -> bool {
     alike && weight && lower.bbox[1] - upper.bbox[3] < 0.85 * size
 }
 
-/// Cuts a stack of lines into paragraphs and list items.
+/// Cuts a group of lines into paragraphs and list items.
 fn paragraphs(stack: Vec<Segment>) -> Vec<Vec<Segment>> {
     let left = stack.iter().map(|s| s.bbox[0]).fold(f32::MAX, f32::min);
     let right = stack.iter().map(|s| s.bbox[2]).fold(f32::MIN, f32::max);

@@ -1,8 +1,8 @@
-//! Collects from a page its glyphs with their positions, and the ruled lines of tables.
+//! Collects the glyphs of a page with their positions, and the ruled lines of its tables.
 //!
 //! The interpreter calls [`Collector`] in one pass over a page. Positions are in points, with the origin at the top
 //! left of the page as displayed. A glyph records the direction of its text, so that the layout can turn rotated text
-//! upright first. Invisible text (the text layer of a scan) counts like any other.
+//! upright first. Invisible text (the text layer of a scan) is collected like visible text.
 
 use std::hash::{Hash, Hasher};
 
@@ -13,14 +13,14 @@ use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, I
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization;
 
-/// Maximum number of ruled lines kept of one page: more than any table has, fewer than a map has.
+/// Maximum number of ruled lines that are kept of one page. Tables have fewer lines; maps have more.
 const MAX_RULES: usize = 4000;
 /// Maximum thickness in points of a filled rectangle that counts as a line.
 const RULE_WIDTH: f64 = 2.5;
-/// Number of letters whose outlines are measured for a font's weight.
+/// Number of letters of a font whose outlines are measured to determine the font's weight.
 const WEIGHT_SAMPLES: u32 = 12;
 
-/// Describes one glyph as drawn.
+/// Describes one glyph that the page draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Glyph {
     /// Byte offset of the glyph's text in [`PageGlyphs::text`].
@@ -29,9 +29,9 @@ pub(super) struct Glyph {
     pub space: bool,
     /// Direction of the text in degrees clockwise on the page as displayed, 0 to 359.
     pub angle: u16,
-    /// Index into [`Fonts`].
+    /// Index of the glyph's font in [`Fonts`].
     pub font: u16,
-    /// Origin on the baseline, in points.
+    /// Position of the glyph's origin on the baseline, in points.
     pub x: f32,
     pub y: f32,
     /// Advance along the direction of the text, in points.
@@ -40,7 +40,7 @@ pub(super) struct Glyph {
     pub size: f32,
 }
 
-/// Describes a horizontal or vertical line, in points.
+/// Describes a horizontal or vertical ruled line, in points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rule {
     pub x0: f32,
@@ -55,13 +55,13 @@ impl Rule {
     }
 }
 
-/// Holds everything that is kept of one page.
+/// Holds the glyphs, the text and the ruled lines of one page.
 #[derive(Default, Debug)]
 pub(super) struct PageGlyphs {
     pub text: String,
     pub glyphs: Vec<Glyph>,
     pub rules: Vec<Rule>,
-    /// Number of glyphs that were left out because their Unicode is unknown.
+    /// Number of glyphs that were left out because no Unicode character is known for them.
     pub unmapped: u32,
     /// True if the page draws more glyphs than the limit.
     pub overflow: bool,
@@ -73,16 +73,16 @@ impl PageGlyphs {
     }
 }
 
-/// Records the fonts seen in a document, and how bold each one is.
+/// Records the fonts of a document and their stroke weights.
 #[derive(Default)]
 pub(super) struct Fonts {
     index: HashMap<u128, u16>,
     weights: Vec<Weight>,
 }
 
-/// Measures stroke thickness over a few letters, in thousandths of the font size. A font's name is often missing or
-/// wrong, so boldness is measured from outlines. The thickness of a stroke is twice its area over its perimeter,
-/// whatever the letter.
+/// Adds up the stroke thickness of a few letters of a font, in thousandths of the font size. A font's name is often
+/// missing or wrong, so boldness is measured from outlines. For any letter, the stroke thickness is about twice the
+/// area of the outline divided by its perimeter.
 #[derive(Clone, Copy, Default)]
 struct Weight {
     sum: f32,
@@ -123,14 +123,15 @@ impl Fonts {
         }
     }
 
-    /// Returns the stroke thickness in thousandths of the font size, or `None` if no letter could be measured.
+    /// Returns the stroke thickness of a font in thousandths of the font size, or `None` if no letter could be
+    /// measured.
     pub fn weight(&self, font: u16) -> Option<f32> {
         self.weights.get(usize::from(font)).filter(|w| w.count > 0).map(|w| w.sum / w.count as f32)
     }
 }
 
-/// Extracts the font's part from the hash of a glyph identifier. It is the only key that identifies a font across
-/// pages.
+/// Extracts the key of the font from the values that the hash of a glyph identifier receives. No other key identifies a
+/// font across pages.
 #[derive(Default)]
 struct ProgramKey(Option<u128>);
 
@@ -144,7 +145,7 @@ impl Hasher for ProgramKey {
     }
 }
 
-/// Records a page as the device on which the interpreter draws it.
+/// Implements the device on which the interpreter draws a page, and records the glyphs and lines that are drawn.
 pub(super) struct Collector<'f> {
     pub page: PageGlyphs,
     fonts: &'f mut Fonts,
@@ -210,7 +211,7 @@ impl<'f> Collector<'f> {
     }
 }
 
-/// Describes the position of a glyph.
+/// Describes the position, direction, advance and size of a glyph.
 struct Placed {
     at: Point,
     angle: u16,
@@ -349,15 +350,16 @@ impl Device<'_> for Collector<'_> {
 }
 
 /// Returns a correction factor for the size of a Type 3 font, whose glyphs may be drawn at any scale. If the mean
-/// advance is implausible for the size, the factor makes the size twice the advance.
+/// advance is implausible for the font size, the factor makes the size twice the mean advance. Otherwise returns
+/// `None`.
 fn type3_scale(advances: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = advances.filter(|a| a.abs() > 0.0).fold((0.0, 0u32), |(s, n), a| (s + a.abs(), n + 1));
     let mean = sum / f64::from(n.max(1)) / 1000.0;
     (n > 0 && !(0.15..1.2).contains(&mean)).then_some(2.0 * mean)
 }
 
-/// Drops glyphs drawn twice at one position (shadow, bold by double drawing, fill and stroke). Also drops glyphs off
-/// the page if most glyphs are on it.
+/// Drops repetitions of a glyph at one position (shadow, bold by double drawing, fill and stroke). Also drops glyphs
+/// outside the page if most glyphs are inside.
 pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
     let on_page =
         |g: &Glyph| (-0.02 * width..1.02 * width).contains(&g.x) && (-0.02 * height..1.02 * height).contains(&g.y);

@@ -1,11 +1,12 @@
-//! Extracts PDFs: one pass of the interpreter over each page, then layout by geometry.
+//! Extracts PDFs: the interpreter passes over each page once, then the layout is determined from the positions of
+//! glyphs.
 //!
 //! ```text
 //! page ─glyphs─▶ glyphs, rules ─words─▶ words, segments ─tables, blocks, order─▶ draft ─structure─▶ kinds ─render─▶ Page
 //! ```
-//! Drafts wait in a window of pages until the document has shown its body text and its running heads. Pages leave the
-//! window in order. Neither memory nor the time to the first page therefore grows with the document. If the
-//! interpreter panics on a page, only that page is lost, with a note.
+//! Drafts of pages wait in a window until the document's body text and running heads are known. Pages leave the window
+//! in order. Neither memory nor the time to the first page therefore grows with the document. If the interpreter panics
+//! on a page, only that page is lost, with a note.
 
 mod blocks;
 mod glyphs;
@@ -35,7 +36,7 @@ const CACHE_PAGES: usize = 200;
 
 type HayroPage<'a> = hayro_interpret::hayro_syntax::page::Page<'a>;
 
-/// Extracts all pages into `sink`, and returns the notes about them.
+/// Passes all pages to `sink` and returns the notes about the pages.
 pub(super) fn extract(
     bytes: &Arc<Vec<u8>>,
     options: &ExtractOptions,
@@ -74,7 +75,7 @@ pub(super) fn extract(
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
     match error {
         LoadPdfError::Decryption(_) => {
-            let message = "the PDF is encrypted and needs a password; remove the password and submit it again";
+            let message = "the PDF is encrypted and needs a password; remove the password and submit the PDF again";
             StageError::permanent("encrypted", message)
         }
         LoadPdfError::Invalid if !bytes.windows(5).take(1024).any(|w| w == b"%PDF-") => {
@@ -167,7 +168,7 @@ fn draw<'a>(
     collector.page
 }
 
-/// Collects the figures for the notes.
+/// Collects the page numbers and counts that the notes report.
 #[derive(Default)]
 struct PageTotals {
     textless: Vec<u32>,
@@ -195,17 +196,17 @@ impl PageTotals {
         }
         if self.textless.len() + self.broken.len() == pages && !options.accept_textless {
             let message = format!(
-                "none of the PDF's {pages} pages has a text layer (a scan?); run it through OCR first, or set \
-                 `extract.options.accept_textless` to keep it without text"
+                "none of the PDF's {pages} pages has a text layer (a scan?); run the PDF through OCR first, or set \
+                 `extract.options.accept_textless` to accept PDFs without text"
             );
             return Err(StageError::permanent("no_text", message));
         }
         let mut notes = Vec::new();
         if !self.broken.is_empty() {
-            notes.push(format!("{} could not be read and left out", page_list(&self.broken)));
+            notes.push(format!("could not read {}; left out", page_list(&self.broken)));
         }
         if !self.textless.is_empty() {
-            notes.push(format!("{} without a text layer", page_list(&self.textless)));
+            notes.push(format!("text layer missing on {}", page_list(&self.textless)));
         }
         if self.unmapped_glyphs > 0 {
             let pages = page_list(&self.unmapped_pages);
@@ -226,8 +227,8 @@ fn page_list(pages: &[u32]) -> String {
     }
 }
 
-/// Returns the titles of the outline with their levels, so that headings can be recognised while pages are read.
-/// Module `info` reads the outline itself, with its destinations, at the end.
+/// Returns the titles of the outline with their levels, so that headings can be recognised while pages are read. The
+/// module `info` reads the complete outline, with destinations, at the end.
 fn outline_titles(pdf: &Pdf, max: u32) -> Vec<(u8, String)> {
     let mut titles = Vec::new();
     let Some(catalog) = pdf.xref().get::<Dict<'_>>(pdf.xref().root_id()) else { return titles };

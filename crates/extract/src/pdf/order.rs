@@ -1,17 +1,19 @@
-//! Determines the order in which a reader reads the blocks of a page.
+//! Determines the reading order of the blocks on a page.
 //!
-//! It finds the gutter with the most text side by side. Blocks that cross the gutter (a title, a wide caption, a
-//! footnote) cut the columns into bands. Each band is read column by column, and each column is ordered in the same
-//! way again. Without text side by side, blocks are read from top to bottom. The method uses geometry only: it needs
-//! no training and no tags. A layout that it does not understand is read top to bottom, left to right.
+//! The method searches for gutters between columns, and uses the gutter with the most text on both sides at the same
+//! height. Blocks that cross the gutter (a title, a wide caption, a footnote) cut the columns into bands. Each band is
+//! read column by column, and each column is ordered in the same way again. Without a gutter, blocks are read from top
+//! to bottom. The method uses geometry only and needs no training and no tags. A layout that does not fit these rules
+//! is read top to bottom, left to right.
 
 use super::words::Box4;
 
-/// Maximum number of blocks to analyse. A page with more is a drawing or a fragmented form, and is read in rows.
+/// Maximum number of blocks to analyse. A page with more blocks is a drawing or a fragmented form, and is read in rows.
 const MAX_BLOCKS: usize = 800;
 const MAX_DEPTH: usize = 24;
 
-/// Returns the indices of `boxes` in reading order. `line` is the height of a usual line, in the same unit.
+/// Returns the indices of `boxes` in reading order. `line` is the usual height of a line, in the same unit as the
+/// boxes.
 pub(super) fn reading_order(boxes: &[Box4], line: f32) -> Vec<usize> {
     let mut out = Vec::with_capacity(boxes.len());
     let all: Vec<usize> = (0..boxes.len()).collect();
@@ -70,7 +72,7 @@ fn region(boxes: &[Box4], mut members: Vec<usize>, line: f32, depth: usize, out:
     }
 }
 
-/// Orders blocks from top to bottom, and blocks on one row from left to right.
+/// Orders blocks from top to bottom, and blocks in the same row from left to right.
 fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     members.sort_by(|&a, &b| boxes[a][1].total_cmp(&boxes[b][1]).then(boxes[a][0].total_cmp(&boxes[b][0])));
     let mut row: Vec<usize> = Vec::new();
@@ -80,7 +82,7 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
         out.append(row);
     };
     for i in members {
-        // A block is on the row while its middle is above the bottom of the row's first block.
+        // A block is in the row if its middle is above the bottom of the row's first block.
         if !row.is_empty() && middle(&boxes[i]) > bottom {
             flush(&mut row, out);
         }
@@ -92,7 +94,8 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     flush(&mut row, out);
 }
 
-/// Returns the `x` with the most text side by side of it, if that is enough to call the sides columns.
+/// Returns the `x` of the gutter with the most text on both sides at the same height. Returns `None` if too little text
+/// is side by side for columns.
 fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     let mut best: Option<(f32, f32)> = None;
     let mut edges: Vec<f32> = members.iter().map(|&i| boxes[i][0]).collect();
@@ -119,7 +122,7 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     best.map(|(_, x)| x)
 }
 
-/// Returns the length that both sets of ranges cover.
+/// Returns the total length that both sets of ranges cover.
 fn both(a: &mut Vec<(f32, f32)>, b: &mut Vec<(f32, f32)>) -> f32 {
     merge(a);
     merge(b);

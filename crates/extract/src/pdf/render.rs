@@ -1,7 +1,7 @@
-//! Renders a judged page as Markdown, with the position of every block, line and word in it.
+//! Renders a page as Markdown, and records the position of every block, line and word in the text.
 //!
-//! Headings get `#` marks and one line, bullets become `- `, and tables become pipe tables. Paragraphs keep their
-//! visual lines. Only the pipe inside a table cell is escaped: the text is for search and display, so it should match
+//! Headings become one line with `#` marks, bullets become `- `, and tables become pipe tables. Paragraphs keep their
+//! visual lines. Only pipes inside table cells are escaped, because the text is for search and display and should match
 //! the page.
 
 use docweir_core::model::{Block, BlockKind, Page, Placed, TextRange};
@@ -10,7 +10,8 @@ use super::blocks::{Content, Draft, TextLine};
 use super::structure::Judged;
 use super::words::{Box4, join};
 
-/// Rounds a box to hundredths of a point. Artefacts store that precision, so reading one back gives the same values.
+/// Rounds a box to hundredths of a point. Artefacts store this precision, so a page has the same values when it is read
+/// back.
 pub(super) fn rounded(b: Box4) -> [f32; 4] {
     b.map(hundredths)
 }
@@ -37,7 +38,7 @@ impl TextBuilder {
         self.words.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(bbox) });
     }
 
-    /// Writes the words of a line from index `skip` on.
+    /// Writes the words of a line, starting with the word at index `skip`.
     fn line(&mut self, line: &TextLine, skip: usize) {
         let start = self.at();
         for (i, word) in line.words.iter().skip(skip).enumerate() {
@@ -86,7 +87,7 @@ impl TextBuilder {
     }
 }
 
-/// Writes one page.
+/// Renders one page. `blocks` contains the blocks of the page with their kinds.
 pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
     let mut out = TextBuilder { text: String::new(), words: Vec::new(), lines: Vec::new() };
     let mut done = Vec::with_capacity(blocks.len());

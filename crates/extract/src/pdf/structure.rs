@@ -1,7 +1,8 @@
-//! Finds headings and running heads, which only the whole document reveals.
+//! Finds headings and running heads, by comparing the pages of the whole document.
 //!
-//! Pages are kept as drafts in a window, so that memory does not grow with the document. A full window is written
-//! with what has been learned until then. A document of up to [`WINDOW_PAGES`] pages is analysed as a whole.
+//! Pages are kept as drafts in a window, so that memory does not grow with the document. When the window is full, its
+//! pages are analysed with the statistics gathered so far. A document of up to [`WINDOW_PAGES`] pages is analysed as a
+//! whole.
 
 use std::collections::HashMap;
 
@@ -12,29 +13,29 @@ use super::words::join;
 
 /// Number of pages that are analysed together.
 pub(super) const WINDOW_PAGES: usize = 48;
-/// Number of words above which a window is written before it has all its pages.
+/// Maximum number of words in a window. Above this number, the window is analysed before it has all its pages.
 pub(super) const WINDOW_WORDS: usize = 60_000;
-/// Number of pages on which the same text must be at the same position to count as furniture.
+/// Minimum number of pages on which the same text must be at the same position to count as page furniture.
 const REPEATS: u32 = 3;
-/// Maximum number of distinct running heads that are remembered.
+/// Maximum number of distinct running heads that are counted.
 const MAX_KEYS: usize = 20_000;
 /// Maximum number of characters of a heading.
 const HEADING_CHARS: usize = 200;
 
-/// Holds statistics of the document's pages so far.
+/// Holds statistics of all pages of the document so far.
 #[derive(Default)]
 pub(super) struct Structure {
-    /// Number of characters by font size in half points. `weights` counts them by stroke weight in steps of five.
+    /// Number of characters by font size in half points. `weights` counts characters by stroke weight in steps of five.
     sizes: HashMap<u32, usize>,
     weights: HashMap<u32, usize>,
     furniture: HashMap<(bool, i32, String), u32>,
     /// Font sizes of headings in half points, largest first.
     levels: Vec<u32>,
-    /// Titles of the outline in folded form, with their levels.
+    /// Titles of the outline, as [`fold`] returns them, with their levels.
     outline: HashMap<String, u8>,
 }
 
-/// Holds a draft's block and its kind.
+/// Holds a block of a draft and the kind that was determined for it.
 pub(super) struct Judged {
     pub block: DraftBlock,
     pub kind: BlockKind,
@@ -54,7 +55,7 @@ impl Structure {
         Self { outline: outline.collect(), ..Default::default() }
     }
 
-    /// Adds a page to the statistics. It must be called for every page of a window before the window is judged.
+    /// Adds a page to the statistics. Must be called for every page of a window before [`Self::judge`] is called.
     pub fn learn(&mut self, page: &Draft) {
         for block in &page.blocks {
             let n = chars(block.lines());
@@ -76,7 +77,8 @@ impl Structure {
         (most(&self.sizes).unwrap_or(20.0) / 2.0, most(&self.weights).unwrap_or_default() * 5.0)
     }
 
-    /// Determines the kind of each block of a window. [`Self::learn`] must have been called for all its pages.
+    /// Determines the kind of each block of a window. [`Self::learn`] must have been called for all pages of the
+    /// window.
     pub fn judge(&mut self, pages: Vec<Draft>) -> Vec<(Draft, Vec<Judged>)> {
         let (size, weight) = self.body();
         let mut out: Vec<(Draft, Vec<Judged>)> = Vec::with_capacity(pages.len());
@@ -100,7 +102,8 @@ impl Structure {
         out
     }
 
-    /// Cuts a block where running heads or feet begin and end.
+    /// Cuts a block where running heads or feet begin and end. Returns the parts; the flag is true for running heads
+    /// and feet.
     fn part_furniture(&self, block: DraftBlock, page: &Draft) -> Vec<(DraftBlock, bool)> {
         let repeated =
             |line: &TextLine| key(line, page).is_some_and(|k| self.furniture.get(&k).is_some_and(|&n| n >= REPEATS));
@@ -161,7 +164,8 @@ impl Structure {
             || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
     }
 
-    /// Assigns levels to headings by size: 1 for the largest size of a heading so far.
+    /// Assigns levels to headings: the level in the outline, or else a level by font size, where 1 is the largest size
+    /// so far.
     fn give_levels(&mut self, pages: &mut [(Draft, Vec<Judged>)], body: f32) {
         let headings = pages.iter().flat_map(|(_, b)| b).filter(|j| matches!(j.kind, BlockKind::Heading { .. }));
         for size in headings.map(|j| half_points(j.block.size)).filter(|&s| s as f32 / 2.0 >= 1.1 * body) {
@@ -183,8 +187,8 @@ impl Structure {
     }
 }
 
-/// Returns the position and text of a line at the edge of a page. Digits are replaced, so that a running head has the
-/// same key on every page.
+/// Returns a key of a line at the edge of a page: its position and its text. Digits are replaced, so that a running
+/// head with a page number has the same key on every page. Returns `None` for other lines.
 fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
     let middle = (line.bbox[1] + line.bbox[3]) / 2.0;
     let top = middle < 0.11 * page.height;
@@ -201,14 +205,15 @@ fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
         }
         text.push(' ');
     }
-    // Page numbers in Roman numerals count as equal, whatever their values.
+    // All page numbers in Roman numerals have the same key.
     if text.trim().len() <= 8 && text.trim().chars().all(|c| matches!(c, 'i' | 'v' | 'x' | 'l' | 'c')) {
         text = "#".into();
     }
     Some((top, (middle / 6.0).round() as i32, text.trim_end().to_owned()))
 }
 
-/// Keeps only letters and digits, in lower case: titles in an outline and on a page differ in spaces and dots.
+/// Returns the letters and digits of a title in lower case, because titles in an outline and on a page differ in spaces
+/// and dots.
 fn fold(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -219,7 +224,7 @@ fn caption(text: &str) -> bool {
     kind && text.chars().any(|c| c.is_ascii_digit())
 }
 
-/// Returns whether the text is a numbered section title or all capitals: `2.1 Methods`, `IV. RESULTS`,
+/// Returns whether the text is a numbered section title or consists of capital letters: `2.1 Methods`, `IV. RESULTS`,
 /// `INTRODUCTION`.
 fn numbered_capitals(text: &str) -> bool {
     let mut words = text.split(' ').peekable();

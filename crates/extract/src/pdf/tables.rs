@@ -1,7 +1,7 @@
-//! Finds tables, if it is certain that they are tables.
+//! Finds the tables of a page. Only text that is certainly a table counts as one.
 //!
-//! Two kinds are recognised: text inside a grid of ruled lines, and rows of short segments aligned in at least three
-//! columns. A wrong table is worse than plain lines, so doubtful cases stay lines.
+//! Two kinds of tables are recognised: text inside a grid of ruled lines, and rows of short segments aligned in at
+//! least three columns. A wrong table is worse than plain lines, so doubtful cases stay lines.
 
 use super::glyphs::Rule;
 use super::words::{Box4, Segment, Word, join, shared};
@@ -11,7 +11,7 @@ const MAX_CELLS: usize = 5000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Table {
-    /// Rows of cells, each cell a list of words. Every row has the same number of cells.
+    /// Rows of cells; each cell is a list of words. Every row has the same number of cells.
     pub rows: Vec<Vec<Vec<Word>>>,
     pub bbox: Box4,
     pub size: f32,
@@ -26,7 +26,7 @@ pub(super) fn find(segments: &mut Vec<Segment>, rules: &[Rule]) -> Vec<Table> {
 
 // ---- ruled ----
 
-/// Describes a set of touching lines by the positions of its column and row borders.
+/// Describes a grid of touching ruled lines: the `x` of each column border and the `y` of each row border.
 struct Grid {
     xs: Vec<f32>,
     ys: Vec<f32>,
@@ -40,7 +40,7 @@ fn ruled(segments: &mut Vec<Segment>, rules: &[Rule]) -> Vec<Table> {
     tables
 }
 
-/// Groups lines that cross or touch into grids.
+/// Groups ruled lines that cross or touch each other into grids.
 fn grids(rules: &[Rule]) -> Vec<Grid> {
     const NEAR: f32 = 3.0;
     if rules.len() > 1500 {
@@ -142,7 +142,7 @@ fn fill(grid: &Grid, segments: &mut Vec<Segment>) -> Option<Table> {
     Some(Table { rows: cells, bbox: [x0, y0, x1, y1], size })
 }
 
-/// Sorts the words of a cell line by line.
+/// Sorts the words of a cell: lines from top to bottom, and words in a line from left to right.
 fn in_lines(words: &mut [Word]) {
     words.sort_by(|a, b| a.baseline.total_cmp(&b.baseline));
     for line in words.chunk_by_mut(|a, b| b.baseline - a.baseline < 0.5 * a.size.min(b.size)) {
@@ -152,7 +152,7 @@ fn in_lines(words: &mut [Word]) {
 
 // ---- aligned ----
 
-/// Groups segments on one baseline into rows.
+/// Groups segments on the same baseline into rows.
 fn rows_of(segments: &[Segment]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..segments.len()).collect();
     order.sort_by(|&a, &b| segments[a].baseline.total_cmp(&segments[b].baseline));

@@ -3,25 +3,26 @@
 //! All coordinates are in an upright frame: `u` runs along the text, `v` down the page. A segment is a part of one
 //! visual line without a wide gap; two columns on one baseline are two segments.
 //!
-//! The drawing order is a strong hint, because it keeps superscripts and overlapping texts apart. Words are therefore
-//! built in drawing order. Then positions join words that were drawn in pieces or out of order.
+//! The order in which glyphs are drawn is a strong hint, because it keeps superscripts and overlapping texts apart.
+//! Words are therefore built in drawing order first. Then words that were drawn in pieces or out of order are joined by
+//! position.
 
 use super::glyphs::{Fonts, Glyph, PageGlyphs};
 
-/// Width of a gap that separates words without a drawn space, in font sizes.
+/// Minimum width of a gap that separates two words without a drawn space, as a multiple of the font size.
 const WORD_GAP: f32 = 0.2;
-/// Width of a gap that separates segments, in font sizes: wider than the spaces of a justified line, narrower than a
-/// gutter.
+/// Minimum width of a gap that separates two segments, as a multiple of the font size. The gap is wider than the spaces
+/// of a justified line and narrower than a gutter.
 const SEGMENT_GAP: f32 = 1.1;
 
-/// Box `[u0, v0, u1, v1]` in the upright frame.
+/// Box `[u0, v0, u1, v1]` (left, top, right, bottom) in the upright frame.
 pub(super) type Box4 = [f32; 4];
 
 pub(super) fn join(a: Box4, b: Box4) -> Box4 {
     [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
 }
 
-/// Returns the share of the shorter range that lies in the other, 0 to 1.
+/// Returns the share of the shorter range that lies in the longer range, from 0 to 1.
 pub(super) fn shared((a0, a1): (f32, f32), (b0, b1): (f32, f32)) -> f32 {
     let both = a1.min(b1) - a0.max(b0);
     (both / (a1 - a0).min(b1 - b0).max(0.01)).clamp(0.0, 1.0)
@@ -33,10 +34,10 @@ pub(super) struct Word {
     pub bbox: Box4,
     pub baseline: f32,
     pub size: f32,
-    /// Stroke thickness of the font, in thousandths of the size; 0 means unknown.
+    /// Stroke thickness of the font, in thousandths of the font size; 0 means unknown.
     pub weight: f32,
     pub rtl: bool,
-    /// True if a space was drawn before the word, so that it is never joined to the previous word.
+    /// True if a space was drawn before the word. The word is then never joined to the previous word.
     pub spaced: bool,
 }
 
@@ -92,7 +93,7 @@ impl Frame {
         (x * self.cos + y * self.sin, y * self.cos - x * self.sin)
     }
 
-    /// Returns the box on the page that encloses a box of the frame.
+    /// Returns the box on the page that encloses a box in the frame.
     pub fn to_page(self, b: Box4) -> Box4 {
         let corners = [(b[0], b[1]), (b[2], b[1]), (b[0], b[3]), (b[2], b[3])]
             .map(|(u, v)| (u * self.cos - v * self.sin, u * self.sin + v * self.cos));
@@ -113,7 +114,7 @@ pub(super) fn segments(page: &PageGlyphs, fonts: &Fonts, angle: u16) -> Vec<Segm
     segments
 }
 
-/// Describes one glyph that is being joined to a word.
+/// Describes one glyph of a word that is being built.
 struct Piece<'t> {
     text: &'t str,
     u0: f32,
@@ -167,8 +168,8 @@ fn words(page: &PageGlyphs, fonts: &Fonts, angle: u16, frame: Frame) -> Vec<Word
     words
 }
 
-/// Returns the mean gap between glyphs of letter-spaced text in font sizes, or 0 for other text. Text counts as
-/// letter-spaced if at least seven of ten gaps are wide. The width of a word gap is measured in addition to this gap.
+/// Returns the mean gap between glyphs of letter-spaced text as a multiple of the font size, or 0 for other text. Text
+/// counts as letter-spaced if at least seven of ten gaps are wide. [`WORD_GAP`] is added to this gap.
 fn letter_spacing(page: &PageGlyphs, angle: u16, frame: Frame) -> f32 {
     let (mut n, mut wide, mut sum) = (0u32, 0u32, 0.0f32);
     let mut last: Option<(f32, f32)> = None;
@@ -249,8 +250,8 @@ pub(super) fn is_rtl(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' | '\u{10800}'..='\u{10fff}')
 }
 
-/// Returns whether two segments are on one visual line: on the same baseline, or one raised or lowered next to the
-/// other.
+/// Returns whether two segments are on one visual line: on the same baseline, or with the smaller one raised or lowered
+/// next to the larger one.
 fn one_line(a: &Segment, b: &Segment) -> bool {
     let (small, large) = if a.size <= b.size { (a, b) } else { (b, a) };
     let off = (small.baseline - large.baseline).abs();
@@ -261,7 +262,7 @@ fn one_line(a: &Segment, b: &Segment) -> bool {
     }
 }
 
-/// Joins consecutive words into segments, left to right or right to left.
+/// Joins words that were drawn one after the other into segments, whether the text runs left to right or right to left.
 fn along_the_drawing(words: Vec<Word>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     for word in words {
@@ -287,7 +288,8 @@ fn append(to: &mut Segment, from: Segment) {
     to.words.extend(from.words);
 }
 
-/// Gives the segment the style of most of its characters, so that a superscript or a bold word does not decide it.
+/// Sets the font size and baseline of a segment to those of most of its characters, and the weight to the mean. A
+/// single superscript or bold word therefore does not decide the style.
 fn style(segment: &mut Segment) {
     let chars = |w: &Word| w.text.chars().count();
     let total: usize = segment.words.iter().map(chars).sum();
@@ -307,7 +309,7 @@ fn style(segment: &mut Segment) {
     segment.weight = if n > 0 { sum / n as f32 } else { 0.0 };
 }
 
-/// Joins neighbouring words without a space or gap between them: one word that was drawn in pieces.
+/// Joins neighbouring words without a space or gap between them, because they are one word that was drawn in pieces.
 fn mend(words: &mut Vec<Word>) {
     words.dedup_by(|next, last| {
         let gap = next.bbox[0] - last.bbox[2];
@@ -338,7 +340,7 @@ fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
             done.iter().enumerate().rev().take(64).take_while(|(_, s)| s.baseline >= reach - 40.0).find(|(_, s)| {
                 let size = s.size.max(next.size);
                 let gap = (next.bbox[0] - s.bbox[2]).max(s.bbox[0] - next.bbox[2]);
-                // A raised mark belongs only to the text that it touches.
+                // A raised mark is joined only to the text that it touches.
                 let limit = if (s.size / next.size - 1.0).abs() < 0.15 { SEGMENT_GAP } else { 0.35 };
                 let near = gap < limit * s.size.min(next.size).max(0.6 * size);
                 near && one_line(s, &next) && (gap > -0.3 * size || interleaved(s, &next))
@@ -351,7 +353,7 @@ fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
     done
 }
 
-/// Sorts the words of a segment, joins words without a gap between them, and puts right-to-left text in reading
+/// Sorts the words of a segment, joins words without a gap between them, and puts right-to-left text into reading
 /// order.
 fn finish(segment: &mut Segment) {
     if !segment.words.is_sorted_by(|a, b| a.bbox[0] <= b.bbox[0]) {
@@ -368,7 +370,7 @@ fn finish(segment: &mut Segment) {
     if line_is_rtl {
         segment.words.reverse();
     }
-    // Reverse the runs against the line's direction.
+    // Reverse runs of words whose direction is opposite to that of the line.
     let against = |w: &Word| if line_is_rtl { !w.rtl } else { w.rtl };
     for run in segment.words.chunk_by_mut(|a, b| against(a) && against(b)) {
         if run.len() > 1 {

@@ -1,5 +1,5 @@
-//! Tests real child processes in real time. The child is this test program, run with the one test that acts as the
-//! child.
+//! Tests real child processes in real time. Each child is this test program again, restricted to the test function
+//! `child`.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,10 +12,10 @@ use super::super::protocol::Fault;
 use super::super::*;
 use super::pdfs::{PdfWriter, prose};
 
-/// Runs the child of the other tests; it is not a test itself.
+/// Runs as the child process of the other tests; it tests nothing itself.
 #[test]
-#[ignore = "plays the child of the other tests"]
-#[expect(clippy::disallowed_methods, reason = "a child ends with its own code, not with the test harness's")]
+#[ignore = "runs as the child of the other tests"]
+#[expect(clippy::disallowed_methods, reason = "a child must exit with its own code")]
 fn child() {
     let code = worker_main();
     std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 4 });
@@ -45,7 +45,7 @@ async fn run(extractor: &mut Extractor, word: &str) -> Result<ExtractedDocument,
     extractor.extract(pdf(word), InputHint::default(), &Cancel::default()).await
 }
 
-/// Asserts that the same extractor reads the next document after a fault.
+/// Asserts that the extractor can read the next document after a fault.
 async fn recovers(extractor: &mut Extractor) {
     extractor.fault = None;
     assert_eq!(run(extractor, "next").await.unwrap().pages.len(), 2);
@@ -60,7 +60,7 @@ async fn a_child_reads_many_documents_and_says_the_same_as_the_function() {
         assert_eq!(document, extract_in_process(bytes, MediaType::Pdf, &quick()).unwrap());
     }
     assert_eq!(extractor.stats(), ExtractorStats { children_started: 1, ..Default::default() });
-    // A refusal does not end the child.
+    // The child survives a refusal.
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"%PDF-1.4 nothing").unwrap();
     let refusal = extractor.extract(file, InputHint::default(), &Cancel::default()).await.unwrap_err();
@@ -205,7 +205,7 @@ async fn a_program_that_is_no_child_is_a_failure_of_the_system() {
         let program = ChildProgram { program: program.into(), args: vec![] };
         let mut extractor = Extractor::new(quick(), program);
         let error = run(&mut extractor, "x").await.unwrap_err();
-        // A program that exits at once is noticed while the request is sent or while the reply is read.
+        // The program exits at once. The extractor notices this while it sends the request or while it reads the reply.
         assert!(matches!(error.class, ErrorClass::System | ErrorClass::Crash), "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! Tests the shared corpus, if it is available: no panic, and every page keeps the invariants of the model.
+//! Tests extraction of the shared corpus, if it is available: no file causes a panic, and every page keeps the model's
+//! invariants.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Tests the stage through its public interface: generated PDFs, real children, and the shared corpus if it is
-//! available.
+//! Tests extraction through its public interface, with generated PDFs, real child processes, and the shared corpus if
+//! it is available.
 
 mod children;
 mod corpus;

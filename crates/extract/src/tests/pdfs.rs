@@ -1,12 +1,12 @@
-//! Tests generated PDFs, so that the output can be compared with the known input.
+//! Tests extraction of generated PDFs, whose content is known and can be compared with the output.
 
 use docweir_core::error::ErrorClass;
 use docweir_core::model::{Block, BlockKind};
 
 use super::super::*;
 
-/// Writes a PDF with pages of 600 × 800 points from content streams. `catalog` and `trailer` are inserted into those
-/// two dictionaries. `objects` are further objects, numbered from 100.
+/// Writes a PDF whose pages have 600 × 800 points and the given content streams. `catalog` and `trailer` are inserted
+/// into the dictionaries of these names. `objects` are further objects, numbered from 100.
 pub(super) struct PdfWriter<'a> {
     pub pages: Vec<String>,
     pub page_entries: &'a str,
@@ -58,7 +58,7 @@ impl PdfWriter<'_> {
     }
 }
 
-/// Shows a text with its baseline `y` points below the top edge.
+/// Returns a content stream that draws a text. The baseline is `y` points below the top edge of the page.
 pub(super) fn show(font: &str, size: u32, x: u32, y: u32, text: &str) -> String {
     format!("BT /{font} {size} Tf {x} {} Td ({text}) Tj ET\n", 800 - y)
 }
@@ -230,7 +230,7 @@ fn bad_files_are_refused_by_name() {
 #[test]
 fn textless_pages_are_noted_and_can_be_accepted() {
     let document = extract(PdfWriter::new(vec![String::new(), prose(50, 100, 3, "one"), String::new()]).bytes());
-    assert_eq!(document.notes, ["pages 1, 3 without a text layer"]);
+    assert_eq!(document.notes, ["text layer missing on pages 1, 3"]);
     assert_eq!(document.pages.len(), 3);
     let options = ExtractOptions { accept_textless: true, ..Default::default() };
     let scan = PdfWriter::new(vec![String::new()]).bytes();
