@@ -1,4 +1,4 @@
-//! Measures the real binary on generated documents: speed and peak memory.
+//! Measures the speed and peak memory of the docweir program on generated documents.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::generate;
 
-/// Compares the peak memory of a large and a small run. The goal is a ratio of at most 1.3.
+/// Compares the peak memory of a large run with that of a small run. The goal is a ratio of at most 1.3.
 pub fn memory() {
     let [few, many] = [500, 10_000].map(|documents| ingest(documents, "hashed"));
-    println!("  peak of 10,000 documents over peak of 500: {:.2}\n", many / few);
+    println!("  peak memory with 10,000 documents, divided by peak memory with 500: {:.2}\n", many / few);
 }
 
 pub fn model() {
@@ -24,7 +24,7 @@ pub fn model() {
     }
 }
 
-/// Runs one ingest and prints its figures. Returns its peak memory in MB.
+/// Runs one ingest and prints its figures. Returns the peak memory of the process in MB.
 fn ingest(documents: u64, provider: &str) -> f64 {
     let place = tempfile::tempdir().unwrap();
     generate(&place.path().join("docs"), documents);
@@ -56,7 +56,7 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     peak
 }
 
-/// Samples the peak resident memory of a process, and the sum for its children, every 10 ms.
+/// Samples memory every 10 ms: the peak resident memory of a process, and the total resident memory of its children.
 struct Peaks(std::thread::JoinHandle<(f64, f64)>);
 
 impl Peaks {
@@ -79,7 +79,7 @@ impl Peaks {
     }
 }
 
-/// Returns a line of `/proc/PID/status` in MB, or `None` after the process has ended.
+/// Returns the value of a line of `/proc/PID/status` in MB, or `None` after the process has ended.
 fn status(pid: u32, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

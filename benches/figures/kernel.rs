@@ -1,4 +1,4 @@
-//! Measures the cost of the supervision kernel alone: jobs pass through five pools whose stages do nothing.
+//! Measures the cost of the supervision kernel alone. Jobs pass through five pools whose stages do nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ const JOBS: usize = 50_000;
 
 pub fn run() {
     let rates = (0..3).map(|_| actix::System::new().block_on(through_five_pools())).collect();
-    println!("  five stages that do nothing, nothing durable: {:.0} documents/s", median(rates));
+    println!("  five stages that do nothing, without storage: {:.0} documents/s", median(rates));
     let rates = (0..3).map(|_| actix::System::new().block_on(crate::overhead::nothing_but_records())).collect();
-    println!("  the same with every step in the control store: {:.0} documents/s\n", median(rates));
+    println!("  the same, with every step written to the control store: {:.0} documents/s\n", median(rates));
 }
 
 async fn through_five_pools() -> f64 {

@@ -3,13 +3,14 @@
 //! - `kernel`: documents per second through five pools whose stages do nothing, in memory and with the control store.
 //! - `overhead`: the pipeline compared with a plain parallel loop over the same stages, stores and commits. The
 //!   embedder takes 1 ms per chunk.
-//! - `memory`: 500 and 10,000 generated documents of two pages through the real binary, with the test embedder.
-//! - `model`: 1,000 such documents with the real model, if it is on this machine.
+//! - `memory`: ingest of 500 and of 10,000 generated documents by the docweir program, with the test embedder. Each
+//!   document has two pages.
+//! - `model`: ingest of 1,000 such documents with the production model, if the model is on this machine.
 //!
-//! Each part runs alone, because two cores cannot hold two measurements. Absolute figures depend on the machine and
-//! its load; ratios are taken within one run.
+//! Only one part runs at a time, because two measurements on two cores would disturb each other. Absolute figures
+//! depend on the machine and its load, so ratios are computed within one run.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures or dies")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints figures")]
 
 mod binary;
 mod kernel;
@@ -26,7 +27,7 @@ fn main() -> std::process::ExitCode {
     let parts: [(&str, fn()); 4] =
         [("kernel", kernel::run), ("overhead", overhead::run), ("memory", binary::memory), ("model", binary::model)];
     if let Some(unknown) = arguments.iter().find(|a| parts.iter().all(|(name, _)| name != a)) {
-        println!("no part `{unknown}`; choose kernel, overhead, memory or model");
+        println!("unknown part `{unknown}`; choose kernel, overhead, memory or model");
         return 2.into();
     }
     for (name, run) in parts {
@@ -38,7 +39,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// Writes generated documents of two pages, with seeds from 0.
+/// Writes generated documents of two pages each. The seeds start at 0.
 fn generate(folder: &Path, documents: u64) {
     std::fs::create_dir_all(folder).unwrap();
     for seed in 0..documents {

@@ -1,4 +1,4 @@
-"""The vectors, texts and buckets that are put in, the queries, and the exact answers."""
+"""Reads the vectors, texts and buckets to ingest, the queries, and the exact answers."""
 
 import pathlib
 import time
@@ -13,7 +13,7 @@ ROWS = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 
 
 def bucket(ids):
-    """0 to 99, spread by a hash, so that it has nothing to do with which vectors are near which."""
+    """Returns a number from 0 to 99 for each id. The numbers come from a hash, so they are unrelated to the vectors."""
     return (((ids.astype(numpy.uint64) * 2654435761) & 0xFFFFFFFF) >> 16).astype(numpy.int32) % 100
 
 
@@ -26,31 +26,31 @@ class Data:
         self.folder, self.work, self.size, self.rows = pathlib.Path(folder), pathlib.Path(work), size, ROWS[size]
 
     def queries(self):
-        """Those that exact answers came with: at a million, fewer."""
+        """Returns the queries that have exact answers. There are fewer for a million rows."""
         return numpy.fromfile(self.folder / "queries.f32", dtype="<f4").reshape(-1, DIMENSION)[: len(self.exact())]
 
     def batches(self, limit):
-        """(ids, vectors, texts, buckets), read piece by piece: the input is to be no part of the memory measured."""
+        """Yields (ids, vectors, texts, buckets). Small batches keep the input from adding to the measured memory."""
         started = time.process_time()
         with open(self.folder / f"base{self.size}.f32", "rb") as file, open(
             self.folder / "texts100k.txt", encoding="utf-8"
         ) as lines:
             for start in range(0, self.rows, BATCH):
-                # No index gets faster as it fills: one that is too slow so far will not make it.
+                # No index gets faster as it grows, so an engine that is too slow now cannot finish in time.
                 spent = time.process_time() - started
                 if spent > 20 and spent / start * self.rows > limit:
-                    raise TooSlow(f"given up after {spent:.0f} CPU s with {start:,} of {self.rows:,} vectors in")
+                    raise TooSlow(f"stopped after {spent:.0f} CPU s with {start:,} of {self.rows:,} vectors ingested")
                 ids = numpy.arange(start, min(start + BATCH, self.rows))
                 vectors = numpy.fromfile(file, dtype="<f4", count=len(ids) * DIMENSION).reshape(-1, DIMENSION)
                 yield ids, vectors, [next_text(lines) for _ in ids], bucket(ids)
 
     def exact(self, below=None):
-        """The ids of the exact ten of each query, among those whose bucket is below the bound."""
+        """Returns the ids of the ten exact answers to each query, among rows whose bucket is less than `below`."""
         file = self.folder / f"exact{self.size}.u32" if below is None else self.work / f"exact{self.size}-{below}.u32"
         return numpy.fromfile(file, dtype="<u4").reshape(-1, K)
 
     def write_exact(self):
-        """The exact answers under each filter; those without one come with the data."""
+        """Computes and writes the exact answers for each filter. The answers without a filter are part of the data."""
         queries = self.queries()
         best = {below: (numpy.full((len(queries), K), -2.0), numpy.zeros((len(queries), K), int)) for below in FILTERS}
         for ids, vectors, _, buckets in self.batches(limit=float("inf")):
@@ -65,7 +65,7 @@ class Data:
 
 
 def next_text(lines):
-    """The next line, from the beginning again after the last: the million vectors have a tenth as many texts."""
+    """Returns the next line, and starts again after the last line. A million vectors share 100,000 texts."""
     line = lines.readline()
     if not line:
         lines.seek(0)

@@ -1,13 +1,13 @@
-//! Creates the vectors for the benchmark from real sentences with the real model.
+//! Creates the vectors for the benchmark. The production model embeds real sentences.
 //!
 //! ```text
 //! embed DIR MODEL TEXT…
 //! ```
 //! MODEL is a folder with model.safetensors and tokenizer.json; each TEXT is a text or Markdown file.
 //!
-//! The rows are distinct sentences, and windows of two and three sentences, shuffled with a fixed seed. One thousand
-//! single sentences are reserved as queries. The million rows are perturbed copies: noise of length 0.3 is added and
-//! the length is normalised to one.
+//! The rows are distinct sentences and sequences of two or three sentences, shuffled with a fixed seed. One thousand
+//! single sentences are reserved as queries. The data set of a million rows consists of the original vectors and of
+//! copies with noise. The noise has about length 0.3, and each copy is normalised to length one.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -20,14 +20,14 @@ use unicode_segmentation::UnicodeSegmentation;
 const DIMENSION: usize = 384;
 const ROWS: usize = 100_000;
 const QUERIES: usize = 1_000;
-/// Number of queries with exact answers over a million rows.
+/// Number of queries whose exact answers over a million rows are computed.
 const QUERIES_OF_A_MILLION: usize = 200;
 const K: usize = 10;
 
 pub fn run(data: &Path, model: &Path, texts: &[&str]) {
     let encoder = Encoder::load(model).unwrap();
     let (queries, rows) = pieces(texts, &encoder);
-    assert!(rows.len() == ROWS, "only {} distinct pieces of text: give more files", rows.len());
+    assert!(rows.len() == ROWS, "only {} distinct pieces of text; pass more files", rows.len());
     std::fs::create_dir_all(data).unwrap();
     std::fs::write(data.join("texts100k.txt"), rows.join("\n") + "\n").unwrap();
     let queries = embed(&encoder, &queries);
@@ -42,7 +42,7 @@ pub fn run(data: &Path, model: &Path, texts: &[&str]) {
     exact(&data.join("exact1m.u32"), &queries[..QUERIES_OF_A_MILLION * DIMENSION], &million);
 }
 
-/// Returns the queries, and the rows, which do not contain the queries.
+/// Returns the queries and the rows. No row contains a query.
 fn pieces(files: &[&str], encoder: &Encoder) -> (Vec<String>, Vec<String>) {
     let mut sentences: Vec<Vec<String>> = Vec::new();
     for file in files {
@@ -85,7 +85,7 @@ fn embed(encoder: &Encoder, texts: &[String]) -> Vec<f32> {
     })
 }
 
-/// Returns ten variants of each row; the first is the original.
+/// Returns ten variants of each row. The first variant is the original row.
 fn perturbed(base: Vec<f32>) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut million = base.clone();

@@ -1,9 +1,9 @@
-"""The peers, one class each, all in the same shape.
+"""Wraps each of the other engines in one class. All classes have the same interface.
 
-`builds` names the ways to build the index that are measured (defaults of the engine unless the name says otherwise),
-`settings` the ways to ask it. Distances are inner products: the vectors are of unit length, so that every metric ranks
-alike. A library is imported when its class is made, so that a process holds one engine only; files are first touched
-by `ingest` or `open`.
+`builds` names the measured ways to build the index (with the engine's defaults, unless the name says otherwise).
+`settings` returns the measured settings of queries. Distances are inner products. All vectors have unit length, so
+every metric gives the same ranking. A library is imported when its class is instantiated, so a process loads only one
+engine. Files are not accessed before `ingest` or `open` is called.
 """
 
 from data import DIMENSION, K
@@ -12,7 +12,8 @@ EFS = (16, 32, 64, 128, 256, 512, 800)
 
 
 class Hnswlib:
-    # A graph and integer labels: no texts, no metadata. Its filter is a Python function called for each candidate.
+    # hnswlib stores a graph and integer labels, but no texts and no metadata. A filter is a Python function that is
+    # called for each candidate.
     builds, filters = ("M=16 efc=200",), True
 
     def __init__(self, folder, build, rows, threads):
@@ -45,13 +46,13 @@ class Hnswlib:
         try:
             return self.index.knn_query(query, K, self.threads, chosen)[0][0]
         except RuntimeError:
-            # It gives ten answers or none: where a filter left fewer, that is what its caller gets.
+            # hnswlib returns ten answers or raises an error. If the filter leaves fewer than ten, the result is empty.
             return []
 
 
 class Usearch:
-    # A graph and integer keys: no texts, no metadata, and the Python package offers no filter.
-    # bf16 is what it stores when nothing is said.
+    # usearch stores a graph and integer keys, but no texts and no metadata. The Python package has no filters.
+    # bf16 is the default type of stored vectors.
     builds, filters, exact = ("bf16", "f32", "i8"), False, False
 
     def __init__(self, folder, build, rows, threads):
@@ -98,7 +99,7 @@ class Chromadb:
         self.client = self.connect()
         self.collection = self.client.create_collection(
             "vectors", embedding_function=None,
-            # Its num_threads is no more than accepted here; the binding to processors is what holds it.
+            # The setting num_threads has no effect here. Only the binding to processors limits the threads.
             configuration={"hnsw": {"space": "ip"}},
         )
         for ids, vectors, texts, buckets in batches:
@@ -116,7 +117,7 @@ class Chromadb:
 
     def set(self, ef):
         self.collection.modify(configuration={"hnsw": {"ef_search": ef}})
-        # An index that is loaded keeps the ef that it was loaded with.
+        # A loaded index keeps its value of ef, so the collection is opened again.
         self.client.close()
         self.open()
 
@@ -127,10 +128,10 @@ class Chromadb:
 
 
 class Lancedb:
-    # Without an index, and with those that the library names so, as it sizes them itself.
+    # "flat" has no index. The other builds are index types of the library with its default parameters.
     builds, filters = ("flat", "IvfFlat", "IvfPq", "IvfRq", "HnswSq"), True
 
-    # refine_factor=10 looks at a hundred candidates' whole vectors for ten answers.
+    # With refine_factor=10, the full vectors of one hundred candidates are compared for ten answers.
     ASKED = {
         "flat": [{}],
         "IvfFlat": [{"nprobes": n} for n in (5, 20, 80)],

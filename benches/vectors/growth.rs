@@ -19,7 +19,7 @@ pub fn run(data: &Path) {
     println!("| deltas | commit, ms | view after it, ms | vector, ms | hybrid, ms | files |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     row(data, false);
-    println!("\nWith compaction of what is due after each commit:\n");
+    println!("\nWith compaction of due files after each commit:\n");
     println!("| commits | commit, ms | view after it, ms | vector, ms | hybrid, ms | files |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     row(data, true);
@@ -75,10 +75,7 @@ fn row(data: &Path, compacting: bool) {
             }
         }
         if compacting {
-            println!(
-                "\n{:.2} bytes written by compaction for each that was committed",
-                written as f64 / committed as f64
-            );
+            println!("\n{:.2} bytes written by compaction per committed byte", written as f64 / committed as f64);
         }
     });
 }

@@ -1,10 +1,10 @@
-//! Measures Docweir for the comparison of vector stores, and figures that only Docweir has.
+//! Measures Docweir's vector store, alone and for the comparison with other vector stores.
 //!
-//! - `--data DIR --json SIZE…`: prints the JSON lines that `benches/vectors/run` compares with those of the other
-//!   engines. DIR and the figures are described in peers.py.
+//! - `--data DIR --json SIZE…`: prints the JSON lines that `benches/vectors/run` compares with the lines of the other
+//!   engines. peers.py describes DIR and the figures.
 //! - `merges`: time and anonymous memory of a merge of many deltas into one snapshot.
 //! - `growth`: cost of a commit, a view and a search as the number of deltas grows.
-//! - `embed`: creates the vectors for all other parts.
+//! - `embed`: creates the vectors that all other parts use.
 //!
 //! Ingest, cold open and queries each run in a separate process, as for the other engines.
 
@@ -14,7 +14,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a bench measures or dies"
+    reason = "a benchmark prints its measurements and panics on errors"
 )]
 
 mod embed;
@@ -47,7 +47,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// Opens the store in a folder, as the program does.
+/// Opens the vector store in a folder, as the docweir program does.
 fn open(folder: &Path) -> Arc<VectorStore> {
     let clock: SharedClock = Arc::new(SystemClock);
     let objects = LocalObjectStore::open(folder, LocalObjectOptions::default(), &clock).unwrap();
@@ -62,7 +62,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Returns the CPU seconds of this process with all its threads.
+/// Returns the CPU time of all threads of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -74,7 +74,7 @@ fn status(key: &str) -> u64 {
     docweir_core::memory::status_bytes("/proc/self/status", key).unwrap()
 }
 
-/// Returns the bucket of a row, by the same hash as in data.py.
+/// Returns the bucket of a row. The hash is the same as in data.py.
 fn bucket(id: usize) -> u64 {
     (((id as u64).wrapping_mul(2_654_435_761) & 0xffff_ffff) >> 16) % 100
 }
@@ -82,8 +82,8 @@ fn bucket(id: usize) -> u64 {
 /// Number of rows per document.
 const ROWS: usize = 10;
 
-/// Returns the rows from `first` on as documents of ten rows each. `vectors` holds their vectors, one after the
-/// other.
+/// Returns documents of ten rows each. `first` is the number of the first row, and `vectors` holds the vectors of all
+/// rows, one after the other.
 fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usize) -> String) -> Vec<Write> {
     let rows: Vec<&[f32]> = vectors.chunks_exact(dimension).collect();
     let document = |(n, rows): (usize, &[&[f32]])| {

@@ -11,7 +11,7 @@ use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode};
 
 use crate::{block_on, documents, model, open};
 
-/// Runs all merges. The vectors are read from DIR/base1m.f32.
+/// Runs all merges. The vectors are read from `base1m.f32` in the folder `data`.
 pub fn run(data: &Path) {
     println!("| rows | dimensions | deltas | seconds | anonymous memory at most, MB | written, MB |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
@@ -68,8 +68,8 @@ pub fn one(work: &Path, memory: u64) {
     );
 }
 
-/// Samples the anonymous memory of the process every millisecond, to catch peaks between the samples of the merge
-/// itself.
+/// Samples the anonymous memory of the process every millisecond. This finds peaks between the samples that the merge
+/// itself takes.
 struct Sampler {
     peak: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }

@@ -1,23 +1,25 @@
-"""One engine at one size, one JSON line a figure:
+"""Measures one engine at one size. Prints one JSON line per figure.
 
     peers.py ENGINE SIZE --data FOLDER --work FOLDER [--threads N] [--limit SECONDS]
 
-ENGINE is hnswlib, usearch, chromadb or lancedb; SIZE is 10k, 100k or 1m. The folder of the data holds base<SIZE>.f32
-and queries.f32 (little-endian rows of 384), exact<SIZE>.u32 (ten ids a query) and texts100k.txt (a text a line).
+ENGINE is hnswlib, usearch, chromadb or lancedb; SIZE is 10k, 100k or 1m. The data folder holds base<SIZE>.f32 and
+queries.f32 (little-endian rows of 384 numbers), exact<SIZE>.u32 (ten ids per query) and texts100k.txt (one text per
+line).
 
-What the figures mean:
-- CPU time is that of the process with all its threads, from getrusage: a thread that nobody asked for counts as well.
-  The process is bound to as many processors as it is said to have threads.
-- Ingest ends when the engine has persisted everything, in its own sense, and answered a query: chromadb syncs its
-  SQLite; hnswlib, usearch and lancedb write files and sync none (by strace). Into the engines that store such things go,
-  beside ids and vectors, a text and the integer `bucket`. One that needs more CPU seconds than the limit (300), or would
-  by its progress so far, is told as a null with the reason.
-- A query is a call, ten ids and distances its answer. The process that asks has reopened the files and asked ten before
-  (warm); it asks for about a CPU second a setting, twenty at least, and recall is over those asked.
-- Recall is the share of the exact ten that came back; under a filter, of the exact ten among what passes it.
-- open_cold_ms is from opening to the first answer (as the engine asks when nothing is said), in a fresh process that has
-  imported the library, with the files evicted from the page cache.
-- The peak_rss_bytes of `…, reopened` is that of the process that answers all the queries.
+Meaning of the figures:
+- CPU time is the time of all threads of the process, from getrusage, including threads that the engine starts unasked.
+  The process is bound to as many processors as it may have threads.
+- Ingest ends when the engine has persisted all data and has answered a query. chromadb syncs its SQLite file; hnswlib,
+  usearch and lancedb write files without a sync (according to strace). Engines that can store more than ids and vectors
+  also store a text and the integer `bucket`. If an ingest needs more CPU seconds than the limit (300), or would need
+  more at its current speed, the value is null and the setting contains the reason.
+- A query is one call that returns ten ids and distances. The process has reopened the files and has made ten unmeasured
+  queries before (warm). Queries run for about one CPU second per setting, and there are at least twenty.
+- Recall is the share of the ten exact answers that the engine returned, over all measured queries. With a filter, the
+  exact answers are the ten best rows that match the filter.
+- open_cold_ms is the time from opening the files to the first answer, with default settings. The process is new and has
+  imported the library, and the files are evicted from the page cache.
+- peak_rss_bytes with the setting `…, reopened` is the peak memory of the process that answers all queries.
 """
 
 import argparse
@@ -32,10 +34,10 @@ import subprocess
 import sys
 import time
 
-# Long enough that a query more or less is no matter.
+# The time is long enough that a single query does not matter.
 SECONDS, AT_LEAST = 1.0, 20
 GAVE_UP = 3
-# Not LANCE_IO_THREADS: with one, lancedb never ends building its index of the buckets.
+# LANCE_IO_THREADS is left out: with one thread, lancedb never finishes building the index of the buckets.
 THREADS = ("LANCE_CPU_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
            "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
 
@@ -54,7 +56,7 @@ def cpu_seconds():
 
 
 def peak_rss_bytes():
-    # Not ru_maxrss, which a process takes over from the one that started it.
+    # ru_maxrss is not used, because a process inherits its value from its parent process.
     status = pathlib.Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -62,7 +64,7 @@ def peak_rss_bytes():
 def ingest(arguments, data, engine, folder):
     from data import TooSlow
 
-    # For an index that is built in one call and so shows no progress.
+    # An index that is built in one call shows no progress, so the kernel enforces the limit.
     resource.setrlimit(resource.RLIMIT_CPU, (arguments.limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     query = data.queries()[0]
     wall, used = time.perf_counter(), cpu_seconds()
@@ -104,7 +106,7 @@ def query(arguments, data, engine, folder):
         engine.set(setting)
         for below in (None, *FILTERS) if engine.filters else (None,):
             exact = data.exact(below)
-            # A list, whose items Python reaches faster than an array's: hnswlib asks for each candidate.
+            # Python reads items of a list faster than items of an array, and hnswlib reads one item per candidate.
             passes = None if below is None else (buckets < below).tolist()
             for vector in queries[:10]:
                 engine.search(vector, passes, below)
@@ -128,7 +130,7 @@ def folder_of(arguments):
 
 
 def step(arguments):
-    """In a process that is bound before any library can count the processors."""
+    """Runs one step. The process is bound to its processors before any library can count them."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
     from data import Data
     from engines import ENGINES
@@ -142,7 +144,7 @@ def step(arguments):
 
 
 def start(arguments, name):
-    """A step in a process of its own; false when it was given up."""
+    """Runs a step in a separate process. Returns false if the step was stopped because it was too slow."""
     command = [sys.executable, __file__, arguments.engine, arguments.size, "--step", name]
     for option in ("data", "work", "threads", "limit", "build"):
         command += [f"--{option}", str(getattr(arguments, option))]
@@ -163,7 +165,7 @@ def main():
     parser.add_argument("--work", required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=int, default=300)
-    # Said to the processes that this one starts.
+    # These arguments are for the processes that this process starts.
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--build", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

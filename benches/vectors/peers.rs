@@ -1,4 +1,4 @@
-//! Measures the figures that are compared with those of the other engines.
+//! Measures the figures of Docweir that are compared with the figures of other engines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use crate::{block_on, cpu_seconds, documents, model, open, status};
 
 const DIMENSION: usize = 384;
 const K: usize = 10;
-/// Number of rows per commit; equal to the batch size of the other engines.
+/// Number of rows per commit. It is equal to the batch size of the other engines.
 const BATCH: usize = 5_000;
 
 pub fn run(data: &Path, size: &str) {
@@ -67,7 +67,7 @@ fn rows(size: &str) -> usize {
         "10k" => 10_000,
         "100k" => 100_000,
         "1m" => 1_000_000,
-        _ => panic!("a size is 10k, 100k or 1m, not {size}"),
+        _ => panic!("unknown size {size}; choose 10k, 100k or 1m"),
     }
 }
 
@@ -150,7 +150,7 @@ fn open_cold(tell: &Teller<'_>, data: &Path, store: &Path) {
     tell.line("disk_bytes", "reopened", 1, (live as f64, "bytes"), None);
 }
 
-/// Returns the exact ten results of each query among the rows that match a filter, by an exact search.
+/// Returns the ten best rows for each query, among the rows that match a filter. The search is exact.
 fn exact(view: &View, queries: &[Vec<f32>], filter: Option<&Filter>) -> Vec<Vec<String>> {
     let one = |query: &Vec<f32>| {
         let request = SearchRequest { exact: true, filter: filter.cloned(), ..request(query) };

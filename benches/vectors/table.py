@@ -1,11 +1,14 @@
-"""JSON lines on standard input, a Markdown table on standard output: a row for each setting of an engine at a size."""
+"""Converts JSON lines on standard input to a Markdown table on standard output.
+
+The table has one row for each size, engine and setting.
+"""
 
 import json
 import sys
 
 COLUMNS = {
-    "ingest_cpu": "vectors in / CPU s",
-    "ingest_wall": "vectors in / s",
+    "ingest_cpu": "vectors ingested / CPU s",
+    "ingest_wall": "vectors ingested / s",
     "query_cpu": "queries / CPU s",
     "query_filter_1": "filter 1 %",
     "query_filter_10": "filter 10 %",
@@ -35,7 +38,7 @@ for text in sys.stdin:
     key = (line["size"], f"{line['engine']} {line['version']}", line["setting"], str(line["threads"]))
     rows.setdefault(key, {})[line["what"]] = line
 
-print("In brackets: recall@10 against exact search.\n")
+print("Numbers in parentheses are recall@10, compared with exact search.\n")
 print("| size | engine | setting | threads |", " | ".join(COLUMNS.values()), "|")
 print("|", " | ".join(["---"] * 4 + ["--:"] * len(COLUMNS)), "|")
 for key, row in rows.items():
