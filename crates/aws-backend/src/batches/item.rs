@@ -52,7 +52,7 @@ pub struct Item {
     pub state: ItemState,
     pub input: String,
     pub tokens: u64,
-    /// Data that search results show, as JSON; empty for texts.
+    /// Data that search results show, as JSON; empty for texts of documents.
     pub shown: String,
     pub vector: Option<Vec<f32>>,
     /// Location of the record in the user's table, as JSON.

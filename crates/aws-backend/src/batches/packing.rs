@@ -86,7 +86,7 @@ impl DynamoBatches {
                 // Another process has become the leader, so the items that were claimed after the takeover are
                 // returned.
                 if let Err(error) = self.change(&keys, |_, now| unclaim(&order.id, now)).await {
-                    tracing::warn!(batch = order.id, %error, "claimed items of lost batch not returned; retried later");
+                    tracing::warn!(batch = order.id, %error, "claimed items not returned to the backlog; retried later");
                 }
                 return Err(error);
             }

@@ -33,7 +33,7 @@ const LAG: Duration = Duration::from_secs(30);
 /// them.
 const MOST_RECENT: usize = 10_000;
 
-/// Describes how a rule changes an item, with the answer to the caller.
+/// Describes how a rule changes an item, and holds the answer to the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<T> {
     Keep(T),

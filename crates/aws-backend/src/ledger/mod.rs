@@ -65,7 +65,7 @@ pub struct DynamoLedger {
     dynamo: Dynamo,
     table: String,
     clock: SharedClock,
-    /// Id of this process, under which its lease is stored.
+    /// Id under which the lease of this process is stored.
     process: String,
     writer: LedgerWriter,
 }

@@ -4,7 +4,7 @@ use docweir_aws::{Fault, FaultKind};
 
 use docweir_objects::ObjectError;
 
-/// Converts the fault of a read, or of another call that is safe to repeat.
+/// Converts the fault of a read, or of another call that is safe to repeat, to an object error.
 pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectError {
     match fault.kind {
         FaultKind::NotFound if fault.code != "NoSuchBucket" => ObjectError::NotFound(key.to_owned()),
@@ -12,12 +12,13 @@ pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectErr
     }
 }
 
-/// Converts the fault of a call on the whole bucket. Such a call never fails because a single object is missing.
+/// Converts the fault of a call on the whole bucket to an object error. Such a call never fails because a single
+/// object is missing.
 pub(super) fn not_listed(what: &'static str, location: &str, fault: Fault) -> ObjectError {
     lasting(what, location, &fault).unwrap_or_else(|| passing(what, location, &fault))
 }
 
-/// Converts the fault of a write. A conditional write can fail with a conflict.
+/// Converts the fault of a write to an object error. A conditional write can fail with a conflict.
 pub(super) fn not_written(key: &str, fault: Fault, conditional: bool) -> ObjectError {
     match fault.kind {
         // `If-Match` on a missing object fails with `NoSuchKey`.

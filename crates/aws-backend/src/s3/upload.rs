@@ -85,7 +85,7 @@ impl S3Upload {
 }
 
 impl Parts {
-    /// Returns the fault that made the task stop receiving.
+    /// Returns the fault that stopped the upload task.
     fn reason(&self) -> Fault {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         failed.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "stopped", "the upload task has ended"))
