@@ -1,5 +1,5 @@
-//! Tests merges on the real code, one guarantee per test. Tests that begin with `r` cover the defects of the receipt
-//! system that this one replaces. Defects 2, 4 and 9 are tested with the lease, the lock and the compactor, defect 11
+//! Tests merges with the production code, one guarantee per test. Tests whose names begin with `r` cover defects of
+//! the former receipt system. Defects 2, 4 and 9 are tested with the lease, the lock and the compactor, and defect 11
 //! in `tests/pipeline/store.rs`.
 
 use docweir_objects::memory::Faults;
@@ -98,7 +98,8 @@ fn groups_that_do_not_fit_the_memory_are_merged_first() {
     assert_eq!(run(s.view()).unwrap().len(), 12);
 }
 
-/// R 1: The lock was per batch. Two merges of one collection ran at once, and one update was lost.
+/// Covers defect 1 of the former system. Each batch had its own lock, so two merges of one collection ran
+/// concurrently and one update was lost.
 #[test]
 fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
     let s = store(&objects(0, Faults::default()));
@@ -112,7 +113,8 @@ fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
     assert_eq!(run(s.verify()).unwrap().orphans, Vec::<String>::new());
 }
 
-/// R 3: The snapshot pointer was written unconditionally, so a suspended holder overwrote a newer snapshot.
+/// Covers defect 3 of the former system. The snapshot pointer was written unconditionally, so a suspended process
+/// overwrote a newer snapshot.
 #[test]
 fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     let s = store(&objects(0, Faults::default()));
@@ -128,7 +130,8 @@ fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     assert_eq!(run(s.view()).unwrap().len(), 3);
 }
 
-/// R 5: A merge failure was returned, not raised, and batches were marked complete with an empty snapshot.
+/// Covers defect 5 of the former system. The failure of a merge was not raised as an error, and batches were marked
+/// complete with an empty snapshot.
 #[test]
 fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     let o = objects(0, Faults::default());
@@ -161,7 +164,7 @@ fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     assert!(e.contains(&key) && e.contains("is missing"), "{e}");
 }
 
-/// R 6: One bad row in a result file stopped the whole run.
+/// Covers defect 6 of the former system. One invalid row in a result file stopped the whole run.
 #[test]
 fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     let s = store(&objects(0, Faults::default()));
@@ -178,7 +181,8 @@ fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     assert!(run(s.writer_seeded(2).commit(bad, &model(3))).is_err());
 }
 
-/// R 7: An item was deleted, or its text changed, while its vector was computed. The stale vector was stored.
+/// Covers defect 7 of the former system. If an item was deleted or changed while its vector was computed, the stale
+/// vector was stored.
 #[test]
 fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
     for merged in [false, true] {
@@ -201,7 +205,7 @@ fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
     }
 }
 
-/// R 8: A batch of only stale items never completed.
+/// Covers defect 8 of the former system. A batch that contained only stale items never completed.
 #[test]
 fn r08_a_commit_of_nothing_but_stale_documents_is_acknowledged_and_changes_nothing() {
     let s = store(&objects(0, Faults::default()));
@@ -216,7 +220,8 @@ fn r08_a_commit_of_nothing_but_stale_documents_is_acknowledged_and_changes_nothi
     assert_eq!(run(s.view()).unwrap().len(), 1);
 }
 
-/// R 10: The store accepted more rows than its limit and dropped the surplus silently.
+/// Covers defect 10 of the former system. The store accepted more rows than its limit and silently dropped the
+/// surplus.
 #[test]
 fn r10_what_is_over_a_limit_is_refused_and_not_dropped() {
     let o = objects(0, Faults::default());
@@ -230,7 +235,8 @@ fn r10_what_is_over_a_limit_is_refused_and_not_dropped() {
     assert_eq!(run(s.view()).unwrap().len(), 3);
 }
 
-/// R 12: A batch contained a deletion and an insertion of one id. The deletion was always applied last.
+/// Covers defect 12 of the former system. If a batch deleted and inserted the same id, the deletion was always
+/// applied last.
 #[test]
 fn r12_in_one_commit_the_highest_version_of_a_document_wins() {
     for (writes, left) in [
@@ -274,7 +280,8 @@ fn a_tombstone_goes_when_nothing_can_come_that_it_hides() {
     assert!(run(s.view()).unwrap().is_empty());
 }
 
-/// R 13: Merging 1,856 vectors of 1,536 dimensions took 7.8 GB. Runs in its own process to measure its memory.
+/// Covers defect 13 of the former system. Merging 1,856 vectors of 1,536 dimensions took 7.8 GB of memory. The merge
+/// runs in its own process, so that its memory can be measured.
 #[test]
 fn r13_a_merge_takes_about_as_much_memory_as_its_data() {
     use docweir_testkit::processes::{child, folder_of_child};

@@ -24,15 +24,15 @@ use crate::{VectorStore, validate};
 /// Describes a merged file that no manifest lists yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Staged {
-    /// The merged file; `None` if nothing is left of the inputs.
+    /// Merged file; `None` if nothing is left of the inputs.
     pub snapshot: Option<LiveFile>,
     pub base_version: ManifestVersion,
     pub inputs: Vec<String>,
     pub report: Report,
 }
 
-/// Memory of an opened delta during a merge, as a multiple of its size: its columns, its codes and its full-text
-/// index. Measured at 2.2 for chunks of 1,000 characters with 384 dimensions, and rounded up.
+/// Memory that a delta takes during a merge, as a multiple of its file size: its columns, its codes and its full-text
+/// index. Measured as 2.2 for chunks of 1,000 characters with 384 dimensions, and rounded up.
 const MEMORY_FACTOR: u64 = 3;
 
 pub(super) async fn merge(
@@ -96,8 +96,9 @@ pub(super) async fn merge(
     })
 }
 
-/// Converts the error of a missing file. If the manifest still lists the file, it is damage. Otherwise others have
-/// merged and collected files since the plan, so this merge would be refused, and it is cancelled.
+/// Converts the error about a missing file. If the manifest still lists the file, the collection is damaged.
+/// Otherwise other processes have merged and deleted the file since this merge was planned. This merge would then be
+/// refused, so it is cancelled.
 async fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
     let VectorError::Object(ObjectError::NotFound(key)) = error else { return error };
     match store.manifest().await {
@@ -111,8 +112,8 @@ fn elapsed(from: UnixMicros, to: UnixMicros) -> Duration {
     Duration::from_micros(u64::try_from(to.saturating_sub(from)).unwrap_or_default())
 }
 
-/// Groups deltas by the memory they need. Each thread has a share of the memory limit. A delta larger than a share
-/// forms a group by itself.
+/// Splits deltas into groups that fit into memory. If all deltas together fit into the memory limit, they form one
+/// group. Otherwise each group fits into one thread's share of the limit, or consists of a single larger delta.
 fn groups<'f>(deltas: &[&'f LiveFile], options: &CompactionOptions) -> Vec<Vec<&'f LiveFile>> {
     let fits = |files: &[&LiveFile], limit: u64| {
         files.iter().map(|f| f.bytes).sum::<u64>().saturating_mul(MEMORY_FACTOR) <= limit
@@ -155,8 +156,8 @@ impl Work<'_> {
     }
 
     /// Opens the live files outside the merge, to check that they hold no older version of a deleted document.
-    /// Returns `None` if no tombstone may be dropped: none is old enough, or another live file is a delta, which
-    /// would have to be decoded.
+    /// Returns `None` if no tombstone may be dropped. This is so if no tombstone is old enough, or if another live
+    /// file is a delta, which would have to be decoded.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
         if !inputs.iter().any(|f| old_enough(&f)) {
@@ -174,7 +175,7 @@ impl Work<'_> {
         Ok(Some(opened))
     }
 
-    /// Merges a group of deltas into an intermediate file and opens it memory-mapped. Drops no tombstone.
+    /// Merges a group of deltas into an intermediate file and opens this file memory-mapped. Drops no tombstone.
     async fn intermediate(&self, name: &str, group: Vec<&LiveFile>) -> Result<Input, VectorError> {
         let added_version = group.iter().map(|f| f.added_version).max().unwrap_or_default();
         let opened = self.open(&group).await?;
@@ -184,7 +185,8 @@ impl Work<'_> {
         }
     }
 
-    /// Plans a merge and writes the file; `None` if nothing is left. Drops tombstones only if `outside` is given.
+    /// Plans a merge and writes the merged file, unless nothing is left of the inputs. Drops tombstones only if
+    /// `outside` is not `None`.
     async fn write(
         &self,
         name: String,

@@ -1,18 +1,18 @@
-//! Compacts a collection: merges many files into few, while others keep reading and writing.
+//! Compacts a collection by merging many files into few, while other processes keep reading and writing.
 //!
 //! ```text
 //! plan on a manifest ─▶ open the inputs ─▶ merge ─▶ write snap/<ulid> ─▶ validate ─▶ swap
 //!                                                                           ▲          │ conflict or unknown
 //!                                                                           └─ load ◀──┘
 //! ```
-//! Any process can do everything before the swap, at any time and repeatedly. A file that is not installed is an
-//! orphan, which the collector deletes. [`may_install_snapshot`] decides about the swap, on the same state that the
-//! swap is conditional on. The lease ([`docweir_objects::lease`]) only prevents duplicate work, and provides the
-//! epoch.
+//! Any process may run the steps before the swap, at any time and repeatedly. A merged file that is not installed is
+//! an orphan, and the collector deletes it. [`may_install_snapshot`] decides whether the swap is permitted. The swap
+//! is conditional on the manifest that this function has checked. The lease ([`docweir_objects::lease`]) only
+//! prevents duplicate work, and provides the epoch.
 //!
 //! Deltas must be decoded for a merge, so they are merged in groups that fit the memory limit. If there is more than
-//! one group, each is first merged into an intermediate file, several in parallel. The intermediate files are then
-//! memory-mapped like snapshots.
+//! one group, each group is first merged into an intermediate file, several groups in parallel. The intermediate
+//! files are then memory-mapped like snapshots.
 //!
 //! [`may_install_snapshot`]: super::validate::may_install_snapshot
 
@@ -36,7 +36,7 @@ use super::register::Swap;
 use super::retry::{Retries, passing, ulid};
 use super::validate::{self, Install, Refusal, Stamp};
 
-/// Merges files of one collection. A process needs only one.
+/// Merges files of one collection. A process needs only one compactor per collection.
 pub struct Compactor {
     store: Arc<VectorStore>,
     options: CompactionOptions,
@@ -52,7 +52,7 @@ pub struct Report {
     pub input_rows: u64,
     pub output_bytes: u64,
     pub output_rows: u64,
-    /// Bytes written in total, including intermediate files.
+    /// Total number of bytes written, including intermediate files.
     pub written_bytes: u64,
     pub dropped_tombstones: u64,
     pub duration: Duration,
@@ -64,7 +64,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installed {
     Yes(ManifestVersion),
-    /// Another process was first, or the lease was taken over. Nothing was changed and nothing is lost.
+    /// Another process was first, or has taken over the lease. Nothing was changed and nothing is lost.
     Superseded(Refusal),
 }
 
@@ -90,7 +90,7 @@ impl Compactor {
         Ok(group.map(|(files, why)| (manifest, files, why)))
     }
 
-    /// Creates the merged file and leaves it staged. Needs no lease.
+    /// Merges the inputs into a new file, which stays staged until it is installed. Needs no lease.
     pub async fn merge(
         &mut self,
         manifest: &Manifest,
@@ -101,7 +101,7 @@ impl Compactor {
         merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await
     }
 
-    /// Replaces the inputs by a staged file, under the epoch of a lease.
+    /// Replaces the inputs in the manifest by the staged file. `epoch` is the epoch of the caller's lease.
     pub async fn install(&mut self, staged: &Staged, epoch: u64) -> Result<Installed, VectorError> {
         let store = self.store.clone();
         let install = Install {
@@ -161,7 +161,7 @@ impl VectorStore {
     /// merges in the background uses a [`Compactor`] under a [`docweir_objects::lease`].
     ///
     /// # Errors
-    /// Returns an error if a file cannot be read or written, or if others keep changing the manifest.
+    /// Returns an error if a file cannot be read or written, or if other processes keep changing the manifest.
     pub async fn compact(self: &Arc<Self>) -> Result<Option<Report>, VectorError> {
         let mut compactor = Compactor::new(self.clone(), CompactionOptions::default());
         let Some((manifest, files, why)) = compactor.due(Mode::All).await? else { return Ok(None) };

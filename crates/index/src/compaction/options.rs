@@ -6,31 +6,32 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompactionOptions {
-    /// If true, files are merged in the background while a run lasts. If false, searches slow down as files
-    /// accumulate, until `docweir compact` merges them.
+    /// If true, vector files are merged in the background during a run. If false, searches slow down as files
+    /// accumulate, until `docweir compact` merges the files.
     pub automatic: bool,
-    /// Number of deltas that triggers a merge. A lower number makes searches faster and merges more frequent.
+    /// Number of deltas (files of one commit each) at which a merge starts. A lower number makes searches faster and
+    /// merges more frequent.
     pub deltas: usize,
-    /// Total size of deltas that triggers a merge, in bytes.
+    /// Total size of the deltas, in bytes, at which a merge starts.
     pub delta_bytes: u64,
-    /// Age of the oldest delta that triggers a merge, in seconds.
+    /// Age of the oldest delta, in seconds, at which a merge starts.
     pub delta_age_seconds: u64,
-    /// Number of snapshots in one tier that triggers a merge, and the ratio of the sizes of adjacent tiers.
+    /// Number of snapshots in one tier at which a merge starts. It is also the ratio of the sizes of adjacent tiers.
     #[serde(skip)]
     pub tier_factor: usize,
     /// Maximum number of rows of a snapshot in the smallest tier.
     #[serde(skip)]
     pub smallest_tier_rows: u64,
-    /// Memory limit of a merge without memory-mapped files, in bytes. A lower limit makes merges slower.
+    /// Memory limit of a merge, in bytes, not counting memory-mapped files. A lower limit makes merges slower.
     pub memory_bytes: u64,
-    /// Number of groups of deltas that are merged in parallel. They share `memory_bytes`.
+    /// Number of groups of deltas that are merged in parallel. The groups share `memory_bytes`.
     pub threads: usize,
     /// Interval between two checks for files to merge, in seconds.
     pub poll_seconds: u64,
-    /// Time after which a lease expires without a heartbeat, in seconds. After a crash, the next merge waits this
-    /// long.
+    /// Time, in seconds, after which the lease on merging expires if it is not renewed. After a crash, the next merge
+    /// waits for this time.
     pub lease_seconds: u64,
-    /// Interval between two heartbeats of the lease, in seconds. At most half of `lease_seconds`.
+    /// Interval between two renewals (heartbeats) of the lease, in seconds. At most half of `lease_seconds`.
     pub heartbeat_seconds: u64,
     /// Number of consecutive failed heartbeats after which the holder abandons the lease.
     #[serde(skip)]

@@ -4,8 +4,9 @@
 //! - Deltas are merged together when there are many, when they are large, or when one is old.
 //! - Snapshots of one tier are merged together when there are eight. Each tier is eight times as large as the one
 //!   below.
-//! - All files are merged when everything outside the largest snapshot is as large as that snapshot. It may be full
-//!   of replaced or deleted rows by then. A collection that keeps doubling rewrites each row twice more for this.
+//! - All files are merged when the other files together are as large as the largest snapshot. The largest snapshot
+//!   may be full of superseded or deleted rows by then. In a collection that keeps doubling, this rewrites each row
+//!   two more times.
 
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};
@@ -13,9 +14,9 @@ use crate::manifest::{FileKind, LiveFile, Manifest};
 /// Selects how much to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Files that are due for a merge.
+    /// Merges only the files that are due for a merge.
     Due,
-    /// All files, into one.
+    /// Merges all files into one.
     All,
 }
 
@@ -70,19 +71,22 @@ fn deltas_due(
         return Some("large deltas");
     }
     let age = i64::try_from(options.delta_age_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-    // A thinned history may lack the version itself. The next listed version is later, so a delta looks younger.
+    // A history that was thinned out may lack the version itself. The next listed version is later, so the delta
+    // looks younger.
     let came =
         |d: &LiveFile| manifest.history.iter().find(|h| h.version >= d.added_version).map_or(now_ms, |h| h.at_ms);
     deltas.iter().any(|d| now_ms.saturating_sub(came(d)) >= age).then_some("old deltas")
 }
 
-/// Returns an estimate of the rows that tombstones hide: their number times the average number of rows per document.
+/// Returns an estimate of the number of rows that tombstones hide. The estimate is the number of tombstones times the
+/// average number of rows per document.
 fn deleted(live: &[LiveFile]) -> u64 {
     let (rows, documents) = live.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
     live.iter().map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 
-/// Returns the tier of a snapshot: 0 up to the smallest size, and one more for each factor.
+/// Returns the tier of a snapshot with `rows` rows. Tier 0 ends at `smallest_tier_rows`, and each further tier ends
+/// at `tier_factor` times as many rows as the tier below.
 fn tier(rows: u64, options: &CompactionOptions) -> u32 {
     let mut size = options.smallest_tier_rows.max(1);
     let mut tier = 0;

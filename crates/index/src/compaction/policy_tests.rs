@@ -1,4 +1,4 @@
-//! Tests with tables which files are merged at what time.
+//! Tests which files are merged at what time, with tables of cases.
 
 use super::*;
 use crate::manifest::HistoryEntry;

@@ -1,4 +1,4 @@
-//! Merges files into one snapshot: the winning version of each document, in the order of ids.
+//! Merges files into one snapshot. The snapshot holds the winning version of each document, in the order of ids.
 //!
 //! ```text
 //! documents of all inputs, traversed in parallel ─▶ plan: which document of which input ─▶ copy column after column
@@ -36,7 +36,7 @@ pub struct Plan {
     /// Documents of the merged file, in the order of ids.
     pub winners: Vec<Winner>,
     pub rows: u64,
-    /// Number of documents without tombstones.
+    /// Number of documents, not counting tombstones.
     pub documents: u64,
     pub tombstones: u64,
     /// Number of tombstones that were dropped because nothing needs them any more.
@@ -47,12 +47,12 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Winner {
     pub input: u32,
-    /// Index among the documents of its file.
+    /// Index of the document within its file.
     pub document: u32,
 }
 
-/// Chooses the winning version of each document. `may_drop` decides whether a winning tombstone is dropped; its
-/// arguments are the input, the document's id and the tombstone's version.
+/// Chooses the winning version of each document. If the winning version is a tombstone, `may_drop` decides whether it
+/// is dropped. The arguments of `may_drop` are the input, the document's id and the tombstone's version.
 pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) -> Plan {
     let mut plan = Plan::default();
     // The next document of each input, smallest id first.

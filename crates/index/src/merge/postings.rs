@@ -13,10 +13,10 @@ use crate::options::Stemming;
 use crate::search::postings::{Postings, PostingsWriter};
 use crate::snapshot::{SnapshotWriter, section};
 
-/// Marks a row that is not in the merged file.
+/// Marks a row that the merged file does not contain.
 const GONE: u32 = u32::MAX;
 
-/// Number of terms between two checks for cancellation, and between two writes.
+/// Number of terms between two checks for cancellation, and between two writes to the file.
 const POLL_INTERVAL: usize = 1_024;
 
 pub(super) fn write_postings(

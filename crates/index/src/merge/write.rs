@@ -25,7 +25,7 @@ pub struct Merged {
 /// Number of documents between two checks for cancellation.
 const POLL_INTERVAL: usize = 1_024;
 
-/// Writes the documents of `plan`.
+/// Writes the merged file with the documents of `plan` to `out`.
 pub fn write(
     inputs: &[Input],
     plan: &Plan,
@@ -60,7 +60,7 @@ struct Merge<'m, 'o> {
     out: SnapshotWriter<'o>,
 }
 
-/// Returns a column of a file.
+/// Returns one column of an opened file.
 type Column<T> = fn(&Segment) -> &T;
 
 impl<'m> Merge<'m, '_> {
@@ -145,7 +145,7 @@ impl<'m> Merge<'m, '_> {
         self.out.u32s(name, values)
     }
 
-    /// Writes the labels that are used, in the order of their first use.
+    /// Writes a column of labels. Only the labels that are used are written, in the order of their first use.
     fn labels(&mut self, [codes, offsets, bytes]: [&str; 3], column: Column<Labels>) -> io::Result<()> {
         self.look()?;
         let mut known: HashMap<&'m [u8], u32> = HashMap::new();
@@ -182,7 +182,7 @@ impl<'m> Merge<'m, '_> {
         self.out.strings([offsets, bytes], &values.finish())
     }
 
-    /// Copies the vectors. Codes are copied if a file has them, and computed otherwise.
+    /// Copies the vectors and their codes. Computes the codes of inputs that have none.
     fn vectors(&mut self, dimension: usize) -> io::Result<()> {
         let (plan, inputs, cancelled) = (self.plan, self.inputs, self.cancelled);
         self.out.section(section::VECTORS, |w| {

@@ -65,7 +65,7 @@ impl Bits {
         &self.words
     }
 
-    /// Intersects each word with the mask that `mask` returns for its index. Empty words are skipped.
+    /// Intersects each word with the mask that `mask` returns for the index of the word. Empty words are skipped.
     pub fn and_words(&mut self, mask: impl Fn(usize) -> u64) {
         for (i, word) in self.words.iter_mut().enumerate().filter(|(_, w)| **w != 0) {
             *word &= mask(i);

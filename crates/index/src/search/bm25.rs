@@ -1,7 +1,7 @@
 //! Scores rows by BM25, using the postings of all files.
 //!
-//! Each query sums document frequencies and lengths over the *visible* rows of all files. So the score of a row does
-//! not depend on its file or on superseded rows in the same file.
+//! Each query sums document frequencies and lengths over the *visible* rows of all files. The score of a row
+//! therefore depends neither on the row's file nor on superseded rows in the same file.
 
 use super::bits::Bits;
 use super::postings::Postings;
@@ -9,15 +9,16 @@ use super::postings::Postings;
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 
-/// Returns the scores of all rows: one list per segment, empty if no term occurs in it. A score of 0 means no match.
+/// Returns the scores of all rows, as one list per segment. The list is empty if no term occurs in the segment. A
+/// score of 0 means that the row does not match.
 ///
 /// `segments` holds the postings and the visible rows of each segment. `length` is the total length of all visible
-/// rows.
+/// rows, in terms.
 pub fn scores(segments: &[(&Postings, &Bits)], length: u64, terms: &[(String, u32)]) -> Vec<Vec<f32>> {
     let rows: usize = segments.iter().map(|(_, visible)| visible.count()).sum();
     let average = (length as f64 / rows.max(1) as f64).max(1.0) as f32;
     let mut scores: Vec<Vec<f32>> = vec![Vec::new(); segments.len()];
-    // Visible entries of one term in each segment.
+    // Visible rows that contain the current term, in each segment.
     let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); segments.len()];
     for (term, repeated) in terms {
         for (entries, (postings, visible)) in found.iter_mut().zip(segments) {

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use docweir_codes::{Codec, CodesError};
 
-/// Version of the codes: seed, number of bits and layout. Codes of another version are computed again.
+/// Version of the vector codes, which covers seed, number of bits and layout. Codes of another version are computed
+/// again.
 pub const VERSION: u32 = 1;
 
-/// Seed of the rotation. Any value works, but it is part of [`VERSION`].
+/// Seed of the rotation. Any value would work, but another value requires a new [`VERSION`].
 const SEED: u64 = 0x646f_6377_6569_7221;
 
 /// Returns the codec for vectors of `dimension` values, created on first use.

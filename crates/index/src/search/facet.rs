@@ -1,5 +1,5 @@
-//! Stores the values of one metadata path for every row, as a list of distinct values and numbers that refer to it.
-//! So a filter tests each distinct value only once.
+//! Stores the values of one metadata path for all rows. Each row holds numbers that refer to a list of distinct
+//! values, so a filter tests each distinct value only once.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,21 @@ use super::filter::{Scalar, scalars_at};
 use crate::columns::{Documents, Labels, Rows, object};
 
 pub struct Facet {
-    /// Distinct values.
+    /// Distinct values of all rows.
     values: Vec<Scalar>,
     codes: Codes,
 }
 
 enum Codes {
-    /// Value number of each row, used if no row has more than one value. Rows without a value have the number after
-    /// the last value's.
+    /// Number of each row's value, used if no row has more than one value. Rows without a value have a number that no
+    /// value has.
     One(Vec<u32>),
-    /// Start of each row's numbers, and the numbers of all rows.
+    /// Index of each row's first number, and the numbers of the values of all rows. Used if a row has several values.
     Many(Vec<u32>, Vec<u32>),
 }
 
 impl Facet {
-    /// Collects the values at a path. Values of a row take precedence over those of its document.
+    /// Collects the values at a metadata path. Values of a row take precedence over the values of its document.
     pub fn of_metadata(documents: &Documents, rows: &Rows, path: &str) -> Self {
         let mut facet = Builder::default();
         for document in 0..documents.len() {
@@ -35,7 +35,7 @@ impl Facet {
         facet.finish()
     }
 
-    /// Removes rows without a value that passes `test`.
+    /// Keeps in `rows` only the rows that have at least one value for which `test` returns true.
     pub fn restrict(&self, rows: &mut Bits, test: impl Fn(&Scalar) -> bool) {
         let mut passes: Vec<bool> = self.values.iter().map(test).collect();
         passes.push(false);
@@ -58,14 +58,14 @@ impl Facet {
     }
 }
 
-/// Removes rows whose label does not pass `test`.
+/// Keeps in `rows` only the rows for whose label `test` returns true.
 pub fn restrict_labels(labels: &Labels, rows: &mut Bits, test: impl Fn(&str) -> bool) {
     let passes: Vec<bool> = (0..labels.values.len()).map(|i| test(labels.values.get(i))).collect();
     keep_codes(&labels.codes, &passes, rows);
 }
 
-/// Removes rows whose code does not pass. Processes 64 rows at a time without branches, because a filter must not
-/// cost more than the scan that it saves.
+/// Keeps in `rows` only the rows whose code passes. Processes 64 rows at a time without branches, because a filter
+/// must not take longer than the scan that it saves.
 fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
     rows.and_words(|word| {
         let from = word * 64;

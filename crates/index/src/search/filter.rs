@@ -1,9 +1,10 @@
-//! Restricts the rows that a search may find. A filter is evaluated before the best k rows are chosen, so it never
-//! reduces the number of results below k if enough rows match.
+//! Restricts the rows that a search may find. A filter is evaluated before the best k rows are chosen, so a search
+//! finds k rows if at least k rows match.
 //!
 //! Fields are `document`, `source`, `chunk`, `kind`, `language` and `page`. Any other name is a path into the
-//! metadata: `media_type`, `findings.score`, or `metadata.page` for a name that is taken. A row's own metadata takes
-//! precedence over its document's. A list matches if one of its items matches; a missing value never matches.
+//! metadata, such as `media_type` or `findings.score`. `metadata.page` is the metadata value `page`, in contrast to
+//! the field. A row's own metadata takes precedence over the metadata of its document. A list matches if one of its
+//! items matches; a missing value never matches.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,7 +39,7 @@ pub enum Filter {
         field: Field,
         prefix: String,
     },
-    /// All given bounds must hold. Numbers are compared with numbers, texts with texts.
+    /// Requires that all given bounds hold. Numbers are compared with numbers, and texts with texts.
     Range {
         field: Field,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,9 +62,9 @@ pub enum Field {
     Chunk,
     Kind,
     Language,
-    /// Any page that the row touches.
+    /// Pages that the row's chunk covers. A condition holds if it holds for one of the pages.
     Page,
-    /// Path into the metadata: names joined by dots.
+    /// Path into the metadata, as names joined by dots.
     Metadata(String),
 }
 
@@ -143,8 +144,8 @@ impl Scalar {
     }
 }
 
-/// Parses a typed condition: `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`, `tenant!=acme`.
-/// Commas separate alternatives of `=` and `!=`.
+/// Parses a condition as users write it: `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`,
+/// `tenant!=acme`. Commas separate the alternatives of `=` and `!=`.
 impl FromStr for Filter {
     type Err = String;
 
@@ -215,22 +216,23 @@ impl Filter {
         Filter::In { field: field.into(), values: values.into_iter().map(Into::into).collect() }
     }
 
-    /// Requires a field to begin with a text.
+    /// Requires a field to begin with a prefix.
     pub fn prefix(field: impl Into<Field>, prefix: impl Into<String>) -> Self {
         Filter::Prefix { field: field.into(), prefix: prefix.into() }
     }
 
-    /// Requires a field to be at least a value.
+    /// Requires a field to be greater than or equal to a value.
     pub fn at_least(field: impl Into<Field>, value: impl Into<Scalar>) -> Self {
         Filter::Range { field: field.into(), gt: None, gte: Some(value.into()), lt: None, lte: None }
     }
 
-    /// Requires a field to be at most a value.
+    /// Requires a field to be less than or equal to a value.
     pub fn at_most(field: impl Into<Field>, value: impl Into<Scalar>) -> Self {
         Filter::Range { field: field.into(), gt: None, gte: None, lt: None, lte: Some(value.into()) }
     }
 
-    /// Requires all of several conditions. Returns `None` if there are none, and a single condition unchanged.
+    /// Combines several conditions, all of which must hold. Returns `None` for no condition, and a single condition
+    /// unchanged.
     pub fn all(parts: impl IntoIterator<Item = Filter>) -> Option<Self> {
         let mut parts: Vec<Filter> = parts.into_iter().collect();
         match parts.len() {
@@ -239,7 +241,7 @@ impl Filter {
         }
     }
 
-    /// Removes rows that do not fulfil the condition from `rows`.
+    /// Keeps in `rows` only the rows that fulfil the condition.
     pub fn restrict(&self, segment: &Segment, rows: &mut Bits) {
         match self {
             Filter::All(parts) => parts.iter().for_each(|part| part.restrict(segment, rows)),
@@ -280,7 +282,7 @@ impl Filter {
     }
 }
 
-/// Keeps the rows of the given documents.
+/// Keeps in `rows` only the rows of the given documents.
 fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     let mut allowed = Bits::none(segment.len());
     for id in documents.iter().map(Scalar::spelled) {
@@ -291,7 +293,7 @@ fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     rows.and_words(|word| allowed.words().get(word).copied().unwrap_or_default());
 }
 
-/// Keeps the rows with a value of `field` that passes `test`.
+/// Keeps in `rows` only the rows that have a value of `field` for which `test` returns true.
 fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar) -> bool) {
     let text = |t: &str| test(&Scalar::Text(t.to_owned()));
     match field {
@@ -316,7 +318,7 @@ fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar
     }
 }
 
-/// Returns the values at a path. A list contributes the values of all its items.
+/// Returns the values at a metadata path. A list contributes the values of all its items.
 pub fn scalars_at(metadata: &Map<String, Value>, path: &str) -> Vec<Scalar> {
     fn collect(value: &Value, rest: Option<&str>, out: &mut Vec<Scalar>) {
         match (value, rest) {

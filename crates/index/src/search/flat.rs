@@ -1,4 +1,5 @@
-//! Searches vectors by a flat scan: of the codes and then of the nearest vectors, or of every vector.
+//! Searches vectors by a flat scan. The scan reads either all vectors, or all codes and then the vectors of the
+//! nearest rows.
 
 use docweir_codes::{BLOCK_ROWS, Candidates};
 
@@ -7,12 +8,13 @@ use super::codes;
 use super::topk::{Candidate, TopK};
 use crate::segment::Segment;
 
-/// Minimum work per thread, in vectors compared and in codes scanned. With less, a thread costs more than it saves.
+/// Minimum number of vectors that a thread compares. With fewer, a thread costs more than it saves.
 const VECTORS_A_THREAD: usize = 8_192;
+/// Minimum number of codes that a thread scans. With fewer, a thread costs more than it saves.
 const CODES_A_THREAD: usize = 262_144;
 
-/// Returns the dot product. Sixteen parallel sums let the compiler use vector registers, and fix the order of
-/// additions. So the result is the same on every machine, to the last bit.
+/// Returns the dot product of two vectors. Sixteen parallel sums let the compiler use vector registers, and fix the
+/// order of additions. The result is therefore the same on every machine, to the last bit.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let ((left, left_rest), (right, right_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -25,11 +27,12 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Returns the best `k` of the allowed rows by their exact dot product with the query, best first. There is one set
-/// of rows per segment.
+/// Returns the `k` allowed rows with the highest exact dot products with the query, best first. `segments` holds the
+/// allowed rows of each segment.
 ///
-/// If there are many rows, the codes select those that are scored exactly; `exact` scores all rows. `threads` above 1
-/// divides the rows evenly, which does not change the result.
+/// If many rows are allowed, the codes select the rows that are scored exactly. If `exact` is true, all allowed rows
+/// are scored exactly. If `threads` is above 1, the rows are divided evenly between threads, which does not change
+/// the result.
 pub fn search<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
@@ -112,7 +115,7 @@ fn rows(segments: &[(&Segment, Bits)]) -> usize {
     segments.iter().map(|(s, _)| s.len()).sum()
 }
 
-/// Holds the work of one thread: indexes of segments, and a range of rows of each.
+/// Holds the work of one thread: indexes of segments, and a range of rows for each of these segments.
 type Share = Vec<(usize, std::ops::Range<usize>)>;
 
 /// Divides the rows into one share per thread, and calls `part` on each share in its thread.

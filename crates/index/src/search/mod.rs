@@ -5,7 +5,7 @@
 //!                           └─ BM25 ─────────────────────────────────────────────┴─▶ both candidates ─▶ fusion, with
 //!                                                                                neighbouring chunks ─▶ top k
 //! ```
-//! A search runs on the calling thread, plus as many threads as the request allows.
+//! A search runs on the calling thread, and on further threads if the request allows them.
 
 pub mod bits;
 pub mod bm25;
@@ -44,7 +44,7 @@ pub enum Mode {
     Vector,
     /// Ranks by BM25 of the request's text.
     FullText,
-    /// Ranks by both scores. `weight` is the vector's share, from 0 to 1.
+    /// Ranks by a combination of both scores. `weight` is the share of the vector score, from 0 to 1.
     Hybrid { weight: f32 },
 }
 
@@ -56,7 +56,8 @@ impl Default for Mode {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchRequest {
-    /// Query as typed. Required for full-text and hybrid search. In every mode its words are marked in the results.
+    /// Query as the user typed it. Required for full-text and hybrid search. In every mode, the results mark the
+    /// words of the query.
     pub text: String,
     /// Embedding of the query by the collection's model. Required for vector and hybrid search.
     pub vector: Option<Vec<f32>>,
@@ -64,11 +65,12 @@ pub struct SearchRequest {
     pub k: usize,
     pub mode: Mode,
     pub filter: Option<Filter>,
-    /// Number of candidates of each half of a hybrid search, at least `k`; `None` means the configured number.
+    /// Number of candidates that each part of a hybrid search (vector search, full-text search) contributes, at least
+    /// `k`; `None` means the configured number.
     pub candidates: Option<usize>,
     /// Number of threads that a scan may use; 1 means only the calling thread.
     pub threads: usize,
-    /// If true, compares the query with every vector, not only with those whose codes look near.
+    /// If true, compares the query with every vector, not only with the vectors that the codes select.
     pub exact: bool,
 }
 
@@ -83,7 +85,8 @@ impl SearchRequest {
 /// Describes a chunk that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
-    /// Score that orders the hits: cosine, BM25, or 0 to 1 for hybrid.
+    /// Score by which the hits are ordered: cosine similarity, BM25, or a combined score from 0 to 1 in a hybrid
+    /// search.
     pub score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector_score: Option<f32>,
@@ -92,13 +95,13 @@ pub struct Hit {
     pub document: DocumentId,
     pub version: Version,
     pub source: String,
-    /// Document that contains this one.
+    /// Parent document; `None` if no other document contains this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     pub chunk_id: String,
     pub ordinal: u32,
     pub kind: String,
-    /// First and last page, counted from 1.
+    /// First and last page of the chunk, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
     pub boxes: Vec<PageBox>,

@@ -1,10 +1,10 @@
 //! Holds the full-text index of one file: its sorted terms, and the list of rows of each term.
 //!
-//! Memory and disk use the same format. A list consists of variable-length numbers. The entry of a row is its
-//! distance to the previous row (or to -1), doubled. The lowest bit is set if the term occurs once in the row;
-//! otherwise the number of occurrences follows. A typical entry takes one or two bytes. Building the index costs
-//! about 19 µs per chunk of 1,000 characters, so snapshots store it. The index of a delta is built by the first
-//! full-text search.
+//! Memory and disk use the same format. A list consists of variable-length numbers. The entry of a row begins with
+//! the number of rows between this row and the previous row of the list, shifted left by one bit. The lowest bit is
+//! set if the term occurs once in the row; otherwise the number of occurrences follows. A typical entry takes one or
+//! two bytes. Building the index takes about 19 µs per chunk of 1,000 characters, so snapshots store the index. The
+//! index of a delta is built by the first full-text search.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -22,9 +22,9 @@ pub const TOKENS_VERSION: u32 = 1;
 pub struct Postings {
     /// Distinct terms in byte order.
     pub terms: Strings,
-    /// Start of each term's list, and the end of the last list.
+    /// Start of each term's list in `lists`, and the end of the last list.
     pub starts: U64s,
-    /// Number of rows of each term.
+    /// Number of rows that contain each term.
     pub frequencies: U32s,
     pub lists: Buffer,
     /// Number of terms in each row.
@@ -82,7 +82,7 @@ impl Postings {
         writer.finish(Buffer::from_vec(lists), lengths.into())
     }
 
-    /// Returns the index of a term.
+    /// Returns the index of a term within `terms`.
     fn find(&self, term: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.terms.len());
         while low < high {
@@ -96,12 +96,13 @@ impl Postings {
         None
     }
 
-    /// Returns the rows that contain a term, in order, with the number of occurrences. Empty for an unknown term.
+    /// Returns the rows that contain a term, in order, with the number of occurrences in each row. Empty for an
+    /// unknown term.
     pub fn of(&self, term: &str) -> Entries<'_> {
         self.find(term).map_or(Entries::default(), |at| self.at(at))
     }
 
-    /// Returns the entries of the term at an index.
+    /// Returns the entries of the term with the index `at`.
     pub fn at(&self, at: usize) -> Entries<'_> {
         let range = number(&self.starts, at) as usize..number(&self.starts, at + 1) as usize;
         Entries { bytes: self.lists.get(range).unwrap_or_default(), next_row: 0 }
@@ -115,7 +116,7 @@ impl Postings {
         number(&self.lengths, row)
     }
 
-    /// Returns the total length of the given rows.
+    /// Returns the total number of terms in the given rows.
     pub fn total_length(&self, rows: &Bits) -> u64 {
         let run = |r: std::ops::Range<usize>| {
             self.lengths.get(r).unwrap_or_default().iter().map(|&n| u64::from(n)).sum::<u64>()
@@ -247,7 +248,8 @@ impl PostingsWriter {
     }
 }
 
-/// Hashes with few instructions per byte. A random seed prevents texts that are made to collide.
+/// Creates hashers that need few instructions per byte. A random seed makes it impossible to craft texts whose words
+/// collide.
 #[derive(Clone)]
 struct Seeded(u64);
 

@@ -39,7 +39,7 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(proptest::sample::select(&WORDS[..]), 1..8).prop_map(|w| w.join(" "))
 }
 
-/// Generates one of the documents 0 to 5 with its rows.
+/// Describes one document: its number from 0 to 5, and the vectors and texts of its rows.
 type Change = (u8, Vec<(Vec<f32>, String)>);
 
 fn commits() -> impl Strategy<Value = Vec<Vec<Change>>> {

@@ -1,9 +1,10 @@
 //! Splits text into the terms of the full-text index.
 //!
-//! A term is a run of letters and digits in lower case without diacritics (`Café` is `cafe`). Numbers include their
-//! separators (`1,000` is `1000`, `3.14` stays). Scripts without spaces (Chinese, Japanese, Korean, Thai, Lao, Khmer,
-//! Burmese) are split into overlapping pairs of characters. Their single characters are indexed too, so that a query
-//! of one character finds something, but they do not count towards the length of a text.
+//! A term is a run of letters and digits in lower case without diacritics (`Café` becomes `cafe`). A number is one
+//! term, with its points but without its commas (`3.14` stays, `1,000` becomes `1000`). Scripts without spaces
+//! (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean are split into overlapping pairs of characters. Their
+//! single characters are indexed too, so that a query of one character finds something. The single characters do not
+//! count towards the length of a text.
 
 use std::ops::Range;
 
@@ -43,8 +44,8 @@ pub fn each_token(text: &str, stemming: Stemming, mut f: impl FnMut(Token<'_>)) 
     }
 }
 
-/// Returns the terms of a query with their numbers of occurrences, in order of appearance. For scripts without spaces
-/// only the pairs are returned, unless a run is a single character.
+/// Returns the terms of a query with their numbers of occurrences, in order of appearance. In scripts without spaces,
+/// only pairs of characters are terms of a query, except for a run of a single character.
 pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     let mut terms: Vec<(String, u32)> = Vec::new();
     each_token(text, stemming, |token| {
@@ -83,7 +84,7 @@ pub fn matches(text: &str, terms: &[(String, u32)], stemming: Stemming) -> Vec<(
     found.into_iter().map(|r| (points(r.start), points(r.end))).collect()
 }
 
-/// Returns the character that starts at a byte. ASCII is not decoded.
+/// Returns the character that starts at the byte index `at`. ASCII characters are not decoded.
 fn char_at(text: &str, at: usize) -> Option<char> {
     match text.as_bytes().get(at) {
         Some(&b) if b < 128 => Some(char::from(b)),
@@ -157,7 +158,7 @@ fn is_diacritic(c: char) -> bool {
         | '\u{670}' | '\u{640}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}')
 }
 
-/// Converts plurals to singulars (Harman's "S" stemmer). It affects few words and is hardly ever wrong.
+/// Converts plurals to singulars (Harman's "S" stemmer). This stemmer changes few words and is hardly ever wrong.
 fn stem(term: &mut String) {
     if term.len() <= 3 || !term.bytes().all(|b| b.is_ascii_lowercase()) {
         return;
@@ -181,7 +182,8 @@ fn is_dense(c: char) -> bool {
     block && (c.is_alphanumeric() || is_combining_mark(c))
 }
 
-/// Emits the pairs and single characters of the dense run that starts at `start`, and returns its end.
+/// Calls `f` with the pairs and the single characters of a run of dense characters (`is_dense`). The run begins at
+/// `start`. Returns the end of the run.
 fn pairs(text: &str, start: usize, term: &mut String, f: &mut impl FnMut(Token<'_>)) -> usize {
     let mut at = start;
     let mut before: Option<(usize, char)> = None;
@@ -202,7 +204,7 @@ fn pairs(text: &str, start: usize, term: &mut String, f: &mut impl FnMut(Token<'
     at
 }
 
-/// Converts half-width and compatibility forms to the usual forms.
+/// Writes `chars` to `term`, with half-width and compatibility forms converted to the usual forms.
 fn spell(chars: &[char], term: &mut String) {
     term.clear();
     term.extend(chars.iter().copied().nfkc());

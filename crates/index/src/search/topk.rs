@@ -1,5 +1,5 @@
-//! Collects the best k rows. Ties are ordered by chunk id, so the result does not depend on the order of rows, the
-//! number of files or the number of threads.
+//! Collects the best k rows. Rows with equal scores are ordered by chunk id, so the result does not depend on the
+//! order of rows, the number of files or the number of threads.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -14,7 +14,7 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Compares two candidates; `Less` is better, so that sorting puts the best first.
+    /// Compares two candidates. `Less` means better, so that sorting puts the best candidate first.
     pub fn rank(&self, other: &Self) -> Ordering {
         let ties = || self.id.cmp(other.id).then((self.segment, self.row).cmp(&(other.segment, other.row)));
         other.score.total_cmp(&self.score).then_with(ties)
@@ -41,10 +41,10 @@ impl Ord for Candidate<'_> {
     }
 }
 
-/// Keeps the best k offered candidates in a heap with the worst on top.
+/// Keeps the best k of the offered candidates, in a heap with the worst candidate on top.
 pub struct TopK<'a> {
     k: usize,
-    /// Scores below this cannot be among the best.
+    /// Lowest score with which a row can still be among the best.
     bar: f32,
     heap: BinaryHeap<Candidate<'a>>,
 }
@@ -54,7 +54,7 @@ impl<'a> TopK<'a> {
         Self { k, bar: f32::NEG_INFINITY, heap: BinaryHeap::with_capacity(k.min(4096) + 1) }
     }
 
-    /// Offers a row. `id` is called only if the score is high enough.
+    /// Adds a row if it is among the best so far. Calls `id` only if the score is high enough.
     pub fn offer(&mut self, score: f32, segment: usize, row: usize, id: impl FnOnce() -> &'a str) {
         if score < self.bar || self.k == 0 {
             return;

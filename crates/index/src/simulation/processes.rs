@@ -28,15 +28,17 @@ pub enum Kind {
     Rollback,
 }
 
-/// Holds what the processes share besides the object store.
+/// Holds the state that all simulated processes share.
 pub struct World {
     pub objects: Arc<MemoryObjects>,
     clock: Arc<ManualClock>,
     random: fastrand::Rng,
-    /// Control store: the newest version of each document. Claims on older versions are void.
+    /// Content of the simulated control store: the newest version of each document. Claims on older versions are
+    /// void.
     versions: BTreeMap<u8, u64>,
-    /// Files of acknowledged commits that were not checked yet, and views that readers saw.
+    /// Files of acknowledged commits that were not checked yet.
     pub acknowledged: Vec<String>,
+    /// Views that readers saw and that were not checked yet.
     pub seen: Vec<Seen>,
     pub commits: u64,
     pub merges: u64,
@@ -47,7 +49,7 @@ pub struct World {
     pub faults: Vec<String>,
 }
 
-/// Describes what a reader saw of a version.
+/// Describes the content of a version that a reader saw.
 pub struct Seen {
     pub version: u64,
     pub documents: Content,
@@ -117,8 +119,8 @@ fn write((n, version): (u8, u64)) -> Write {
     }
 }
 
-/// Claims documents and waits. Then fixes a base, checks that the claims still hold, and commits. Retries while they
-/// hold.
+/// Claims documents and waits. Then fetches a base, checks that the claims still hold, and commits. Repeats a failed
+/// commit while a claim still holds.
 async fn writer(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut random: fastrand::Rng) {
     let mut writer = store.writer_seeded(random.u64(..));
     let model = model(3);
@@ -183,7 +185,7 @@ async fn compactor(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
     let holder = random.u64(..).to_string();
     loop {
         let mode = if random.u8(..3) == 0 { Mode::All } else { Mode::Due };
-        // From time to time, the plan is outdated by the time it is carried out.
+        // From time to time, the plan is outdated when it is carried out.
         let due = compactor.due(mode).await;
         let Ok(Some((manifest, inputs, why))) = due else {
             if let Err(error) = due {

@@ -1,4 +1,4 @@
-//! Checks what every state of the manifest must show.
+//! Checks that every state of the manifest shows the expected content.
 //!
 //! The expected content is derived independently of the code under test. A commit sets the highest version of each of
 //! its documents. A merge changes nothing. A rollback restores the content of the version that had the same files.
@@ -26,9 +26,9 @@ pub struct Truth {
     highest: BTreeMap<u64, BTreeMap<u8, u64>>,
     /// Files of each manifest version.
     files: BTreeMap<u64, BTreeSet<String>>,
-    /// Number of times that each delta was added as new.
+    /// Number of times that each delta was added to the manifest.
     came: BTreeMap<String, u64>,
-    /// Number of times that each document version was added. At most as many live files may hold it.
+    /// Number of times that each document version was added. A version may be in at most this number of live files.
     committed: BTreeMap<(u8, u64), usize>,
     segments: BTreeMap<String, Arc<Segment>>,
 }

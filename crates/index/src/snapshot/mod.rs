@@ -10,9 +10,10 @@
 //! Documents are sorted by id, and the rows of a document are adjacent.
 //!
 //! # Trade-offs
-//! The checksums of the sections are verified by a merge and by `docweir store verify`. They are verified on opening
-//! only if the file is small ([`VectorOptions::verify_bytes`](super::VectorOptions)), because reading a gigabyte for
-//! one query would be too slow. Until then, damage in a large file causes wrong or empty results, never a crash.
+//! The checksums of the sections are verified by every merge and by `docweir store verify`. They are verified on
+//! opening only if the file is small ([`VectorOptions::verify_bytes`](super::VectorOptions)), because reading a
+//! gigabyte for one query would be too slow. Until a verification, damage in a large file causes wrong or empty
+//! results, never a crash.
 
 mod read;
 mod write;
@@ -48,11 +49,12 @@ pub struct SnapshotHeader {
     #[serde(flatten)]
     pub origin: Origin,
     pub rows: u64,
-    /// Number of document versions without tombstones.
+    /// Number of document versions, not counting tombstones.
     pub documents: u64,
     pub tombstones: u64,
-    /// Stemming of the full-text index, and the version of its tokenizer.
+    /// Stemming of the stored full-text index.
     pub stemming: Stemming,
+    /// Version of the tokenizer of the stored full-text index.
     pub tokens_version: u32,
     /// Version of the encoder of the codes. Codes of another version are computed again from the vectors.
     pub codes_version: u32,
@@ -84,7 +86,8 @@ pub mod section {
     pub const DOCUMENT_STARTS: &str = "document_starts";
     pub const DOCUMENT_TOMBSTONES: &str = "document_tombstones";
     pub const DOCUMENT_SOURCES: [&str; 2] = ["document_source_offsets", "document_sources"];
-    /// Present only in files that contain a document with a parent. Older programs ignore the sections.
+    /// Sections with the parents of documents. Present only if a document in the file has a parent. Older programs
+    /// ignore these sections.
     pub const DOCUMENT_PARENTS: [&str; 2] = ["document_parent_offsets", "document_parents"];
     pub const DOCUMENT_FACTS: [&str; 2] = ["document_facts_offsets", "document_facts"];
     pub const CHUNK_IDS: [&str; 2] = ["chunk_id_offsets", "chunk_ids"];

@@ -19,9 +19,9 @@ pub struct Snapshot {
     pub header: SnapshotHeader,
     pub documents: Documents,
     pub rows: Rows,
-    /// Codes of the vectors; empty if they have to be computed again.
+    /// Codes of the vectors; not set if the stored codes have another version and must be computed again.
     pub codes: OnceLock<Buffer>,
-    /// Postings with their stemming; `None` if they have to be built again.
+    /// Postings with their stemming; `None` if the stored postings have another version and must be built again.
     pub postings: Option<(Stemming, Postings)>,
     pub mapped: bool,
 }
@@ -65,7 +65,7 @@ pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, Vecto
 }
 
 impl Snapshot {
-    /// Opens a whole file. With `verify`, compares every section with its checksum.
+    /// Opens a whole snapshot. If `verify` is true, compares every section with its checksum.
     pub fn open(file: &str, image: Bytes, mapped: bool, verify: bool) -> Result<Self, VectorError> {
         let damaged = |reason: String| VectorError::Damaged { file: file.to_owned(), reason };
         let directory =
@@ -127,7 +127,7 @@ impl Sections<'_> {
         Ok(Strings::new(self.numbers(offsets)?, self.take(bytes)?))
     }
 
-    /// Reads an optional column; empty if the file does not have it.
+    /// Reads an optional column of texts; returns an empty column if the file does not have the column.
     fn strings_if_any(&self, names: [&str; 2]) -> Result<Strings, VectorError> {
         match names.iter().any(|name| self.sections.contains_key(name)) {
             true => self.strings(names),

@@ -12,7 +12,7 @@ pub struct SnapshotWriter<'o> {
     sections: Vec<SectionEntry>,
     /// Checksum of the section that is being written.
     crc: crc32fast::Hasher,
-    /// Collects small writes, because a dynamic call for each number would be slower than the write itself.
+    /// Buffer for small writes, because a dynamic call for each number would be slower than the write itself.
     buffer: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ impl<'o> SnapshotWriter<'o> {
         Ok(this)
     }
 
-    /// Writes one section with the bytes that `fill` writes.
+    /// Writes one section. `fill` writes the content of the section.
     pub fn section(&mut self, name: &str, fill: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         self.flush_buffer()?;
         let offset = self.at;
