@@ -9,22 +9,23 @@ use crate::faults;
 use crate::options::{Model, Options};
 
 pub const HELP: &str = "\
-Runs a mock provider of the OpenAI-compatible API and of Amazon Comprehend (same address without `/v1`). It prints
-`listening on http://127.0.0.1:PORT/v1`, then serves until standard input closes.
+Runs a mock provider of the OpenAI-compatible API and of Amazon Comprehend. It prints
+`listening on http://127.0.0.1:PORT/v1`, then serves until standard input closes. Comprehend is at the same address,
+without `/v1`.
 
 Usage: docweir-mock-provider [OPTIONS]
 
 Server:
   --port N                        port; 0 selects any free port (default 0)
   --key KEY                       a valid key; repeat for several (default test-key)
-  --data DIR                      folder that keeps files, batches and charges over a restart (default: temporary)
+  --data DIR                      folder that keeps files, batches and charges across restarts (default: temporary)
   --seed N                        seed of faults and ids (default 0)
   --keep-running                  keeps serving after standard input closes
   --help                          prints this text
 
 Models:
   --model NAME=DIMENSIONS[@USD]   additional embedding model; USD per million tokens (default 0.02)
-  --model-folder DIR              model for docweir-encoder; computes vectors of its dimension
+  --model-folder DIR              folder of a docweir-encoder model, used for vectors of the model's dimension
 
 Limits:
   --rpm N                         requests per minute for each key and model (default none)
@@ -46,7 +47,7 @@ Comprehend:
 
 Batches:
   --validate-seconds X            duration of validation (default 0.05)
-  --process-items-per-second X    processed requests of a batch per second (default: no limit)
+  --process-items-per-second X    maximum number of processed batch rows per second (default: no limit)
   --finalize-seconds X            duration of finalizing (default 0.05)
   --expire-seconds X              time from creation to expiry (default 86400)
   --ranges                        serves parts of files (HTTP Range)
@@ -114,7 +115,7 @@ impl Value<'_> {
 
     fn number<T: FromStr>(&self) -> Result<T, String> {
         let text = self.text()?;
-        text.parse().map_err(|_| format!("{} {text}: not a number in range", self.name))
+        text.parse().map_err(|_| format!("{} {text}: not a number, or out of range", self.name))
     }
 
     fn amount(&self) -> Result<f64, String> {

@@ -1,4 +1,4 @@
-//! Sums up the charges and the refusals.
+//! Sums up the charges and the refusals of the mock provider.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Sums up charged work.
+/// Sums up the charges of requests for embeddings and chat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
     pub requests: u64,
@@ -36,7 +36,7 @@ impl Split {
     }
 }
 
-/// Counts the charges of one text.
+/// Counts how often one text was charged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     pub live: u64,
@@ -62,13 +62,15 @@ pub struct BatchEntry {
 pub struct Charges {
     pub live: Sum,
     pub batch: Sum,
-    /// Number of replies below 400. A reply that was lost on purpose counts, because its work was done.
+    /// Number of replies with a status below 400. A reply that a fault suppressed also counts, because its work was
+    /// done.
     pub accepted_requests: u64,
-    /// Number of replies of 400 and above, by status.
+    /// Number of replies with a status of 400 or above, by status.
     pub refused: BTreeMap<u16, u64>,
     pub by_model: BTreeMap<String, Split>,
     pub by_key: BTreeMap<String, Split>,
-    /// Charges of batch rows by `custom_id`. `requests` counts the charges of an id, over all batches.
+    /// Charges of batch rows by `custom_id`. The field `requests` counts how often an id was charged, over all
+    /// batches.
     pub by_custom_id: BTreeMap<String, Sum>,
     /// Charges by the SHA-256 of the text. Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, Times>,
@@ -118,7 +120,7 @@ impl Charges {
     }
 }
 
-/// Sums up charged work of Comprehend.
+/// Sums up the charges of requests to Comprehend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paid {
     pub requests: u64,
@@ -144,7 +146,7 @@ pub struct AnalysisCharges {
     pub by_operation: BTreeMap<String, Paid>,
     /// Number of charges by `OPERATION/LANGUAGE/SHA-256` of the text. Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, u64>,
-    /// Number of refused requests, by the name of the refusal.
+    /// Number of refused requests, by the error type.
     pub refused: BTreeMap<String, u64>,
 }
 

@@ -1,6 +1,6 @@
-//! Serves `POST /v1/chat/completions`, to the extent that the description of pictures needs it.
+//! Serves the part of `POST /v1/chat/completions` that is needed to describe pictures.
 //!
-//! The answer states the size of each picture, so that a test can check that the right one arrived.
+//! The answer states the size of each picture, so that a test can check that the right picture arrived.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// Tokens that OpenAI charges for a picture of low detail.
+/// Number of tokens that OpenAI charges for a picture of low detail.
 const TOKENS_PER_PICTURE: u64 = 85;
 
 pub fn live(world: &World, key: &str, body: &[u8]) -> Result<Reply, Problem> {
@@ -58,7 +58,7 @@ pub fn live(world: &World, key: &str, body: &[u8]) -> Result<Reply, Problem> {
 #[derive(Debug, Default, PartialEq)]
 struct Asked {
     texts: Vec<String>,
-    /// Size of each picture that was sent, in bytes. `None` for a picture that is only named by its address.
+    /// Size of each picture that was sent, in bytes. `None` if the request contains only the address of a picture.
     pictures: Vec<Option<usize>>,
 }
 

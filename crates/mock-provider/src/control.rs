@@ -1,4 +1,4 @@
-//! Serves `/_mock/…`, by which a test controls the mock provider. No key is needed.
+//! Serves the paths `/_mock/…`, through which a test controls the mock provider. These paths need no key.
 
 use hyper::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Serves `POST /v1/embeddings`, and the same requests within a batch.
+//! Serves `POST /v1/embeddings`, and the same requests as rows of a batch.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// Holds a request that is within all limits.
+/// Holds a parsed request that is within all limits.
 pub struct Asked<'a> {
     pub model: &'a Model,
     pub inputs: Vec<String>,
-    /// Tokens of all inputs together.
+    /// Number of tokens of all inputs together.
     pub tokens: u64,
     dimensions: usize,
     base64: bool,
@@ -27,7 +27,7 @@ pub fn count_tokens(text: &str) -> u64 {
     bpe_openai::cl100k_base().count(text) as u64
 }
 
-/// Answers a live request: first the limits, then the work, then the charges.
+/// Answers a live request. Checks the limits, then computes the vectors, and finally records the charge.
 pub fn live(world: &World, key: &str, body: &[u8], flaw: Flaw) -> Result<Reply, Problem> {
     world.refuse_when_spent()?;
     let body = parse(body)?;

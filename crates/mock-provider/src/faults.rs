@@ -1,7 +1,7 @@
 //! Selects the requests that fail, and the kind of failure.
 //!
-//! Rules are tried in order; the first one that matches and fires applies. Each rule has its own random number
-//! generator, so that requests of one kind do not affect the faults of another.
+//! Rules are tried in order, and the first rule that matches and fires is applied. Each rule has its own random
+//! number generator, so that requests of one kind do not affect the faults of other kinds.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub enum On {
     DetectPersonalData,
     /// Any operation of Comprehend.
     Detect,
-    /// Outcome of a batch, drawn when the batch is created.
+    /// Outcome of a batch, selected when the batch is created.
     BatchOutcome,
 }
 
@@ -51,15 +51,15 @@ impl On {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
-    /// Replies with the error `code`, and with `retry_after` if given.
+    /// Replies with the HTTP status `code`. If `retry_after` is set, the reply asks the client to wait.
     Status,
     InsufficientQuota,
     /// Throttles a request to Comprehend.
     Throttle,
-    /// Reports a share of the texts as failed with the code `item` (default: the first text), and charges the others.
-    /// Comprehend only.
+    /// Reports a share of the texts as failed, with the error code `item`. By default, only the first text fails. The
+    /// other texts are answered and charged. Applies to Comprehend only.
     ItemErrors,
-    /// Waits `seconds` before the work. A client that disconnects meanwhile is not charged.
+    /// Waits for `seconds` before processing the request. A client that disconnects during the wait is not charged.
     Slow,
     /// Closes the connection before any work is done.
     CutBefore,
@@ -69,31 +69,31 @@ pub enum Act {
     CutMiddle,
     /// Performs and charges the work, then replies 200 with a body that is not JSON.
     Garbage,
-    /// Shortens vectors by one component, in a reply or in a share of a batch's rows.
+    /// Shortens vectors by one dimension, in a reply or in a share of a batch's rows.
     WrongDimension,
-    /// Omits one data element.
+    /// Omits one vector of the reply.
     MissingVector,
-    /// Changes the order of the data elements; the indices are correct.
+    /// Changes the order of the vectors in the reply. The index of each vector is still correct.
     ShuffledData,
-    /// Puts NaN into a vector, in a reply or in a share of a batch's rows.
+    /// Puts NaN into a vector of a reply, or of a share of a batch's rows.
     Nan,
     /// Fails the batch without processing rows.
     Fail,
     /// Expires the batch after a share of its rows (default half).
     Expire,
-    /// Cancels the batch, as another client would, after a share of its rows (default half).
+    /// Cancels the batch after a share of its rows (default half), as if another client had cancelled it.
     Cancel,
-    /// Keeps the batch in progress after a share of its rows (default none) until it expires.
+    /// Stops processing after a share of the rows (default none). The batch stays in progress until it expires.
     Stuck,
     /// Writes the output lines in another order than the input lines.
     Shuffled,
-    /// Cuts a share of the output lines, so that they are not JSON.
+    /// Truncates a share of the output lines, so that these lines are not valid JSON.
     BadLine,
     /// Writes a share of the output lines twice.
     DuplicateLines,
-    /// Writes a share of the rows to the error file, with `code`, or with 400 and 500 in turn.
+    /// Writes a share of the rows to the error file. The status of these rows is `code`, or alternately 400 and 500.
     ErrorLines,
-    /// Cuts the last line of the output file.
+    /// Truncates the last line of the output file.
     Truncated,
     /// Omits a share of the rows from both files.
     MissingLines,
@@ -118,7 +118,7 @@ impl Act {
         )
     }
 
-    /// Returns whether the act changes the vectors of a reply. It then applies to embeddings only.
+    /// Returns whether the act changes the vectors of a reply. Such an act applies to embeddings only.
     fn is_of_vectors(self) -> bool {
         matches!(self, Act::WrongDimension | Act::MissingVector | Act::ShuffledData | Act::Nan)
     }
@@ -133,7 +133,8 @@ impl Act {
     }
 }
 
-/// Describes a fault. It fires on every match unless `probability` is set, and without limit unless `times` is set.
+/// Describes a fault. The fault fires on every match unless `probability` is set, and without limit unless `times` is
+/// set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -144,21 +145,21 @@ pub struct Rule {
     pub probability: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Number of matches that pass before the rule can fire.
+    /// Number of matching requests that pass before the rule can fire.
     #[serde(default)]
     pub after: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Seconds that the reply asks the client to wait.
+    /// Time that the reply asks the client to wait, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Share of a batch's rows, 0 to 1, rounded up to whole rows. Without it, one row is affected, unless the act has
-    /// another default.
+    /// Share of the affected rows of a batch, 0 to 1, rounded up to whole rows. If absent, one row is affected,
+    /// unless the act has another default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Comprehend's code for a failed text; default `INTERNAL_SERVER_ERROR`.
+    /// Error code that Comprehend reports for a failed text. The default is `INTERNAL_SERVER_ERROR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
 }
@@ -219,7 +220,7 @@ impl Rule {
         self
     }
 
-    /// Returns the rule's name in the charges, such as `embeddings:status`.
+    /// Returns the name under which the charges count the rule, such as `embeddings:status`.
     pub fn name(&self) -> String {
         let word = |value: Result<serde_json::Value, _>| match value {
             Ok(serde_json::Value::String(word)) => word,
@@ -264,7 +265,7 @@ impl Rule {
             return Err(format!("{name}: `seconds` is missing"));
         }
         if self.act == Act::Status && self.code.is_none() || self.code.is_some_and(|code| !(400..600).contains(&code)) {
-            return Err(format!("{name}: needs a code from 400 to 599"));
+            return Err(format!("{name}: `code` must be from 400 to 599"));
         }
         Ok(())
     }
@@ -297,7 +298,7 @@ impl Faults {
         Ok(faults)
     }
 
-    /// Replaces all rules.
+    /// Replaces all active rules.
     pub fn set(&mut self, rules: Vec<Rule>) -> Result<(), String> {
         rules.iter().try_for_each(Rule::check)?;
         let arm = |(at, rule)| {

@@ -1,5 +1,5 @@
-//! Serves `/v1/files`: uploads, lists, returns and deletes files. The data folder holds the contents under the files'
-//! ids.
+//! Serves `/v1/files`: uploads, lists, returns and deletes files. The data folder stores the content of each file
+//! under the id of the file.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -79,7 +79,8 @@ struct Parts {
     bytes: u64,
 }
 
-/// Receives the parts of a form. They arrive in any order, so the content is written before its purpose is known.
+/// Receives the parts of a form. The parts arrive in any order, so the content is written before its purpose is
+/// known.
 async fn receive(mut form: Multipart<'_>, path: &Path) -> Result<Parts, Problem> {
     let broken = |error: multer::Error| Problem::new(400, format!("Could not parse multipart form: {error}"));
     let disk = |error: io::Error| Problem::internal("keep a file", error);

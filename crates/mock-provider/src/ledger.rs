@@ -1,7 +1,8 @@
-//! Keeps the persistent state: a journal of events, one JSON line each, and their totals.
+//! Keeps the persistent state: a journal of events, with one JSON line for each event, and the totals of the events.
 //!
-//! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies it in
-//! memory. A restart reads the journal. A last line that a kill has cut was never acknowledged, so it is dropped.
+//! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies the
+//! event in memory. A restart reads the journal. If a kill has cut the last line, the change was never acknowledged,
+//! and the line is dropped.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -37,7 +38,7 @@ pub enum Event {
     Fault {
         name: String,
     },
-    /// Records texts that Comprehend charged.
+    /// Records a request that Comprehend answered and charged.
     Analysed(Analysis),
     /// Records a request that Comprehend refused.
     Unanalysed {
@@ -50,7 +51,7 @@ pub struct Ledger {
     files: BTreeMap<String, StoredFile>,
     batches: BTreeMap<String, Batch>,
     charges: Charges,
-    /// Next number. Files and batches are numbered in the order of their creation.
+    /// Counter from which files and batches get their numbers, in the order of their creation.
     next: u64,
 }
 
@@ -143,7 +144,7 @@ impl Ledger {
         all
     }
 
-    /// Returns the tokens of a model's batches that are accepted and not finished.
+    /// Returns the number of tokens in a model's batches that are accepted and not finished.
     pub fn enqueued_tokens(&self, model: &str) -> u64 {
         let waiting =
             |batch: &&Batch| matches!(batch.status, MockBatchStatus::InProgress | MockBatchStatus::Finalizing);

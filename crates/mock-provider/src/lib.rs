@@ -2,7 +2,7 @@
 //!
 //! The mock provider implements the wire format of embeddings, files, batches, models and a small part of chat, and
 //! Comprehend's synchronous operations. It enforces the documented limits, records each charge, and fails on demand.
-//! A test that runs against it can check what a mistake would have cost.
+//! A test against the mock provider can check what a mistake would have cost.
 //!
 //! ```
 //! use docweir_mock_provider::{Act, On, Options, Rule, MockProvider};
@@ -15,23 +15,26 @@
 //! ```
 //!
 //! # Layout
-//! - [`MockProvider`] (`server.rs`): the server on its own thread. `world.rs`: the state that all requests share.
-//! - `route.rs`: from a request to its reply, including faults. `control.rs`: `/_mock/…`, which OpenAI does not have.
-//! - `embeddings.rs`, `chat.rs`, `files.rs`, `batches/`: one endpoint each; `vectors.rs`: the returned vectors.
-//! - `comprehend/`: Comprehend on the same address; its requests name their operation in a header.
-//! - `rates.rs`: limits of requests and tokens per minute. `faults.rs`: selection of failures.
-//! - `ledger.rs`: the only persistent state: a journal of events, and their totals (`charges.rs`).
+//! - [`MockProvider`] (`server.rs`) runs the server on its own thread. `world.rs` holds the state that all requests
+//!   share.
+//! - `route.rs` leads each request to its reply and applies faults. `control.rs` serves `/_mock/…`, which OpenAI does
+//!   not have.
+//! - `embeddings.rs`, `chat.rs`, `files.rs` and `batches/` serve one endpoint each. `vectors.rs` computes the
+//!   vectors.
+//! - `comprehend/` serves Comprehend on the same address. Its requests name their operation in a header.
+//! - `rates.rs` limits requests and tokens per minute. `faults.rs` selects failures.
+//! - `ledger.rs` keeps the only persistent state: a journal of events, and their totals (`charges.rs`).
 //!
 //! # Guarantees
 //! - A change is in the journal before its reply is sent, so a restarted mock provider continues where it was killed.
-//! - A row of a batch is charged once, even over a restart.
+//! - A row of a batch is charged once, even across restarts.
 //! - The same seed and the same requests in the same order cause the same faults.
-//! - Equal texts have equal vectors in all requests, batches and processes: see [`vector`].
+//! - Equal texts have equal vectors in all requests, batches and processes (see [`vector`]).
 //!
 //! # Trade-offs
 //! The state is one mutex and one journal that is never compacted. This is simple, and fast enough for millions of
-//! rows. The journal is written but not synced: it survives the process, not the machine. Keys share one
-//! organisation, so each key sees the files and batches of all keys.
+//! rows. The journal is written but not synced, so it survives a crash of the process but not of the machine. All
+//! keys belong to one organisation, so each key sees the files and batches of all keys.
 
 mod arguments;
 mod batches;

@@ -1,4 +1,5 @@
-//! Configures the mock provider. The defaults are OpenAI's limits and prices, and batches that finish at once.
+//! Configures the mock provider. By default, the mock provider has OpenAI's limits and prices, and batches finish at
+//! once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ pub struct Options {
     pub port: u16,
     pub keys: Vec<String>,
     pub models: Vec<Model>,
-    /// Folder of a model for `docweir-encoder`, used for vectors of that model's dimension.
+    /// Folder of a `docweir-encoder` model, which computes the vectors of its own dimension.
     pub model_folder: Option<PathBuf>,
     /// Folder for files and the journal. `None` means a temporary folder that is deleted with the mock provider.
     pub data: Option<PathBuf>,
@@ -24,7 +25,8 @@ pub struct Options {
     pub comprehend: ComprehendLimits,
     pub pace: Pace,
     pub rates: Rates,
-    /// US dollars after which each charged request is refused.
+    /// Maximum charges in US dollars. After this amount is spent, all requests that cost money are refused. `None`
+    /// means no limit.
     pub quota_usd: Option<f64>,
     /// If true, the charges are also counted by the SHA-256 of each text.
     pub charges_by_text: bool,
@@ -64,9 +66,9 @@ pub struct Model {
     pub name: String,
     /// Dimension of the model's vectors; `None` for a chat model.
     pub dimensions: Option<usize>,
-    /// Nanodollars per million input tokens; a batch pays half.
+    /// Price per million input tokens, in nanodollars. In a batch, the price is half as high.
     pub input_price: u64,
-    /// Nanodollars per million output tokens.
+    /// Price per million output tokens, in nanodollars.
     pub output_price: u64,
 }
 
@@ -108,9 +110,9 @@ pub struct Limits {
     pub requests_per_batch: u64,
     pub inputs_per_batch: u64,
     pub batch_file_bytes: u64,
-    /// Maximum number of tokens of a model's unfinished batches.
+    /// Maximum number of tokens in the unfinished batches of a model.
     pub enqueued_tokens: u64,
-    /// Maximum number of concurrent requests; further requests get a 429.
+    /// Maximum number of concurrent requests. Further requests are refused with the status 429.
     pub concurrent_requests: Option<usize>,
 }
 
@@ -129,14 +131,14 @@ impl Default for Limits {
     }
 }
 
-/// Configures the duration of a batch.
+/// Configures how long the steps of a batch take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pace {
     pub validate: Duration,
-    /// Processed requests of a batch per second; `None` means no limit.
+    /// Maximum number of batch rows that are processed per second; `None` means no limit.
     pub items_per_second: Option<f64>,
     pub finalize: Duration,
-    /// Time from creation to expiry, whatever the completion window is.
+    /// Time from the creation of a batch to its expiry. The requested completion window is ignored.
     pub expire: Duration,
 }
 
@@ -151,7 +153,7 @@ impl Default for Pace {
     }
 }
 
-/// Limits of each key for each model; none by default.
+/// Configures the rate limits of each pair of key and model. By default, there are no limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rates {
     pub requests_per_minute: Option<u64>,

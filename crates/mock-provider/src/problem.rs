@@ -11,7 +11,7 @@ pub struct Problem {
     pub code: Option<&'static str>,
     pub param: Option<&'static str>,
     pub message: String,
-    /// Time after which a retry may succeed: `retry-after` and `retry-after-ms`.
+    /// Time after which a retry may succeed. It is sent in the headers `retry-after` and `retry-after-ms`.
     pub retry_after: Option<Duration>,
     /// Additional headers with the state of the rate limits.
     pub headers: Vec<(&'static str, String)>,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-/// Returns the value of a parameter. Values are not decoded, because only ids and numbers are used.
+/// Returns the value of a query parameter. Values are not decoded, because only ids and numbers are used.
 pub fn value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     query?.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }

@@ -1,9 +1,10 @@
 //! Limits requests and tokens per minute for each key and model.
 //!
-//! A bucket refills continuously and starts full. A request that is refused for its tokens has used one request but
-//! no tokens. A request that is refused for the limit of requests uses nothing; otherwise, clients that wait as
-//! advised could block each other forever. A request larger than a small burst passes when the bucket is full, and
-//! leaves it in debt. A request larger than a whole minute never passes.
+//! Each budget is a bucket that starts full and refills continuously. A request that is refused because of the token
+//! limit uses up one request but no tokens. A request that is refused because of the request limit uses up nothing;
+//! otherwise, clients that wait as advised could block each other forever. A request with more tokens than the bucket
+//! can hold is admitted when the bucket is full, and leaves a negative level. A request with more tokens than the
+//! limit per minute is always refused.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -66,7 +67,7 @@ struct Pair {
     tokens: Option<Bucket>,
 }
 
-/// Holds all buckets. The caller passes the time, measured from any fixed moment.
+/// Holds the buckets of all keys and models. The caller passes in the time, measured from any fixed moment.
 #[derive(Debug)]
 pub struct Buckets {
     rates: options::Rates,

@@ -1,4 +1,4 @@
-//! Sends replies: at once, from disk, or cut off.
+//! Sends replies from memory or from disk. A reply can also be cut off in the middle, as a fault.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::problem::Problem;
 
-/// Bytes that a download reads from disk at a time.
+/// Number of bytes that a download reads from disk at a time.
 const PIECE: usize = 256 * 1024;
-/// Pause before a cut, so that the bytes sent before it leave the machine's buffers.
+/// Pause before a connection is cut. During the pause, the bytes that were already sent leave the machine's buffers.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
 pub struct Reply {
@@ -54,7 +54,7 @@ impl Reply {
         Self { status: 200, headers, content: Content::Bytes(bytes.into()) }
     }
 
-    /// Sends the whole reply, or its first half followed by the end of the connection.
+    /// Sends the reply. If `cut` is true, sends only the first half and then ends the connection.
     pub fn send(self, cut: bool) -> Response<Outgoing> {
         let length = self.content.length();
         let sent = if cut { length / 2 } else { length };

@@ -1,5 +1,4 @@
-//! Leads from a request to its reply: checks the key, draws a fault, checks the limits, calls the endpoint, and
-//! applies the fault.
+//! Handles a request: selects a fault, checks the key and the limits, calls the endpoint, and applies the fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::{batches, chat, comprehend, control, files};
 /// Maximum size of a body that is not a file, in bytes. Requests within the token limits are far smaller.
 const MAX_BODY: usize = 64 << 20;
 
-/// Ends the connection without a reply, as a fault requires.
+/// Signals that a fault requires the connection to end without a reply.
 #[derive(Debug, thiserror::Error)]
 #[error("cut on purpose")]
 pub struct Cut;
@@ -224,7 +223,7 @@ async fn after(mut body: Incoming, problem: Problem) -> Problem {
     problem
 }
 
-/// Runs the work on another thread than the one that serves all connections.
+/// Runs the work on another thread, because a single thread serves all connections.
 async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

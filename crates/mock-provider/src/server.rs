@@ -1,6 +1,6 @@
 //! Runs the server on its own thread and its own runtime.
 //!
-//! So a test need not be async, and a test that pauses or blocks its own runtime does not stop the mock provider.
+//! A test therefore need not be async. A test that pauses or blocks its own runtime does not stop the mock provider.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,12 +22,13 @@ use crate::options::Options;
 use crate::route;
 use crate::world::World;
 
-/// Longest wait at shutdown for rows that are being processed.
+/// Maximum time that a shutdown waits for rows that are being processed.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Pause after a failed accept, whose usual cause is a lack of file descriptors.
+/// Pause after a connection could not be accepted. The usual cause is a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs a mock provider until this value is dropped. Open connections are then closed; batches keep their state.
+/// Runs a mock provider until this value is dropped. Dropping the value closes all open connections. Batches keep
+/// their state in the data folder.
 pub struct MockProvider {
     port: u16,
     world: Arc<World>,
@@ -36,7 +37,7 @@ pub struct MockProvider {
 }
 
 impl MockProvider {
-    /// Starts the server. It listens on 127.0.0.1 when this function returns.
+    /// Starts the server. The server listens on 127.0.0.1 when this function returns.
     pub fn start(options: Options) -> Result<Self, MockProviderError> {
         let listen = |port, source| MockProviderError::Listen { port, source };
         let port = options.port;
@@ -76,7 +77,7 @@ impl MockProvider {
         self.world.ledger().charges()
     }
 
-    /// Replaces all faults.
+    /// Replaces all fault rules.
     pub fn set_faults(&self, rules: Vec<Rule>) -> Result<(), MockProviderError> {
         self.world.faults().set(rules).map_err(MockProviderError::Faults)
     }

@@ -1,9 +1,9 @@
 //! Computes the vector of a text.
 //!
-//! The default is a hashed bag of words. Each word adds to a few dimensions that its hash selects, so texts that
-//! share words have similar vectors. A little noise derived from the whole text makes every component non-zero, as
-//! with a real model. Replies therefore have a realistic size, and texts with the same words in another order have
-//! different vectors.
+//! By default, the vector is a hashed bag of words. Each word adds to a few dimensions that its hash selects, so
+//! texts that share words have similar vectors. A little noise, derived from the whole text, makes every number in
+//! the vector non-zero, as with a real model. Replies therefore have a realistic size, and texts with the same words
+//! in another order have different vectors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::error::MockProviderError;
 
 /// Number of dimensions that a word changes.
 const TOUCHED: u64 = 8;
-/// Length of the noise, relative to the length of the words' vector.
+/// Length of the noise, relative to the length of the vector of the words.
 const NOISE: f32 = 0.1;
 
-/// Returns the unit vector of a text, as the mock provider does without a model folder of this dimension. The vector
-/// depends on the text and the dimension only, not on the model's name or the seed.
+/// Returns the unit vector that the mock provider computes for a text, unless a model folder with this dimension is
+/// configured. The vector depends only on the text and the dimension, not on the model's name or the seed.
 pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut out = vec![0f32; dimensions];
     if dimensions == 0 {
@@ -100,7 +100,8 @@ impl Source {
     }
 }
 
-/// Encodes a text, and cuts it to the encoder's window if needed. OpenAI's window is larger, so the request is legal.
+/// Encodes a text. A text that is longer than the encoder's token limit is cut, because OpenAI has a larger limit and
+/// would accept the text.
 fn encoded(encoder: &Encoder, text: &str) -> Vec<f32> {
     let mut text = text;
     loop {

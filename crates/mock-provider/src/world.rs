@@ -21,7 +21,7 @@ use crate::vectors::{Mix, Source, hash};
 pub struct World {
     pub options: Options,
     pub vectors: Source,
-    /// Notifies waiting tasks when a batch is cancelled, so that they need not poll.
+    /// Notifies waiting tasks when a batch is cancelled, so that the tasks need not poll.
     pub changed: watch::Sender<()>,
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
@@ -30,7 +30,7 @@ pub struct World {
     working: AtomicUsize,
     began: Instant,
     files: PathBuf,
-    /// Temporary data folder; deleted with the mock provider.
+    /// Temporary data folder, which is deleted with the mock provider.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -86,7 +86,7 @@ impl World {
         self.ledger().write(events).map_err(|error| Problem::internal("write its journal", error))
     }
 
-    /// Returns the time since the start, for the rates.
+    /// Returns the time since the start of the mock provider. The rate limits use this time.
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -99,7 +99,7 @@ impl World {
         self.files.join(id)
     }
 
-    /// Creates an id that is unique in this data folder and the same in a repeated run.
+    /// Creates an id. The id is unique in this data folder, and the same in a repeated run.
     pub fn id(&self, prefix: &str, name: &str) -> String {
         let mut random = Mix(self.options.seed ^ hash(prefix.as_bytes()) ^ hash(name.as_bytes()).rotate_left(17));
         format!("{prefix}{:016x}{:08x}", random.next(), random.next() >> 32)
@@ -112,7 +112,8 @@ impl World {
         }
     }
 
-    /// Takes one of the slots for concurrent requests until the result is dropped.
+    /// Occupies one of the slots for concurrent requests until the returned value is dropped. Fails if no slot is
+    /// free.
     pub fn place(&self) -> Result<Place<'_>, Problem> {
         let place = Place(&self.working);
         let before = self.working.fetch_add(1, Ordering::AcqRel);

@@ -1,7 +1,7 @@
 //! Validates a batch's input file before any row is processed.
 //!
-//! As at OpenAI, only the envelope of a row is checked here. A row whose body exceeds a limit gets a line in the
-//! error file.
+//! As at OpenAI, only the outer fields and the model of each row are checked here. A row whose body exceeds a limit
+//! is reported later, by a line in the error file.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use super::record::BatchError;
 use crate::embeddings::{count_tokens, input_count};
 use crate::world::World;
 
-/// Maximum number of errors that are listed.
+/// Maximum number of errors that are reported for one file.
 const MAX_ERRORS: usize = 100;
 
 /// Summarises a valid input file.

@@ -1,4 +1,4 @@
-//! Serves `/v1/batches`: creates, returns, lists and cancels batches. Their further processing is in [`runner`].
+//! Serves `/v1/batches`: creates, returns, lists and cancels batches. The module [`runner`] processes the batches.
 
 mod check;
 mod record;
@@ -21,7 +21,7 @@ use crate::query;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// Endpoint that batches are accepted for; there is no other.
+/// Only endpoint for which batches are accepted.
 const ENDPOINT: &str = "/v1/embeddings";
 
 pub fn create(world: &Arc<World>, key: &str, body: &[u8]) -> Result<Reply, Problem> {

@@ -36,7 +36,7 @@ impl MockBatchStatus {
     }
 }
 
-/// Describes an error that fails a batch.
+/// Describes an error that makes a whole batch fail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchError {
     pub code: String,
@@ -45,7 +45,8 @@ pub struct BatchError {
     pub line: Option<u64>,
 }
 
-/// Counts the processed rows. The sizes are the valid lengths of both files; a killed process may have written more.
+/// Counts the processed rows of a batch. The sizes are the valid lengths of the output file and the error file; a
+/// process that was killed may have written more bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
@@ -74,12 +75,12 @@ pub struct Batch {
     pub cancelling_ms: Option<u64>,
     pub cancelled_ms: Option<u64>,
     pub errors: Vec<BatchError>,
-    /// Fault that was drawn for the batch.
+    /// Fault that was selected for the batch when it was created.
     pub outcome: Option<Rule>,
     pub model: Option<String>,
-    /// Number of rows, once they are counted.
+    /// Number of rows; 0 until the input file is checked.
     pub total: u64,
-    /// Tokens of all rows.
+    /// Number of tokens of all rows.
     pub tokens: u64,
     pub charged_tokens: u64,
     pub progress: Progress,

@@ -1,8 +1,8 @@
 //! Processes a batch after its creation: validating → in_progress → finalizing → completed, or another final status.
 //!
-//! Each batch has one task. The task reads the status from the ledger, performs the step for it, and writes the next
-//! status. If a cancellation has changed the status in the meantime, the task writes nothing and reads it again. So a
-//! task may end at any point with the process, and a new task continues.
+//! Each batch has one task. The task reads the status from the ledger, performs the step for this status, and writes
+//! the next status. If the batch was cancelled in the meantime, the task writes nothing and reads the status again.
+//! The process may therefore end at any point; a task in the next process continues the batch.
 
 use std::io;
 use std::sync::Arc;
@@ -212,7 +212,7 @@ async fn finish(
     change_with_files(world, &batch.id, batch.status, |batch| batch.move_to(end))
 }
 
-/// Ends a batch, and publishes those of its files that are not empty.
+/// Ends a batch. Publishes the output file and the error file, unless they are empty.
 fn change_with_files(world: &World, id: &str, from: MockBatchStatus, edit: impl FnOnce(&mut Batch)) -> io::Result<()> {
     let (output, errors) = file_ids(world, id);
     let (first, second) = {

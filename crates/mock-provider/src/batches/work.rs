@@ -1,4 +1,5 @@
-//! Processes the rows of a batch: from the input file to the output and error files, in constant memory.
+//! Processes the rows of a batch in constant memory. Reads the input file, and writes the output file and the error
+//! file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -14,21 +15,22 @@ use crate::problem::Problem;
 use crate::vectors::hash;
 use crate::world::World;
 
-/// Bytes that are collected before they are written.
+/// Size of the write buffer, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Holds the open files of a batch, and the position of each line.
+/// Holds the open files of a batch, and the position of each line of the input file.
 pub struct Work {
     input: File,
     output: File,
     errors: File,
-    /// Number, offset and length of each line, in processing order.
+    /// Number, offset and length of each line of the input file, in processing order.
     lines: Vec<(usize, u64, usize)>,
     pub progress: Progress,
     batch: Batch,
 }
 
-/// Returns the ids of the output file and the error file of a batch. They are fixed before the files are published.
+/// Returns the ids of the output file and the error file of a batch. The ids are known before the files are
+/// published.
 pub fn file_ids(world: &World, batch: &str) -> (String, String) {
     (world.id("file-", &format!("{batch}.output")), world.id("file-", &format!("{batch}.errors")))
 }
@@ -53,7 +55,7 @@ impl Work {
         Ok(Self { input, output, errors, lines, progress, batch })
     }
 
-    /// Returns the number of rows to process before the batch's outcome takes effect.
+    /// Returns the number of rows to process before the fault of the batch takes effect.
     pub fn target(&self) -> u64 {
         let part = |share: f64| count(share, self.total());
         match self.batch.outcome.as_ref().map(|rule| (rule.act, rule.share)) {
@@ -139,7 +141,7 @@ impl Work {
         Ok((number, serde_json::from_slice(&line)?))
     }
 
-    /// Returns what the batch's fault does to this row.
+    /// Returns the fault that affects this row, if any.
     fn bent(&self, number: usize) -> Option<Act> {
         let rule = self.batch.outcome.as_ref()?;
         match rule.act {
@@ -196,7 +198,7 @@ fn outcome(batch: &Batch) -> Option<Act> {
     batch.outcome.as_ref().map(|rule| rule.act)
 }
 
-/// Returns number, offset and length of each line that is not empty.
+/// Returns the number, offset and length of each line that is not empty.
 fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     let mut reader = BufReader::new(input);
     let (mut lines, mut offset, mut line) = (Vec::new(), 0, Vec::new());
@@ -213,13 +215,13 @@ fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     }
 }
 
-/// Returns a share of all rows, rounded up. The small correction keeps 0.1 of 30 at 3 despite rounding errors.
+/// Returns a share of all rows, rounded up. A small correction prevents rounding errors, so that 0.1 of 30 is 3.
 fn count(share: f64, total: u64) -> u64 {
     ((share * total as f64 - 1e-9).ceil() as u64).min(total)
 }
 
-/// Returns whether the rule affects this row. The affected rows are spread evenly; without a share, one row is
-/// affected.
+/// Returns whether the rule affects this row. The affected rows are spread evenly. If the rule has no share, one row
+/// is affected.
 fn chosen(rule: &Rule, number: u64, total: u64) -> bool {
     let count = rule.share.map_or(1, |share| count(share, total));
     (number + 1) * count / total.max(1) > number * count / total.max(1)

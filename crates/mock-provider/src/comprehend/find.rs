@@ -1,5 +1,5 @@
 //! Finds entities, phrases, languages and personal data by rules that a test can predict. All functions work on code
-//! points, so the offsets are right by construction.
+//! points, because Comprehend's offsets count code points.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const LEGAL_FORMS: &[&str] = &["AG", "Company", "Corp", "GmbH", "Inc", "Ltd"];
 const STREETS: &[&str] = &["Avenue", "Lane", "Road", "Street"];
 const GOOD: &[&str] = &["excellent", "good", "great", "growth", "happy", "pleased", "strong"];
 const BAD: &[&str] = &["bad", "decline", "failed", "loss", "poor", "terrible", "weak"];
-/// Words that identify a language whose script does not.
+/// Frequent words of languages that the script of a text does not identify.
 const TELLING: &[(&str, &[&str])] = &[
     ("de", &["der", "die", "und", "nicht", "ist", "das", "wird"]),
     ("en", &["the", "and", "of", "is", "was", "to", "with"]),
@@ -17,7 +17,7 @@ const TELLING: &[(&str, &[&str])] = &[
     ("pl", &["jest", "nie", "się", "oraz", "przez", "który"]),
 ];
 
-/// Locates a word, in code points.
+/// Locates a word by its first and last position, in code points.
 #[derive(Clone, Copy)]
 struct Word {
     start: usize,
@@ -90,7 +90,7 @@ impl Text {
     }
 }
 
-/// Returns two languages: an unlikely one, then the most likely one.
+/// Returns two languages: first an unlikely language with a low score, then the most likely language.
 pub fn languages(text: &str) -> Value {
     let of = |low: u32, high: u32| text.chars().filter(|c| (low..=high).contains(&(*c as u32))).count();
     let scripts = [
@@ -116,7 +116,7 @@ pub fn languages(text: &str) -> Value {
     json!([{"LanguageCode": "la", "Score": 0.004}, {"LanguageCode": code, "Score": 0.99}])
 }
 
-/// Returns names of two or more words, and years. A single capitalised word gets a low score.
+/// Returns capitalised names and years as entities. A name of only one word gets a low score.
 pub fn entities(text: &str) -> Value {
     let text = Text::of(text);
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Simulates the synchronous text operations of Amazon Comprehend: the wire protocol (JSON 1.1, `X-Amz-Target`), its
 //! limits, partial failures and prices.
 //!
-//! The results follow from simple rules (`find.rs`), so that a test can predict them. Offsets count Unicode code
-//! points, as the service's do. Only answered texts are charged, with at least three units each.
+//! The results follow from simple rules (`find.rs`), so that a test can predict them. As in the real service, offsets
+//! count Unicode code points. Only answered texts are charged, with at least three units each.
 
 mod find;
 mod rates;
@@ -29,23 +29,23 @@ use crate::route::Cut;
 use crate::vectors::{Mix, hash};
 use crate::world::World;
 
-/// Prefix of each operation's name in the header.
+/// Prefix of the name of each operation in the header `X-Amz-Target`.
 const SERVICE: &str = "Comprehend_20171127.";
-/// Maximum size of a body, larger than any request within the limits.
+/// Maximum size of a request body, in bytes. Any request within the limits is smaller.
 const MAX_BODY: usize = 4 << 20;
-/// Languages that entities, key phrases and sentiment support.
+/// Languages that are supported for entities, key phrases and sentiment.
 const LANGUAGES: [&str; 12] = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "zh", "zh-TW"];
-/// Languages that the detection of personal data supports.
+/// Languages that are supported for the detection of personal data.
 const PERSONAL_LANGUAGES: [&str; 2] = ["en", "es"];
 
-/// Limits and price. The defaults are those of the service.
+/// Configures the limits and the price of the simulated Comprehend. The defaults are those of the real service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComprehendLimits {
     pub texts_per_request: usize,
     pub bytes_per_text: usize,
-    /// Maximum size of a text for the detection of personal data.
+    /// Maximum size of a text for the detection of personal data, in bytes.
     pub bytes_of_personal_text: usize,
-    /// Limit of each operation; none by default.
+    /// Maximum number of requests per second for each operation; `None` means no limit.
     pub requests_per_second: Option<f64>,
     /// US dollars per unit of a hundred characters.
     pub usd_per_unit: f64,
@@ -106,7 +106,7 @@ impl Operation {
     }
 }
 
-/// Holds a refusal in the service's words.
+/// Holds a refusal with the error type that the real service would report.
 struct Refusal {
     status: u16,
     kind: &'static str,
@@ -288,8 +288,8 @@ fn language(operation: Operation, body: &Value) -> Result<&str, Refusal> {
     Ok(code)
 }
 
-/// Refuses blank texts. Like the service's own message, the error quotes the value, so that tests can detect callers
-/// that log it.
+/// Refuses blank texts. Like the message of the real service, the error quotes the text, so that tests can detect
+/// callers that log the text.
 fn check(text: &str) -> Result<(), Refusal> {
     match text.trim().is_empty() {
         true => Err(refusal(400, "ValidationException", format!("value '{text}' must have length at least 1"))),
@@ -304,7 +304,7 @@ fn too_long(most: usize, bytes: usize) -> String {
     )
 }
 
-/// Returns the units of a text: one per hundred characters, at least three.
+/// Returns the number of units of a text: one unit per hundred characters, but at least three units.
 fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(100).max(3)
 }
