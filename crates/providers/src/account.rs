@@ -185,7 +185,7 @@ impl Alerts {
     }
 }
 
-/// Returns the highest percentage of the budget `limit` that is reached.
+/// Returns the highest of the percentages `percents` of `limit` that `spent` has reached, if any.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

@@ -14,7 +14,7 @@ use docweir_stages::enrich::{Call, Usage};
 
 use super::{decode, key, price, question, units};
 
-/// Answers from the cache, or with empty findings if the cache has no answer. The cost of each text that is not
+/// Returns answers from the cache, or empty findings for a text that is not cached. The cost of each text that is not
 /// cached is counted once.
 pub struct Counting {
     cache: Arc<dyn FindingsCache>,

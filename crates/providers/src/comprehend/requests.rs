@@ -95,7 +95,7 @@ pub fn metered_apis(
 }
 
 impl MeteredApi {
-    /// Sends a request. While the service throttles the request, it is sent again until the maximum wait has passed.
+    /// Sends a request. A throttled request is sent again until the maximum wait has passed.
     pub async fn request(
         &self,
         remote: &dyn Remote,

@@ -35,7 +35,7 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// Fair-queue key of calls that name no collection, which is the collection of documents.
+    /// Fair-queue key of calls that name no collection. This key is the name of the collection of documents.
     lane: Arc<str>,
     /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     account: Option<Account>,
@@ -58,8 +58,7 @@ impl OpenAiEmbedder {
         Self { client, admission, options, identity, lane, account, price, accepted }
     }
 
-    /// Sends one request. While the endpoint throttles the request, it is sent again until the maximum wait has
-    /// passed.
+    /// Sends one request. A throttled request is sent again until the maximum wait has passed.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);

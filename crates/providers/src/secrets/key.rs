@@ -1,5 +1,5 @@
 //! Provides the value of a secret whenever it is used. The value is read when it is first needed, cached, and read
-//! again after a refusal.
+//! again after an endpoint refuses it.
 
 use std::sync::Arc;
 
