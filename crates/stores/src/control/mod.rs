@@ -1,14 +1,14 @@
-//! Stores the control records: pending work, finished work, and current claims. The backends are SQLite (here) and
-//! DynamoDB.
+//! Stores the control records, which describe pending work, finished work and current claims. This crate has a store
+//! in SQLite; `docweir-aws-backend` has a store in DynamoDB.
 //!
-//! A document's record holds the wanted version and its progress. A worker takes work by a *claim*: a conditional
-//! update that grants a lease (a time) and an epoch (a number that only grows). Every later write under the claim
-//! carries the epoch. The write is refused once a newer epoch exists ([`ControlError::Fenced`]), so a stalled process
-//! that wakes up changes nothing. Completion follows the vector store's manifest: a document becomes `COMPLETED`
-//! because its rows are in the manifest, never the other way round.
+//! The record of a document holds the version to process and the progress of this version. A process gets work by a
+//! *claim*: a conditional update that grants a lease (an expiry time) and an epoch (a number that only grows). Every
+//! later write under the claim carries the epoch, and is refused once a newer epoch exists ([`ControlError::Fenced`]).
+//! A stalled process that wakes up therefore changes nothing. A document becomes `COMPLETED` only after its rows are
+//! in the manifest of the vector store.
 
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod conformance;
 pub mod rules;
 pub mod sqlite;
@@ -52,7 +52,8 @@ impl DocumentStatus {
 /// Describes a file that intake has found and hashed and whose type it has detected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewDocument {
-    /// URI of the file, percent-encoded, even if its name is not UTF-8: `file:///…`. One source is one document.
+    /// URI of the file (`file:///…`), percent-encoded, so that it can name files whose names are not UTF-8. Each
+    /// source is one document.
     pub source: String,
     pub content: Sha256Hex,
     /// Hash of the settings that affect the result: extraction, chunking, enrichment, model.
@@ -62,10 +63,10 @@ pub struct NewDocument {
     pub tenant: String,
     /// Weight of the tenant in fair sharing; 1 by default.
     pub weight: u32,
-    /// Tag of the object's state that has this content; set for objects in a bucket.
+    /// Tag (ETag) that the object had when its content was read. Set only for objects in a bucket.
     pub tag: Option<String>,
-    /// Document that contains this one. The source is then the container's source with a fragment
-    /// (`docweir_core::member`).
+    /// Document that contains this document. If this is set, `source` is the containing document's source with a
+    /// fragment (`docweir_core::member`).
     pub parent: Option<DocumentId>,
 }
 
@@ -103,7 +104,7 @@ pub struct DocumentKey {
 pub enum Registered {
     /// The source is new, or returns after a deletion.
     New(DocumentKey),
-    /// The content or the configuration has changed: the document gets a new version, which is pending.
+    /// The content or the configuration has changed, so the document has a new version, which is pending.
     Replaces(DocumentKey),
     /// Content and configuration are unchanged. The status shows whether the document is done, waiting or
     /// quarantined.
@@ -119,7 +120,8 @@ impl Registered {
     }
 }
 
-/// Grants work on one document version until the lease ends or another process claims the version.
+/// Identifies a claim, which is the right to work on one version of a document until the lease ends or another process
+/// claims the document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClaimKey {
     pub id: DocumentId,
@@ -130,9 +132,9 @@ pub struct ClaimKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Intent {
-    /// Takes the document through the stages.
+    /// Processes the document in all stages.
     Process,
-    /// Removes the document from the vector store by a tombstone of the claim's version.
+    /// Removes the document from the vector store by a tombstone that has the claim's version.
     Delete,
 }
 
@@ -159,16 +161,16 @@ pub struct Claim {
     pub children: Vec<DocumentId>,
     /// First stage that is not completed.
     pub stage: Stage,
-    /// Number of failed attempts at that stage so far (`retry_count`).
+    /// Number of failed attempts at the current stage so far (`retry_count` of the record).
     pub attempts: u32,
-    /// Number of times that a process died during that stage.
+    /// Number of times that a process died during the current stage.
     pub interruptions: u32,
     /// Results of the completed stages.
     pub outputs: BTreeMap<Stage, StageOutput>,
-    /// Highest version whose rows are known to be in the manifest; this claim's version will replace it.
+    /// Highest version whose rows are known to be in the manifest. The claimed version will replace these rows.
     pub loaded_version: Option<Version>,
-    /// Keys of objects that an earlier quarantine of the document left. They are deleted when the document is
-    /// complete.
+    /// Keys of objects that an earlier quarantine of the document stored. These objects are deleted when the document
+    /// is complete.
     pub kept: Vec<String>,
 }
 
@@ -176,12 +178,12 @@ pub struct Claim {
 /// …).
 pub type StageMetrics = BTreeMap<String, f64>;
 
-/// Describes an event of a claimed document. Each one is an atomic write of the record, the audit log and the daily
-/// metrics.
+/// Describes an event of a claimed document. Each event is written to the record, the audit log and the daily metrics
+/// in one atomic step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
-    /// An attempt begins. It is persisted before the work starts, so that a document that kills the process is
-    /// detected: `interruptions` grows by one here, and the next transition resets it.
+    /// An attempt begins. This transition is stored before the work starts and raises `interruptions` by one; the next
+    /// transition resets the counter. A document that kills its process is detected by this counter.
     StageStarted {
         stage: Stage,
     },
@@ -191,36 +193,37 @@ pub enum Transition {
         metrics: StageMetrics,
         duration: Duration,
     },
-    /// An attempt failed. This process retries after `wait`.
+    /// An attempt failed. This process will retry the stage after `wait`.
     StageRetry {
         stage: Stage,
         error: StageError,
         wait: Duration,
         consumes_attempt: bool,
     },
-    /// The document waits for an event or a time and holds no worker or memory. The claim ends.
+    /// The document waits for an event or a time and uses no worker and no memory. The claim ends.
     Parked {
         stage: Stage,
         reason: String,
         resume: Resume,
     },
-    /// The document failed for good and the claim ends. `artefact` is the key of the failure report under `errors/`.
-    /// `original` is the key of the copy under `input/_quarantine/`, if a copy could be made.
+    /// The document failed permanently, and the claim ends. `artefact` is the key of the failure report under
+    /// `errors/`. `original` is the key of the copy of the original under `input/_quarantine/`, if a copy could be
+    /// made.
     Quarantined {
         stage: Stage,
         error: StageError,
         artefact: Option<String>,
         original: Option<String>,
     },
-    /// The rows are in the manifest. The document is complete and the claim ends.
+    /// The document's rows are in the manifest. The document is complete, and the claim ends.
     Completed {
         metrics: StageMetrics,
         duration: Duration,
     },
-    /// The tombstone is in the manifest. The claim ends.
+    /// The document's tombstone is in the manifest. The claim ends.
     Deleted,
-    /// The claim was released unfinished (drain). The document is pending again at the same stage, and no attempt is
-    /// counted.
+    /// The claim was released before its work was finished, as during a drain. The document is pending again at the
+    /// same stage, and no attempt is counted.
     Released {
         stage: Stage,
     },
@@ -254,7 +257,8 @@ pub struct StageRecord {
     pub metrics: StageMetrics,
 }
 
-/// Holds a control record as it is read. The field names equal the names of columns and attributes.
+/// Holds a control record as it is read. The fields have the same names as the columns in SQLite and the attributes in
+/// DynamoDB.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ControlRecord {
     pub document_id: DocumentId,
@@ -278,9 +282,9 @@ pub struct ControlRecord {
     pub interruptions: u32,
     pub last_error: Option<StageError>,
     pub error_stage: Option<Stage>,
-    /// Key of the failed artefact, set from the last quarantine until the document is complete.
+    /// Key of the failure report, set from the last quarantine until the document is complete.
     pub quarantine_artefact: Option<String>,
-    /// Key of the original's copy, set from the last quarantine until the document is complete.
+    /// Key of the copy of the original, set from the last quarantine until the document is complete.
     pub quarantine_original: Option<String>,
     /// Highest version whose rows are known to be in the manifest.
     pub loaded_version: Option<Version>,
@@ -291,13 +295,13 @@ pub struct ControlRecord {
     pub epoch: u64,
     pub tenant: String,
     pub weight: u32,
-    /// Document that contains this one.
+    /// Document that contains this document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     /// Documents that this document contains, at most [`rules::MAX_CHILDREN`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<DocumentId>,
-    /// Content hash that `children` was derived from; set once all children are registered.
+    /// Hash of the content from which `children` was derived. Set once all children are registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub children_content: Option<Sha256Hex>,
     pub upload_timestamp: String,
@@ -308,7 +312,8 @@ pub struct ControlRecord {
     pub ttl: i64,
 }
 
-/// Holds an entry of the audit log. `timestamp` is UTC microseconds + `#` + ULID, so that no two entries collide.
+/// Holds an entry of the audit log. `timestamp` consists of the UTC time in microseconds, `#` and a ULID, so that no
+/// two entries collide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {
     pub document_id: DocumentId,
@@ -336,12 +341,13 @@ pub struct RecordFilter {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("no document `{0}`; `docweir status` lists them")]
+    #[error("no document `{0}`; `docweir status` lists all documents")]
     NotFound(String),
-    /// Another process holds the document now, or the document has a newer version. Drop the work and write nothing.
+    /// Another process holds the document now, or the document has a newer version. Stop working on the document and
+    /// write nothing.
     #[error("the claim on {id} version {version} epoch {epoch} is no longer valid", id = .0.id, version = .0.version, epoch = .0.epoch)]
     Fenced(ClaimKey),
-    /// The command does not fit the record's state. The text names a command that does.
+    /// The command is not allowed in the current state of the record. The text says what is possible instead.
     #[error("{0}")]
     Refused(String),
     /// The store was locked or busy for longer than the configured wait.
@@ -362,10 +368,10 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Registers files durably in one write. The answers are in the order of the files.
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError>;
 
-    /// Claims up to `limit` documents, in first-in-first-out order. Claimable are all `PENDING` documents, whatever
-    /// their lease and stage map contain, and `IN_PROGRESS` documents whose lease has expired. If `only` is given,
-    /// documents with another intent are skipped. A pending record without an unfinished stage was reset by hand: it
-    /// gets a new version and restarts from the first stage.
+    /// Claims up to `limit` documents, in first-in-first-out order. A document can be claimed if it is `PENDING`,
+    /// whatever its lease and stage map contain, or if it is `IN_PROGRESS` and its lease has expired. If `only` is
+    /// set, documents with another intent are skipped. A pending record without an unfinished stage was reset by hand.
+    /// Such a record gets a new version and restarts from the first stage.
     async fn claim(
         &self,
         owner: &str,
@@ -377,46 +383,47 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Extends the leases of `claims`. Returns the claims that are no longer valid.
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError>;
 
-    /// Ends every lease of owners other than `owner`. Only the holder of the state folder's lock may call this: the
-    /// lock proves that the other processes are gone.
+    /// Ends every lease of owners other than `owner`. Only the holder of the state folder's lock may call this,
+    /// because the lock proves that the other processes are gone.
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError>;
 
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError>;
 
-    /// Declares which documents a claimed document contains. New and changed children are registered; unchanged ones
-    /// are kept. For children that are no longer contained, removal is requested; each of them removes its own
-    /// children in turn. All changes are durable when this returns; after a failure it is safe to repeat. A child
-    /// that was deleted on its own stays deleted until the parent's content changes.
+    /// Declares which documents (children) a claimed document contains. New and changed children are registered;
+    /// unchanged children are kept. Children that are no longer contained are scheduled for deletion, and so are their
+    /// own children in turn. All changes are durable when this returns. After a failure, the call can be repeated. A
+    /// child that was deleted separately from its parent stays deleted until the parent's content changes.
     ///
-    /// Under a claim to delete the document, `children` is empty and removal of all children is requested.
+    /// Under a claim with [`Intent::Delete`], `children` must be empty, and all children are scheduled for deletion.
     ///
     /// # Errors
-    /// Returns [`ControlError::Fenced`] if the claim is no longer valid: nothing more is registered or removed under
-    /// it. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
+    /// Returns [`ControlError::Fenced`] if the claim is no longer valid; no further child is registered or removed
+    /// then. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError>;
 
-    /// Gives a claimed document a new version under a new fingerprint and restarts it from extraction. It is called
-    /// for an unfinished document whose configuration has changed. Returns the renewed claim.
+    /// Gives a claimed document a new version with a new fingerprint, and restarts the document from extraction. Call
+    /// this for an unfinished document whose configuration has changed. Returns the renewed claim.
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError>;
 
-    /// Completes the records of versions that were found in the manifest, if they are not complete yet. Returns the
-    /// number of records that were completed.
+    /// Completes the records of document versions that were found in the manifest, unless the records are complete
+    /// already. Returns the number of records that were completed.
     async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError>;
 
-    /// Makes a quarantined, failed, parked or completed document pending again, from stage `from` or from its first
-    /// unfinished stage. Its attempts restart at zero. A completed document gets a new version.
+    /// Makes a quarantined, failed, parked or completed document pending again. The document restarts from stage
+    /// `from` or, without `from`, from its first unfinished stage. Its attempts are counted from zero again. A
+    /// completed document gets a new version.
     async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError>;
 
     /// Requests the document's removal from the vector store. The record becomes pending, with [`Intent::Delete`] and
     /// a new version.
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError>;
 
-    /// Discards a quarantined document for good. Its status becomes `FAILED`; an earlier loaded version stays
-    /// visible.
+    /// Discards a quarantined document permanently. Its status becomes `FAILED`. If an earlier version was loaded,
+    /// that version stays visible in searches.
     async fn discard(&self, id: &DocumentId) -> Result<(), ControlError>;
 
-    /// Makes parked documents pending: those that wait for `event`, and those whose time has come. Returns their
-    /// number.
+    /// Makes parked documents pending if they wait for `event`, or if their resume time has passed. Returns the number
+    /// of documents.
     async fn resume(&self, event: Option<&str>) -> Result<u64, ControlError>;
 
     async fn record(&self, id: &DocumentId) -> Result<ControlRecord, ControlError>;
@@ -424,9 +431,9 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Returns the record of a source, or `None` if the source has none.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
-    /// Returns, for each source, its record and the tag and content that were last registered. Intake uses them to
-    /// avoid reading unchanged objects again. Unknown sources are omitted. A store may keep no tags; then the result
-    /// is empty.
+    /// Returns the record of each source, with the tag and content that were last registered. Intake compares the
+    /// tags, so that it does not read unchanged objects again. Unknown sources are omitted. The result is empty if the
+    /// store keeps no tags.
     async fn seen(&self, sources: &[String]) -> Result<Vec<(KnownObject, ControlRecord)>, ControlError> {
         let _ = sources;
         Ok(Vec::new())
@@ -445,7 +452,7 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Lists at most `limit` audit entries later than `after` (a `timestamp`), in order of time.
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError>;
 
-    /// Writes deferred data (metrics only). Call it before the process ends.
+    /// Writes metrics whose write was deferred. Call this before the process ends.
     async fn flush(&self) -> Result<(), ControlError> {
         Ok(())
     }

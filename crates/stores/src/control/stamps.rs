@@ -1,14 +1,14 @@
-//! Generates sort keys of the audit log: microseconds, `#`, ULID.
+//! Generates the sort keys of the audit log. Each key consists of a time in microseconds, `#` and a ULID.
 
 use ulid::Ulid;
 
 use docweir_core::clock::{UnixMicros, timestamp};
 
-/// Largest backward step of the clock, in microseconds, that is compensated. Entries of a document then keep the
+/// Largest backward step of the clock, in microseconds, that is compensated, so that a document's entries keep the
 /// order in which they were written. After a larger step, the new time is used.
 const MAX_STEP_BACK: UnixMicros = 10 * 60 * 1_000_000;
 
-/// Generates keys that only grow. Each writer has its own instance.
+/// Generates keys, each of which is greater than the one before. Each writer has its own instance.
 #[derive(Debug, Default)]
 pub struct Stamps {
     last: UnixMicros,

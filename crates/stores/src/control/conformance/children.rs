@@ -19,7 +19,7 @@ async fn children(f: &impl World, id: &DocumentId) -> Vec<DocumentId> {
     f.store().record(id).await.unwrap().children
 }
 
-/// Completes all pending work.
+/// Completes all pending work. Returns the source and intent of each completed claim.
 async fn finish_all(f: &impl World) -> Vec<(String, Intent)> {
     let mut done = Vec::new();
     loop {
@@ -128,7 +128,7 @@ pub async fn a_deleted_parent_takes_its_children_along(f: &mut impl World) {
     finish(f.store(), &removal).await.unwrap();
     finish_all(f).await;
     assert_eq!(f.store().counts().await.unwrap(), [("DELETED".to_owned(), 4)].into());
-    assert_eq!(children(f, &key.id).await.len(), 2, "a later erasure still finds them");
+    assert_eq!(children(f, &key.id).await.len(), 2, "a later erasure must find the children");
 
     // When the parent is registered again, its children come back.
     let parent = changed(f, "mail", "one").await;

@@ -39,7 +39,7 @@ pub async fn audit_comes_in_pages_and_never_collides(f: &mut impl World) {
         f.store().apply(&claim.key, started(Stage::Extraction)).await.unwrap();
     }
     let all = f.store().audit(&key.id, None, 1000).await.unwrap();
-    assert_eq!(all.len(), 102, "all in one microsecond");
+    assert_eq!(all.len(), 102, "all entries have the same microsecond");
     let mut paged = f.store().audit(&key.id, None, 30).await.unwrap();
     while paged.len() < all.len() {
         let after = paged.last().unwrap().timestamp.clone();
@@ -76,7 +76,8 @@ pub async fn first_in_first_out(f: &mut impl World) {
     assert_eq!(f.store().claim("q", LEASE, 99, None).await.unwrap().len(), all.len());
 }
 
-/// Documents in progress come first, even if pending documents have waited longer since their last change.
+/// Checks that abandoned documents in progress are claimed before pending documents, even if the pending documents
+/// have waited longer since their last change.
 pub async fn what_was_begun_and_left_goes_before_what_was_not_begun(f: &mut impl World) {
     let begun = register_one(f, "begun").await;
     let claim = claim_one(f).await;

@@ -16,7 +16,7 @@ use super::*;
 pub const NOW: UnixMicros = 1_763_718_000_000_000;
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// Provides a store under test and control over its surroundings.
+/// Provides a store under test, its clock, and changes from outside the store.
 #[async_trait(?Send)]
 pub trait World {
     fn store(&self) -> &dyn ControlStore;
@@ -109,7 +109,7 @@ pub fn done() -> Transition {
     Transition::Completed { metrics, duration: Duration::from_millis(500) }
 }
 
-/// Takes a claim through its remaining stages.
+/// Completes all remaining stages of a claim.
 pub async fn finish(store: &dyn ControlStore, claim: &Claim) -> Result<(), ControlError> {
     if claim.intent == Intent::Delete {
         return store.apply(&claim.key, Transition::Deleted).await;

@@ -80,7 +80,7 @@ struct Expected {
     status: DocumentStatus,
     deleting: bool,
     version: u64,
-    /// Number of completed stages; all of them once a tombstone is written.
+    /// Number of completed stages. Once a tombstone is written, all stages count as completed.
     done: usize,
     loaded: Option<u64>,
     /// Index of the only claim that may write.
@@ -156,7 +156,7 @@ impl<W: World> Run<'_, W> {
                     assert_eq!(claim.intent == Intent::Delete, d.deleting);
                     let again =
                         self.claims.iter().any(|(_, c)| c.key.id == claim.key.id && c.key.epoch >= claim.key.epoch);
-                    assert!(!again, "an epoch was used twice");
+                    assert!(!again, "an epoch was granted twice");
                     d.status = DocumentStatus::InProgress;
                     d.holder = Some(self.claims.len());
                     d.lease_end = self.now + 1_000_000 * seconds as i64;
@@ -352,7 +352,7 @@ fn fingerprint(configuration: u64) -> Sha256Hex {
     Sha256Hex::of(&configuration.to_le_bytes())
 }
 
-/// Runs random commands on fresh worlds; `world` creates each of them.
+/// Runs `cases` cases of random commands, each on a fresh world that `world` creates.
 pub fn does_what_the_model_does<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

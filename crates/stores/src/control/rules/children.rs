@@ -1,13 +1,15 @@
-//! Decides about the documents that a document contains (its children).
+//! Decides how the records of a document and of its children change. A child is a document that another document
+//! contains.
 //!
-//! A backend that cannot write everything in one step uses this order, each step under the parent's claim:
+//! A backend that cannot write all changes in one step performs the following steps in this order, each under the
+//! parent's claim:
 //! 1. remove children that are no longer contained;
 //! 2. write the list ([`announce_children`]);
 //! 3. register the children ([`register_child`]);
 //! 4. mark the list as complete ([`finish_children`]).
 //!
 //! After an interruption at any point, every child with a record is listed by its parent or is being removed.
-//! Repeating the steps does the rest.
+//! Repeating the steps completes the change.
 
 use std::collections::HashSet;
 
@@ -26,8 +28,8 @@ pub const MAX_CHILDREN: usize = 1_000;
 /// Checks that `children` may be the children of `parent`.
 ///
 /// # Errors
-/// Refuses more than [`MAX_CHILDREN`], duplicate sources, sources that are not members of the document, a different
-/// parent, and children of a document that is scheduled for deletion.
+/// Refuses more than [`MAX_CHILDREN`] children, duplicate sources, sources that are not members of the document,
+/// children with a different parent, and children of a document that is scheduled for deletion.
 pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Result<(), ControlError> {
     let id = &parent.document_id;
     let refused = |what: String| Err(ControlError::Refused(format!("document {id} {what}")));
@@ -51,8 +53,8 @@ pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Resul
     Ok(())
 }
 
-/// Returns whether a child that was deleted on its own stays deleted. It does if the parent lists it and has not
-/// changed since the list was made.
+/// Returns whether a child that was deleted separately from its parent stays deleted. This is so if the parent lists
+/// the child and the parent's content has not changed since the list was made.
 pub fn stays_deleted(parent: &ControlRecord, child: &DocumentId) -> bool {
     parent.children_content.as_ref() == Some(&parent.content_sha256) && parent.children.contains(child)
 }
@@ -72,8 +74,8 @@ pub fn register_child(
     register(record, child, now)
 }
 
-/// Requests removal of a child that its parent no longer contains. Returns `None` if nothing must be written: the
-/// child is deleted, scheduled for deletion, or belongs to another document now.
+/// Schedules a child for deletion, because its parent no longer contains it. Returns `None` if the child is already
+/// deleted, is scheduled for deletion, or now belongs to another document.
 pub fn remove_child(record: &mut ControlRecord, parent: &DocumentId) -> Option<Effects> {
     if record.parent.as_ref() != Some(parent) || record.status == DocumentStatus::Deleted {
         return None;
@@ -85,7 +87,8 @@ pub fn remove_child(record: &mut ControlRecord, parent: &DocumentId) -> Option<E
     Some(effects)
 }
 
-/// Writes the list before the children have records. Returns `None` if the record already has this list.
+/// Writes the list of children to the parent's record before the children are registered. Returns `None` if the record
+/// already has this list.
 pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) -> Option<Effects> {
     if parent.intent == Intent::Delete || parent.children == children {
         return None;
@@ -95,8 +98,8 @@ pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) ->
     Some(Effects::default())
 }
 
-/// Marks the list as complete for the parent's current content. `registered` and `removed` are the numbers of changed
-/// children. Returns `None` if nothing has changed.
+/// Marks the parent's list of children as complete for the current content. `registered` and `removed` are the numbers
+/// of children that were registered and removed. Returns `None` if nothing has changed.
 ///
 /// A parent that is scheduled for deletion keeps its list, so that a later erasure still finds the children.
 pub fn finish_children(

@@ -12,11 +12,12 @@ use crate::control::{Claim, ClaimKey, ControlError, ControlRecord, DocumentStatu
 #[derive(Debug)]
 pub enum Taken {
     Claim(Box<Claim>, Effects),
-    /// The record needs a new version first, and `may_mint` was false. The record is unchanged.
+    /// The record needs a new version before it can be claimed, but `may_mint` was false. The record is unchanged.
     NeedsVersion,
 }
 
-/// Returns the first stage without a result. A deletion has only the last stage, which writes its tombstone.
+/// Returns the first stage without a result. A document that is scheduled for deletion has only the last stage, which
+/// writes the tombstone.
 pub fn first_unfinished(record: &ControlRecord) -> Option<Stage> {
     let done = |s: &Stage| record.stage_status.get(s).is_some_and(|e| e.status == DocumentStatus::Completed);
     match record.intent {
@@ -25,8 +26,8 @@ pub fn first_unfinished(record: &ControlRecord) -> Option<Stage> {
     }
 }
 
-/// Fails unless `claim` is the newest claim on the record and the record is `IN_PROGRESS`. The status is checked too:
-/// setting it to `PENDING` by hand means that the current work must not count.
+/// Fails unless `claim` is the newest claim on the record and the record is `IN_PROGRESS`. The status is checked too,
+/// because a person who sets it to `PENDING` wants the result of the current work to be ignored.
 pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(), ControlError> {
     let valid = record.is_some_and(|r| {
         r.status == DocumentStatus::InProgress && r.version == claim.version && r.epoch == claim.epoch
@@ -34,11 +35,11 @@ pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(
     if valid { Ok(()) } else { Err(ControlError::Fenced(claim.clone())) }
 }
 
-/// Claims a record that is `PENDING`, or `IN_PROGRESS` with an expired lease. The caller has checked this.
+/// Claims a record. The caller must have checked that the record is `PENDING`, or `IN_PROGRESS` with an expired lease.
 ///
-/// A pending record without unfinished stages was reset by hand and restarts under a new version. So does a record
-/// whose version is already loaded, because two results under one version would be indistinguishable. A new version
-/// must survive a power loss, so the caller has to allow it by `may_mint`.
+/// A pending record without unfinished stages was reset by hand and restarts with a new version. A pending record
+/// whose version is already loaded also gets a new version, because two results of one version would be
+/// indistinguishable. A new version must survive a power loss, so the caller must allow it by `may_mint`.
 pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixMicros, may_mint: bool) -> Taken {
     let was = record.status;
     let unfinished = first_unfinished(record);
@@ -55,7 +56,7 @@ pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixM
         record.interruptions = 0;
         leave_aside(record);
     }
-    // A process died after the last stage and before the completion: loading checks the manifest again.
+    // A process died after the last stage and before the completion, so the loading stage checks the manifest again.
     let stage = first_unfinished(record).unwrap_or(Stage::Loading);
     if entry(record, stage).status == DocumentStatus::Completed {
         *entry(record, stage) = blank(DocumentStatus::Pending);
@@ -70,12 +71,12 @@ pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixM
     effects
         .status_change(record, was)
         .with("stage", stage.name())
-        .with_some("reason", reset_by_hand.then_some("reset by hand: restarts under a new version"))
+        .with_some("reason", reset_by_hand.then_some("reset by hand; restarting with a new version"))
         .with_some("taken_over_from", previous_owner.filter(|_| was == DocumentStatus::InProgress));
     Taken::Claim(Box::new(claim(record, stage)), effects)
 }
 
-/// Returns the claim that the record grants now.
+/// Returns the claim that a record grants at the moment.
 pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
     let output = |(&stage, e): (&Stage, &StageRecord)| {
         let (key, sha256) = (e.output_s3_key.clone()?, e.output_sha256.clone()?);
@@ -102,7 +103,7 @@ pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
     }
 }
 
-/// Ends the claim with `status`. All transitions that end a claim share this.
+/// Ends the claim and sets the status. All transitions that end a claim call this.
 pub fn finish(record: &mut ControlRecord, status: DocumentStatus) {
     record.status = status;
     if matches!(status, DocumentStatus::Completed | DocumentStatus::Deleted) {

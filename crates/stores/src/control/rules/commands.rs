@@ -1,4 +1,4 @@
-//! Applies commands from outside a claim: intake and requests by users.
+//! Applies changes that are not transitions: registrations by intake, commands by users, and findings in the manifest.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
@@ -14,7 +14,7 @@ pub(super) fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
 }
 
-/// Splits a source into `file://` and path, or into bucket and key.
+/// Splits a source into `file://` and a path, or into a bucket and a key.
 fn bucket_and_key(source: &str) -> (&str, &str) {
     if let Some(path) = source.strip_prefix("file://") {
         return ("file://", path);
@@ -85,11 +85,12 @@ fn received(record: &ControlRecord, effects: &mut Effects) {
         .with_some("parent", record.parent.as_ref().map(DocumentId::as_str));
 }
 
-/// Registers a file whose source has a record. Returns no effects if nothing must be written.
+/// Registers a file whose source already has a record. Returns `None` instead of effects if the record does not
+/// change.
 ///
-/// A document is unchanged if its content, configuration *and* parent are the same, whatever its status: running
-/// `ingest` again does not retry a quarantined document. Registering a document that is deleted, or scheduled for
-/// deletion, makes it wanted again.
+/// A document counts as unchanged if its content, configuration *and* parent are the same. The status does not matter,
+/// so another `ingest` does not retry a quarantined document. A document that was deleted or is scheduled for deletion
+/// becomes pending again.
 pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
     let same = record.content_sha256 == document.content
         && record.fingerprint == document.fingerprint
@@ -116,7 +117,7 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     (answer, Some(effects))
 }
 
-/// Gives a claimed document a new version under a new configuration and renews the claim.
+/// Gives a claimed document a new version with a new configuration, and renews the claim.
 pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<(Claim, Effects), ControlError> {
     if record.intent == Intent::Delete {
         let id = &record.document_id;
@@ -130,14 +131,15 @@ pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<
     let mut effects = Effects::default();
     effects
         .status_change(record, record.status)
-        .with("reason", "the configuration changed: restarts from extraction")
+        .with("reason", "configuration changed; restarting from extraction")
         .with("fingerprint", fingerprint.as_str());
     Ok((claims::claim(record, Stage::Extraction), effects))
 }
 
-/// Records that the manifest contains `version`. A record that already knows this version is not changed: if it was
-/// reset by hand since, it stays reset. A version above the record's own is adopted: its rows were loaded, but a power
-/// loss undid the update of the record. Returns the effects and whether the document was completed.
+/// Records that the manifest contains `version`. If the record already says so, it is not changed, so a document that
+/// was reset since then stays reset. If `version` is higher than the record's version, the record adopts `version`,
+/// because a power loss has undone the update of the record after the rows were loaded. Returns the effects, and
+/// whether this completed the document.
 pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
     let known = record.loaded_version >= Some(version);
     let deleted_since = record.status == DocumentStatus::Deleted && version <= record.version;
@@ -165,8 +167,8 @@ fn refused(record: &ControlRecord, what: &str, hint: &str) -> ControlError {
     ))
 }
 
-/// Makes the document pending again, from `from` or from its first unfinished stage. A completed document gets a new
-/// version.
+/// Makes the document pending again. It restarts from stage `from` or, without `from`, from its first unfinished
+/// stage. A completed document gets a new version.
 pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects, ControlError> {
     let was = record.status;
     match was {
@@ -199,7 +201,7 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
     Ok(effects)
 }
 
-/// Makes the document pending for its deletion. Returns no effects if the deletion was already requested.
+/// Schedules the document for deletion and makes it pending. Returns `None` if the deletion was already requested.
 pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, ControlError> {
     let was = record.status;
     if was == DocumentStatus::Deleted {

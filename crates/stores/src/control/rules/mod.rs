@@ -1,9 +1,9 @@
-//! Decides all changes of control records, without a database.
+//! Decides how control records change, without access to a database.
 //!
-//! Every change is a function from a record to a changed record and its [`Effects`]: entries of the audit log and
-//! additions to the daily metrics. A backend reads the record, calls the function, and writes record and effects in
-//! one atomic step. The step has the backend's own condition: a transaction in SQLite, a conditional write in
-//! DynamoDB. So all backends decide alike, and the decisions are tested without a disk.
+//! Every rule is a function that changes a record and returns the [`Effects`] of the change: entries of the audit log
+//! and additions to the daily metrics. A backend reads the record, calls the function, and writes record and effects
+//! in one atomic step. The atomic step is a transaction in SQLite and a conditional write in DynamoDB. All backends
+//! therefore make the same decisions, and the decisions can be tested without a disk.
 
 mod children;
 mod claims;
@@ -31,7 +31,7 @@ use super::{AuditEvent, ControlRecord, DocumentStatus, StageMetrics, StageRecord
 /// Sort key of the system that docweir replaces. The document's version is a separate attribute.
 pub const PROCESSING_VERSION: &str = "v1";
 
-/// Value of `current_stage` before the first stage. [`Stage::current_stage`] has the values of the stages.
+/// Value of `current_stage` before the first stage. [`Stage::current_stage`] returns the values for the stages.
 pub const SUBMITTED: &str = "SUBMITTED";
 /// Value of `current_stage` while a retry is pending.
 pub const RETRY_QUEUED: &str = "RETRY_QUEUED";
@@ -39,7 +39,7 @@ pub const RETRY_QUEUED: &str = "RETRY_QUEUED";
 pub const COMPLETE: &str = "STAGE_5_COMPLETE";
 /// Value of `current_stage` after a permanent failure.
 pub const FAILED: &str = "FAILED";
-/// Value of `current_stage` after the deletion.
+/// Value of `current_stage` after the document was deleted.
 pub const DELETED: &str = "DELETED";
 
 /// Defines the values of `event_type`.
@@ -51,7 +51,7 @@ pub mod events {
     pub const DOCUMENT_COMPLETED: &str = "DOCUMENT_COMPLETED";
     pub const DOCUMENT_FAILED: &str = "DOCUMENT_FAILED";
     pub const STATUS_CHANGE: &str = "STATUS_CHANGE";
-    /// Children of a document were registered or removed.
+    /// Reports that children of a document were registered or removed.
     pub const CHILDREN_CHANGED: &str = "CHILDREN_CHANGED";
 }
 
@@ -71,12 +71,12 @@ pub mod metric_types {
     pub const TOKENS_PROCESSED: &str = "TokensProcessed";
 }
 
-/// Holds the additional writes of a change; they are written in the same step as the record.
+/// Holds the audit entries and metrics of a change, which are written in the same step as the record.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Audit entries in order. Their `timestamp`s are empty; the store sets them.
     pub events: Vec<AuditEvent>,
-    /// Metric type, and the amount to add to today's value.
+    /// Types of metrics, each with the amount to add to today's value.
     pub metrics: Vec<(String, f64)>,
 }
 
@@ -113,7 +113,7 @@ impl Effects {
     }
 }
 
-/// Builder methods that fill in an event.
+/// Provides builder methods that fill in an event.
 impl AuditEvent {
     fn stage(&mut self, stage: Stage) -> &mut Self {
         self.stage = Some(stage);
@@ -167,7 +167,7 @@ pub fn after(now: UnixMicros, duration: Duration) -> UnixMicros {
     now.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Returns a stage entry with a status and no other data.
+/// Returns an entry of the stage map with a status and no other data.
 fn blank(status: DocumentStatus) -> StageRecord {
     StageRecord {
         status,
@@ -181,24 +181,24 @@ fn blank(status: DocumentStatus) -> StageRecord {
     }
 }
 
-/// Returns the entry of `stage` and creates it if it is missing.
+/// Returns the entry of `stage` in the stage map, and creates the entry if it is missing.
 fn entry(record: &mut ControlRecord, stage: Stage) -> &mut StageRecord {
     record.stage_status.entry(stage).or_insert_with(|| blank(DocumentStatus::Pending))
 }
 
-/// Deletes the results of `stage` and of all later stages.
+/// Removes the results of `stage` and of all later stages from the record.
 fn forget_from(record: &mut ControlRecord, stage: Stage) {
     record.stage_status.retain(|&s, _| s < stage);
 }
 
-/// Ends the current claim: removes the lease. The next claim gets a higher epoch.
+/// Ends the current claim by removing the lease. The next claim gets a higher epoch.
 fn end_claim(record: &mut ControlRecord) {
     record.lease_owner = None;
     record.lease_expires_at = None;
 }
 
-/// Ends the claim like [`end_claim`], and raises the epoch so that late writes under the claim are refused. Commands
-/// from outside the claim use it.
+/// Ends the current claim and raises the epoch, so that late writes under the claim are refused. Commands of users and
+/// of intake, which hold no claim, call this.
 fn void_claim(record: &mut ControlRecord) {
     end_claim(record);
     record.epoch += 1;
@@ -212,14 +212,15 @@ fn set_back_attempts(record: &mut ControlRecord) {
     leave_aside(record);
 }
 
-/// Clears the parked state. The quarantine's keys stay in the record until the document is complete and the objects
-/// are deleted.
+/// Clears the parked state. The keys of quarantined objects stay in the record until the document is complete and
+/// these objects are deleted.
 fn leave_aside(record: &mut ControlRecord) {
     record.parked_reason = None;
     record.parked_resume = None;
 }
 
-/// Begins a new version before its first stage. The rows of the former version stay valid until this one is loaded.
+/// Gives the record a new version that begins at the first stage. The rows of the former version stay valid until the
+/// new version is loaded.
 fn start_anew(record: &mut ControlRecord) {
     record.version += 1;
     record.stage_status.clear();

@@ -1,4 +1,4 @@
-//! Tests the decisions of the rules with tables. The store's own tests cover how they are stored.
+//! Tests the decisions of the rules with tables of cases. The tests of each store cover how the decisions are stored.
 
 use std::time::Duration;
 
@@ -157,9 +157,9 @@ fn how_each_end_leaves_the_record() {
     }
 }
 
-#[allow(non_upper_case_globals, reason = "a status beside a transition of that name")]
+#[allow(non_upper_case_globals, reason = "a status has the name of a transition")]
 const Parked_: DocumentStatus = Parked;
-#[allow(non_upper_case_globals, reason = "a status beside a transition of that name")]
+#[allow(non_upper_case_globals, reason = "a status has the name of a transition")]
 const Quarantined_: DocumentStatus = Quarantined;
 
 #[test]

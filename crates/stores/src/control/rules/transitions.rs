@@ -14,11 +14,12 @@ use crate::control::{
     Transition,
 };
 
-/// Field names of a stage entry. A stage metric with such a name is dropped, because it would be written twice.
+/// Field names of an entry in the stage map. A stage metric with one of these names is dropped, because the entry
+/// would contain the name twice.
 const RESERVED: [&str; 7] =
     ["status", "started_at", "completed_at", "duration_seconds", "output_s3_key", "output_sha256", "error"];
 
-/// Applies `transition` to a record whose claim was checked.
+/// Applies `transition` to a record. The caller must have checked the claim.
 pub fn apply(record: &mut ControlRecord, transition: Transition, now: UnixMicros) -> Result<Effects, ControlError> {
     let mut effects = Effects::default();
     match transition {
@@ -58,7 +59,7 @@ fn expect_intent(record: &ControlRecord, intent: Intent) -> Result<(), ControlEr
         return Ok(());
     }
     let (is, can_not) = match intent {
-        Intent::Process => ("scheduled for deletion", "completed; record its tombstone as deleted"),
+        Intent::Process => ("scheduled for deletion", "completed; report its tombstone as `Deleted`"),
         Intent::Delete => ("scheduled for processing", "deleted; request its deletion first"),
     };
     Err(ControlError::Refused(format!("document {} is {is} and can't be {can_not}", record.document_id)))
@@ -200,7 +201,8 @@ fn quarantined(
     finish(record, DocumentStatus::Quarantined);
 }
 
-/// Completes the document: its rows are in the manifest, so no stage is left, whatever the stage map contains.
+/// Completes the document. Its rows are in the manifest, so all stages count as completed, whatever the stage map
+/// contains.
 pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: UnixMicros) -> &'e mut AuditEvent {
     effects.count(metric_types::DOCUMENTS_PROCESSED, 1.0);
     let event = effects
@@ -218,8 +220,8 @@ pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: 
     event
 }
 
-/// Marks the document as deleted, with every stage completed. If somebody sets the record to pending by hand, the
-/// completed stages show that it needs a new version, above the tombstone's.
+/// Marks the document as deleted, and all its stages as completed. If a person later sets the record to pending, the
+/// completed stages show that the document needs a new version, higher than the tombstone's version.
 fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     record.intent = Intent::Process;
     for stage in Stage::ALL {
@@ -235,7 +237,7 @@ fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     effects.status_change(record, from).worker(worker);
 }
 
-/// Ends the claim with a new status and adds an audit entry under the claimant's name.
+/// Ends the claim with a new status, and adds an audit entry in the name of the claim's owner.
 fn change_status<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,

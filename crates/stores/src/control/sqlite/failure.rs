@@ -29,7 +29,7 @@ impl From<Error> for OpError {
     }
 }
 
-/// Converts an error into a failure of the database, or into the refusal of the rules.
+/// Converts an error into a failure of the database (`Ok`) or a refusal by the rules (`Err`).
 pub fn told(location: &str, error: OpError) -> Result<Failure, ControlError> {
     match error {
         OpError::Refused(refusal) => Err(refusal),

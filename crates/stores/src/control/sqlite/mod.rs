@@ -1,9 +1,9 @@
 //! Stores control records in one SQLite file, which any SQLite tool can open, read and (carefully) edit.
 //!
-//! The rules decide; this module stores. Every operation reads the record, applies a rule, and writes the record with
-//! its audit entries and daily metrics in one transaction. Other processes may write at the same time
-//! (`docweir retry`, a person with a shell). The next operation sees their changes, because nothing is cached between
-//! operations.
+//! The rules decide how records change; this module only stores the changes. Every operation reads the record, applies
+//! a rule, and writes the record with its audit entries and daily metrics in one transaction. Other processes may
+//! write at the same time (`docweir retry`, a person with a shell). The next operation sees their changes, because
+//! nothing is cached between operations.
 
 mod failure;
 mod operations;
@@ -36,7 +36,8 @@ use super::rules;
 use super::*;
 use crate::sqlite::{Failure, open_writer};
 
-/// Number of records changed by one transaction of an operation without a limit of its own.
+/// Maximum number of records that one transaction changes. Operations without a limit of their own use several
+/// transactions.
 const STEP: usize = 500;
 
 pub struct SqliteControlStore {
@@ -61,8 +62,8 @@ impl SqliteControlStore {
         Ok(Self { location, writer, readers })
     }
 
-    /// Runs one step of a claim. Returns the claims, each with its sort key, and the number of documents that need a
-    /// new version first.
+    /// Claims documents in one transaction. Documents that need a new version first are only counted if `may_mint` is
+    /// false. Returns the claims, each with its sort key, and this count.
     async fn claim_step(
         &self,
         owner: &str,
@@ -76,7 +77,7 @@ impl SqliteControlStore {
         self.writer.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
     }
 
-    /// Runs a command on one document.
+    /// Applies `change` to the record of one document and stores the effects.
     async fn change<T, F>(&self, id: &DocumentId, change: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
@@ -126,7 +127,7 @@ impl ControlStore for SqliteControlStore {
                 Ok((more, _)) => claims.extend(more),
                 // The claims of the first step are held, so they must be returned.
                 Err(error) if claims.is_empty() => return Err(error),
-                Err(error) => tracing::warn!(%error, "documents reset by hand not claimed"),
+                Err(error) => tracing::warn!(%error, "can't claim documents that were reset by hand"),
             }
             claims.sort_by(|a, b| a.0.cmp(&b.0));
         }

@@ -43,7 +43,7 @@ fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
     Ok(id)
 }
 
-/// Declares the children in one transaction, so that no intermediate step is visible.
+/// Declares the children of a document in one transaction, so that no intermediate step is visible.
 pub fn set_children(unit: &mut Unit<'_>, claim: &ClaimKey, children: Vec<NewDocument>) -> OpResult<ChildChanges> {
     let record = unit.by_id(&claim.id)?;
     rules::check_claim(record.as_ref(), claim)?;
@@ -132,9 +132,9 @@ pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> O
     unit.save(&mut record, changed, effects)
 }
 
-/// Returns what a transition must survive. A power loss may undo progress that is verified by hashes and can be
-/// repeated. It must not undo that a document exists, has failed for good or is done, nor a version that may already
-/// be in the manifest.
+/// Returns the failures that a transition must survive. A power loss may undo the progress of stages, because stage
+/// results are verified by hashes and stages can be repeated. A power loss must not undo the existence, permanent
+/// failure or completion of a document, nor a version that may already be in the manifest.
 pub fn durability(transition: &Transition) -> CommitDurability {
     match transition {
         Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => {

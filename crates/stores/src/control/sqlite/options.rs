@@ -1,4 +1,4 @@
-//! Defines the limits of the SQLite control store.
+//! Defines the options of the SQLite control store.
 
 use docweir_core::ranges::out_of_range;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::sqlite::OpenOptions;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteControlOptions {
-    /// Time, in milliseconds, to wait while another process writes to the database. After it, the store reports that
-    /// it is busy.
+    /// Maximum time, in milliseconds, to wait while another process writes to the database. After this time, the
+    /// operation fails with the message that the store is busy.
     pub busy_timeout_milliseconds: u64,
-    /// Number of operations that may wait for the writer. When the queue is full, callers wait. A longer queue uses
-    /// more memory.
+    /// Maximum number of operations that wait in the writer's queue. When the queue is full, callers wait. A longer
+    /// queue uses more memory.
     #[serde(skip)]
     pub queue_operations: usize,
-    /// Maximum number of operations in one commit. More raises throughput under load, but each operation waits for
-    /// the whole commit.
+    /// Maximum number of operations in one commit. A higher value raises throughput under load, but each operation
+    /// waits for the whole commit.
     #[serde(skip)]
     pub batch_operations: usize,
     /// Number of read connections, which is also the number of concurrent reads.
@@ -28,19 +28,19 @@ pub struct SqliteControlOptions {
     /// means fewer copies but more disk space.
     #[serde(skip)]
     pub wal_pages: u32,
-    /// Page cache of the writer's connection, in KiB.
+    /// Size of the page cache of the writer's connection, in KiB.
     #[serde(skip)]
     pub page_cache_kibibytes: u32,
     /// Maximum number of attempts of a stage, stored in the record as `max_retries`. The engine sets it to
     /// `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Days after a record's last change until its expiry time (`ttl`). Only records of deleted documents are
-    /// removed.
+    /// Number of days from a record's last change until the record expires (`ttl`). Of the expired records, only those
+    /// of deleted documents are removed.
     pub record_days: u32,
-    /// Days that an entry of the audit log is kept.
+    /// Number of days that an entry of the audit log is kept.
     pub audit_days: u32,
-    /// Maximum number of expired rows that one run removes. It removes them in small steps between other work.
+    /// Maximum number of expired rows that one run removes. The rows are removed in small steps between other work.
     #[serde(skip)]
     pub prune_rows: u64,
 }

@@ -24,7 +24,7 @@ impl Readers {
         Self { path, location, busy, idle: Arc::default(), permits: Arc::new(Semaphore::new(connections.max(1))) }
     }
 
-    /// Runs `op` on a thread that may block. It sees everything that was committed before the call.
+    /// Runs `op` on a thread that may block. `op` sees everything that was committed before the call.
     pub async fn read<T, F>(&self, op: F) -> Result<T, ControlError>
     where
         T: Send + 'static,

@@ -1,7 +1,7 @@
 //! Converts records and audit entries to rows and back.
 //!
-//! Values that a person may have edited are read leniently where the only cost is repeated work: an unreadable entry
-//! of the stage map counts as a stage that is not done.
+//! A person may have edited values by hand. An unreadable value is ignored if this costs only repeated work: a stage
+//! whose entry in the stage map is unreadable counts as not done.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,8 +17,8 @@ use super::failure::{OpError, OpResult};
 use crate::control::rules::name;
 use crate::control::{AuditEvent, ControlRecord, DocumentStatus, Resume, StageRecord};
 
-/// Columns that are written once. Columns are grouped by how often they change, so that an update touches no index
-/// unnecessarily.
+/// Columns that are written only once. (Columns are grouped by how often they change, so that an update touches no
+/// index unnecessarily.)
 const IDENTITY: [&str; 7] =
     ["document_id", "processing_version", "source", "source_bucket", "source_s3_key", "created_at", "max_retries"];
 /// Columns that claims and commands change.
@@ -154,12 +154,13 @@ fn integer(n: u64) -> Value {
     Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-/// Serialises a value as JSON. Values written here cannot fail: keys are strings, numbers are finite.
+/// Serialises a value as JSON. This cannot fail for the values of this module, because their keys are strings and
+/// their numbers are finite.
 pub fn json(value: &impl Serialize) -> Value {
     Value::Text(serde_json::to_string(value).unwrap_or_else(|_| "null".into()))
 }
 
-/// Returns the JSON string of a unit-like enum as a text value.
+/// Returns the JSON name of an enum's variant as a text value.
 pub fn word(value: &impl Serialize) -> Value {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => Value::Text(word),
@@ -167,7 +168,7 @@ pub fn word(value: &impl Serialize) -> Value {
     }
 }
 
-/// Parses an enum from its name; the inverse of [`word`].
+/// Parses an enum from the name of a variant. This is the inverse of [`word`].
 fn from_word<T: DeserializeOwned>(word: String) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(word)).ok()
 }
@@ -203,7 +204,7 @@ impl Fields<'_> {
     }
 }
 
-/// Converts a row of [`COLUMNS`] into a record.
+/// Converts a row with the columns [`COLUMNS`] into a record.
 pub fn record(row: &Row<'_>) -> OpResult<ControlRecord> {
     let mut f = Fields { row, next: 0 };
     // Read in the order of the columns: a struct literal evaluates its fields in written order.
@@ -286,7 +287,7 @@ pub fn audit_values(event: &AuditEvent, ttl: i64) -> [Value; 13] {
     ]
 }
 
-/// Converts a row of [`SELECT_AUDIT`] into an audit entry.
+/// Converts a row that [`SELECT_AUDIT`] returns into an audit entry.
 pub fn audit(row: &Row<'_>) -> OpResult<AuditEvent> {
     let mut f = Fields { row, next: 0 };
     Ok(AuditEvent {

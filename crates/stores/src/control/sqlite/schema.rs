@@ -1,14 +1,14 @@
-//! Defines the tables and their version.
+//! Defines the tables of the control store and the version of these tables.
 //!
-//! Table and column names are those of the system that docweir replaces, plus docweir's own columns. The checks catch
-//! mistakes of a person who edits a row by hand.
+//! The tables and columns have the names that are used in the system that docweir replaces; docweir adds further
+//! columns. The `CHECK` constraints catch mistakes of a person who edits a row by hand.
 
 use crate::sqlite::Schema;
 
 /// Schema of the control store. The application id spells `DCWR`.
 pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 2, tables: TABLES, upgrades: &[CHILDREN] };
 
-/// Upgrade to version 2: documents within documents.
+/// Statements that upgrade a file to version 2, which supports documents within documents.
 const CHILDREN: &str = "
 ALTER TABLE document_processing_control ADD COLUMN parent TEXT;
 ALTER TABLE document_processing_control ADD COLUMN children TEXT NOT NULL DEFAULT '[]';

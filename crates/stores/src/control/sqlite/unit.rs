@@ -1,4 +1,4 @@
-//! Provides the reads and writes of one operation inside a transaction.
+//! Provides the reads and writes that one operation makes inside a transaction.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::DocumentId;
@@ -13,7 +13,7 @@ use crate::control::{ControlError, ControlRecord};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// Holds the settings that records are written with.
+/// Holds the settings that apply when records are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub max_retries: u32,
@@ -36,13 +36,13 @@ impl Terms {
 pub enum Changed {
     New,
     All,
-    /// Stage map, attempts and errors; not status, claim or version.
+    /// Only the stage map, attempts and errors have changed.
     Progress,
 }
 
 pub struct Unit<'c> {
     connection: &'c Connection,
-    /// Current time; the same for the whole transaction.
+    /// Current time, which is the same for the whole transaction.
     pub now: UnixMicros,
     pub terms: &'c Terms,
     stamps: &'c mut Stamps,
@@ -70,7 +70,7 @@ impl<'c> Unit<'c> {
         by_source(self.connection, source)
     }
 
-    /// Returns at most `limit` records that match `condition`, which may include an order. An unreadable row is set
+    /// Returns at most `limit` records that match `condition`, which may include `ORDER BY`. An unreadable row is set
     /// to `FAILED` with a warning, so that it does not block other work.
     pub fn select(&self, condition: &str, parameters: impl Params, limit: usize) -> OpResult<Vec<ControlRecord>> {
         let sql = format!("SELECT {}, rowid FROM document_processing_control WHERE {condition}", *rows::COLUMNS);
@@ -135,11 +135,11 @@ fn one(connection: &Connection, condition: &str, parameter: &str) -> OpResult<Op
     statement.query_row([parameter], |row| Ok(rows::record(row))).optional()?.transpose()
 }
 
-/// Deletes one bounded step of expired rows. Returns the number of deleted rows; 0 means done.
+/// Deletes a limited number of expired rows. Returns the number of deleted rows; 0 means that no expired row is left.
 ///
-/// Audit entries are written in order of time, so the oldest are the first rows of the table and no index is needed.
-/// Control records are kept as long as the document may be in the vector store; only those of deleted documents are
-/// deleted.
+/// Audit entries are written in order of time, so the oldest entries are the first rows of the table and no index is
+/// needed. Control records are kept as long as the document may be in the vector store; only the records of deleted
+/// documents are removed.
 pub fn prune(connection: &Connection, now: UnixMicros, at_most: u64) -> Result<u64, rusqlite::Error> {
     const STEP: u64 = 1000;
     let seconds = now.div_euclid(1_000_000);

@@ -1,9 +1,10 @@
-//! Writes on a single thread, with group commit.
+//! Performs all writes on a single thread, with group commit.
 //!
-//! Operations wait in a bounded queue. The thread takes all waiting operations and runs each in its own savepoint
-//! inside one transaction. It commits once and only then answers. So sixteen workers pay for one commit, and a
-//! refused operation does not affect the others. A commit is synced to the disk only if an operation in it requires
-//! this ([`CommitDurability::PowerLoss`]). See docs/decisions/0002-control-store.md for the reasons.
+//! Operations wait in a bounded queue. The thread takes all waiting operations and runs each of them in its own
+//! savepoint inside one transaction. It commits the transaction once, and only then answers the callers. Many workers
+//! therefore share the cost of one commit, and a refused operation does not affect the others. A commit is synced to
+//! the disk only if an operation in it requires this ([`CommitDurability::PowerLoss`]). See
+//! docs/decisions/0002-control-store.md for the reasons.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,16 +21,18 @@ use crate::control::ControlError;
 use crate::control::stamps::Stamps;
 use crate::sqlite::Failure;
 
-/// Describes what a commit must survive.
+/// Describes the failures that a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitDurability {
-    /// Survives the end of the process. After a power loss the operation can be repeated.
+    /// The commit survives the end of the process. A power loss may undo the commit; the operation can then be
+    /// repeated.
     Process,
-    /// Survives a power loss.
+    /// The commit survives a power loss.
     PowerLoss,
 }
 
-/// Describes how an operation ended inside the transaction. The reply is sent once the commit's result is known.
+/// Describes how an operation ended inside the transaction. The reply to the caller is sent once the result of the
+/// commit is known.
 enum Ended {
     Keep(Reply),
     Undo(Reply),
@@ -77,8 +80,8 @@ impl SqliteWriter {
         Ok(Self { location, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs `op` inside the next transaction and returns once it is committed. An operation whose caller is gone
-    /// before its turn is skipped.
+    /// Runs `op` inside the next transaction and returns once the transaction is committed. If the caller's future is
+    /// dropped before `op` starts, `op` is skipped.
     pub async fn write<T, F>(&self, durability: CommitDurability, op: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
@@ -115,7 +118,7 @@ impl SqliteWriter {
     }
 
     fn ended(&self) -> ControlError {
-        let reason = "an operation panicked in the writer thread, or the thread has ended; the log has the reason";
+        let reason = "an operation panicked in the writer thread, or the thread has ended; see the log for the reason";
         Failure::new(&self.location, reason, "restart docweir and report the problem with the log").into()
     }
 }
@@ -138,7 +141,7 @@ struct WriterThread {
     batch: usize,
     terms: Terms,
     stamps: Stamps,
-    /// If true, `PRAGMA synchronous` is FULL; otherwise NORMAL.
+    /// True if `PRAGMA synchronous` is `FULL`, false if it is `NORMAL`.
     syncs: bool,
     to_prune: u64,
 }
@@ -164,7 +167,7 @@ impl WriterThread {
             Ok(0) => self.to_prune = 0,
             Ok(removed) => self.to_prune = self.to_prune.saturating_sub(removed),
             Err(error) => {
-                tracing::debug!(%error, location = %self.location, "expired rows not removed; next run retries");
+                tracing::debug!(%error, location = %self.location, "expired rows not removed; the next run retries");
                 self.to_prune = 0;
             }
         }

@@ -127,13 +127,13 @@ pub async fn a_budget_counts_what_is_open_and_begins_anew_each_day_and_run(w: &i
         ReservationOutcome::Refused { period: Period::Run, spent: Nanodollars(4_000), limit: Nanodollars(5_000) };
     assert_eq!(l.reserve(spend("r1", "b", 51), budget).await.unwrap(), refused);
     let asked = l.reserve(spend("r1", "b", 50), budget).await.unwrap();
-    assert!(matches!(asked, ReservationOutcome::Given(_)), "a cost up to the limit is allowed");
+    assert!(matches!(asked, ReservationOutcome::Given(_)), "a cost up to the limit must be allowed");
     let refused =
         ReservationOutcome::Refused { period: Period::Day, spent: Nanodollars(5_000), limit: Nanodollars(6_000) };
     assert_eq!(w.another().await.reserve(spend("r2", "c", 51), budget).await.unwrap(), refused);
     l.release(&first.id).await.unwrap();
     let asked = l.reserve(spend("r2", "c", 51), budget).await.unwrap();
-    assert!(matches!(asked, ReservationOutcome::Given(_)), "a released amount is available again");
+    assert!(matches!(asked, ReservationOutcome::Given(_)), "a released amount must be available again");
     w.clock().advance(Duration::from_secs(86_400));
     let asked = l.reserve(spend("r3", "d", 250), budget).await.unwrap();
     assert!(matches!(asked, ReservationOutcome::Given(_)), "another day");

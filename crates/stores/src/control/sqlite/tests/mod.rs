@@ -30,7 +30,7 @@ impl Fixture {
         self.dir.path().join("control.db")
     }
 
-    /// Runs a statement as a person with a shell would.
+    /// Runs an SQL statement directly on the file, as a person with a shell would.
     fn raw(&self, sql: &str) -> usize {
         rusqlite::Connection::open(self.path()).unwrap().execute(sql, []).unwrap()
     }
