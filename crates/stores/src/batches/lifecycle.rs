@@ -1,6 +1,6 @@
 //! Manages the life of a batch: packing, submission, polling, cancellation.
 //!
-//! One process at a time packs and submits batches. Results and the end of a batch are in
+//! One process at a time packs and submits batches. The results and the end of a batch are recorded through
 //! [`BatchResults`](super::BatchResults).
 
 use async_trait::async_trait;
@@ -10,14 +10,14 @@ use super::{Batch, Checked, Order, Packed, Request, Result, Space, Waiting};
 /// Records the steps of a batch's submission and its status at the provider.
 #[async_trait]
 pub trait BatchLifecycle: Send + Sync + 'static {
-    /// Makes this process the leader for batches, under an epoch above its predecessor's. Steps that the predecessor
-    /// began are finished or undone, and its late writes to batches are refused.
+    /// Makes this process the leader for batches. `epoch` must be higher than the epoch of the previous leader. Steps
+    /// that the previous leader began are finished or undone, and its late writes to batches are refused.
     async fn take_over(&self, epoch: u64) -> Result<()>;
 
     /// Counts the waiting items of each space.
     async fn waiting(&self) -> Result<Vec<(Space, Waiting)>>;
 
-    /// Packs waiting items of one space into a new batch, the oldest first, and reserves its money.
+    /// Packs waiting items of one space into a new batch, the oldest first, and reserves the money for the batch.
     async fn pack(&self, order: Order) -> Result<Packed>;
 
     /// Lists at most `limit` requests of a batch that is not submitted yet, in order, after position `after`.
@@ -35,7 +35,7 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// Records that the provider has lost the batch's file. The file will be uploaded again.
     async fn file_lost(&self, batch: &str) -> Result<()>;
 
-    /// Records that the provider created the batch, and its id there.
+    /// Records that the provider created the batch, and the id that the provider gave to the batch.
     async fn taken_over(&self, batch: &str, provider_id: &str) -> Result<()>;
 
     /// Records the provider's latest status of the batch.
@@ -44,7 +44,7 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// Records that a warning about the batch's long duration was issued.
     async fn warned(&self, batch: &str) -> Result<()>;
 
-    /// Requests cancellation of the batch. Returns `false` if it has ended.
+    /// Requests cancellation of the batch. Returns `false` if the batch has already ended.
     async fn cancel(&self, batch: &str) -> Result<bool>;
 
     /// Lists batches that have not ended, the oldest first.

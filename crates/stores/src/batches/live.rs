@@ -1,7 +1,7 @@
 //! Embeds records at once, without a batch.
 //!
-//! A live call claims waiting records under a name that begins with `live:`, as a batch does under its id. Its
-//! results are recorded by [`BatchResults::made`](super::BatchResults::made).
+//! A live call claims waiting records under a name that begins with `live:`, just as a batch claims items under its
+//! id. The results of a live call are recorded by [`BatchResults::made`](super::BatchResults::made).
 
 use async_trait::async_trait;
 
@@ -10,15 +10,15 @@ use super::{ItemId, Result, Sent, Space};
 /// Claims records for live calls and records the calls' failures.
 #[async_trait]
 pub trait LiveCalls: Send + Sync + 'static {
-    /// Releases items that an earlier process claimed for live calls and abandoned, so that they are sent again.
-    /// Returns their number.
+    /// Releases items that an earlier process claimed for live calls and abandoned, so that these items are sent
+    /// again. Returns the number of items.
     async fn forget_live(&self) -> Result<u64>;
 
     /// Returns whether any item of a space waits to be sent.
     async fn is_any_waiting(&self, space: &Space) -> Result<bool>;
 
-    /// Claims waiting records for a live call, the oldest first: at least one, and no more than the limits allow.
-    /// Returns the records with their inputs.
+    /// Claims waiting records for a live call, the oldest first, as many as the limits allow. The first record is
+    /// claimed even if it alone exceeds `most_tokens` or `most_bytes`. Returns the records with their inputs.
     async fn take_live(
         &self,
         name: &str,
@@ -31,9 +31,9 @@ pub trait LiveCalls: Send + Sync + 'static {
     /// Releases items after a failed live call, so that they are sent again.
     async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Result<()>;
 
-    /// Marks a record as failed that the provider refused individually.
+    /// Marks a record of a live call as failed, because the provider refused this record.
     async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Result<()>;
 
-    /// Returns, for each item of a live call, whether it is unchanged since it was claimed.
+    /// Returns, for each of the items of a live call, whether the item is unchanged since the call claimed it.
     async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Result<Vec<bool>>;
 }

@@ -1,4 +1,4 @@
-//! Stores items to embed, the batches that carry them, and the documents that wait for them.
+//! Stores items to embed, the batches in which items are sent, and the documents that wait for vectors.
 //!
 //! ```text
 //!   NONE ──pack──▶ PENDING ──result──▶ SUCCESS          NOISE: never sent
@@ -6,9 +6,10 @@
 //!    │  └──no answer──┘
 //!    └── text or metadata changed: a new version
 //! ```
-//! An item belongs to a *space*: a collection of records, or the texts of documents for one model. Its version grows
-//! with each change and is the version of its row in the vector store. A sent item carries the hash of its text. If
-//! the item has changed or was deleted meanwhile, its result matches no item and is stale.
+//! An item belongs to a *space*, which is a collection of records or the set of all texts of documents for one model.
+//! The version of an item grows with each change and is also the version of the item's row in the vector store. When
+//! an item is sent, the hash of its text is stored. If the item has changed or was deleted by the time its result
+//! arrives, the result matches no item and is stale.
 //!
 //! # Layout
 //! | trait | purpose | used by |
@@ -20,13 +21,13 @@
 //! | [`BatchResults`] | records the results and the end of a batch | harvester |
 //! | [`LiveCalls`] | embeds records at once, without a batch | recorder |
 //!
-//! [`Batches`] combines all of them. [`rules`] holds the decisions that all stores share, and `conformance` the tests
-//! that every store must pass. `sqlite` stores everything in one file with the ledger, so a batch changes with its
-//! money, and ends with its items, in one transaction. The store in DynamoDB (`docweir-aws-backend`) serves any
-//! number of processes, one of which is the leader for batches.
+//! [`Batches`] combines all these traits. [`rules`] holds the decisions that all stores share, and `conformance` holds
+//! the tests that every store must pass. `sqlite` stores everything in the same file as the ledger, so one transaction
+//! can change a batch, its items and its money. The store in DynamoDB (`docweir-aws-backend`) serves any number of
+//! processes, one of which is the leader for batches.
 
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod conformance;
 mod lifecycle;
 mod live;

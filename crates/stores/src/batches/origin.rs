@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::ItemId;
 
-/// Identifies the place of a record in a user's table; the record's outcome is written back there.
+/// Identifies the location of a record in a user's table. The record's outcome is written back to this location.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub table: String,
@@ -45,7 +45,7 @@ pub struct PendingOutcome {
     pub text: String,
     /// Kind of the record as it was ingested.
     pub kind: String,
-    /// Identifies this outcome. Passing it to [`RecordOutbox::told`](super::RecordOutbox::told) confirms this outcome
-    /// and no later one.
+    /// Identifies this outcome. Passing this value to [`RecordOutbox::told`](super::RecordOutbox::told) confirms this
+    /// outcome, but no later outcome.
     pub mark: String,
 }

@@ -1,8 +1,8 @@
 //! Lists changes of records that other systems do not have yet: rows for the vector store, and outcomes for the
 //! tables that records came from.
 //!
-//! Each change stays listed, with its version, until it is confirmed. The process that applies it may die in between,
-//! and a later change stays listed.
+//! Each change stays listed, with its version, until that version is confirmed. No change is lost if the process that
+//! applies it dies, or if a record changes again in between.
 
 use async_trait::async_trait;
 
@@ -17,25 +17,25 @@ pub trait RecordOutbox: Send + Sync + 'static {
     /// Records that the vector store holds the tombstones of these removals.
     async fn removed(&self, removals: Vec<Removal>) -> Result<()>;
 
-    /// Lists records whose vector is stored but whose row must be rewritten.
+    /// Lists records whose stored vector is still valid, but whose row in the vector store must be rewritten.
     async fn to_refresh(&self, space: &Space, limit: usize) -> Result<Vec<Sent>>;
 
-    /// Records the outcome of rewriting rows, each for a version. `true`: the row was written. `false`: there is no
-    /// vector, so the record must be embedded.
+    /// Records the outcome of rewriting rows. Each tuple holds an item, its version and whether the row was written.
+    /// If it was not, the vector is missing and the record must be embedded.
     async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Result<()>;
 
-    /// Compares a collection with the rows in the vector store. An item whose row is missing or differs is embedded
-    /// again. It is called after an earlier snapshot was restored. Returns the number of differences.
+    /// Compares a collection with the rows in the vector store. An item whose row is missing or has another version is
+    /// embedded again. Call this after an earlier snapshot was restored. Returns the number of differences.
     async fn reconcile(&self, space: &Space, held: HeldVersion) -> Result<u64>;
 
-    /// Lists records from tables whose outcome has not been written back yet, without those of the tables in
-    /// `except`.
+    /// Lists records whose outcome has not been written back to their table yet. Records of the tables in `except` are
+    /// omitted.
     async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Result<Vec<PendingOutcome>>;
 
-    /// Records that outcomes were written back: items with the marks of those outcomes.
+    /// Records that outcomes were written back. Each outcome is given by its item and its `mark`.
     async fn told(&self, told: Vec<(ItemId, String)>) -> Result<()>;
 
-    /// Deletes records that no longer exist, or have changed, in their tables. Each is deleted only if it still has
-    /// the given version. Returns the number of deleted records.
+    /// Deletes records that no longer exist in their tables or have changed there. A record is deleted only if it
+    /// still has the given version. Returns the number of deleted records.
     async fn forget(&self, items: Vec<(ItemId, u64)>) -> Result<u64>;
 }

@@ -1,7 +1,7 @@
-//! Manages records of collections: putting, deleting, counting.
+//! Puts, deletes and counts the records of collections.
 //!
-//! Intake and the command line use it on any process. [`RecordOutbox`](super::RecordOutbox) handles the records' rows
-//! in the vector store.
+//! Intake and the command line use this trait in any process. [`RecordOutbox`](super::RecordOutbox) handles the
+//! records' rows in the vector store.
 
 use async_trait::async_trait;
 use docweir_core::model::ModelIdentity;
@@ -16,15 +16,15 @@ pub trait Records: Send + Sync + 'static {
         None
     }
 
-    /// Puts records. A record that is known and unchanged keeps its status. A changed record gets a new version and
-    /// is sent again. A record from a table is an explicit request: if it had failed, it is sent again; if it is
-    /// done, its outcome is written back again.
+    /// Puts records. A record that is known and unchanged keeps its status. A changed record gets a new version and is
+    /// sent again. A record from a table is an explicit request for an embedding: a record that has failed is sent
+    /// again, and the outcome of a record that is done is written back again.
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Result<Put>;
 
     /// Deletes records. Returns the number of records deleted.
     async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
-    /// Sends failed records again: all, or only those of one batch. Returns their number.
+    /// Sends failed records again, either all of them or only those of one batch. Returns the number of records.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;
 
     /// Returns whether the record has a vector for this input.
@@ -33,7 +33,8 @@ pub trait Records: Send + Sync + 'static {
     /// Counts the items of every space by status.
     async fn counts(&self) -> Result<Vec<Counts>>;
 
-    /// Binds a collection's records to a model on first use. Returns the bound model, which may be another one.
+    /// Binds a collection's records to a model on first use. Returns the model that the collection is bound to, which
+    /// may differ from `model`.
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Result<ModelIdentity>;
 
     /// Lists all collections that ever held records, with their models.

@@ -1,7 +1,7 @@
 //! Records the results and the end of a batch.
 //!
-//! A result finds its item by key, batch and the hash of the sent text. If one of them does not match, the result is
-//! stale. Each call may be repeated; the repeat changes nothing.
+//! A result is matched to its item by the item's key, the batch and the hash of the sent text. If one of these values
+//! does not match, the result is stale. Each call may be repeated; a repeated call changes nothing.
 
 use async_trait::async_trait;
 
@@ -10,20 +10,21 @@ use super::{Ending, Refusal, Result, Sent, StoredVector};
 /// Records results of a batch's items.
 #[async_trait]
 pub trait BatchResults: Send + Sync + 'static {
-    /// Finds the items for the keys in a batch's answer. `None` means that the result is stale, or was recorded
-    /// before.
+    /// Finds the items for the keys in a batch's results. `None` means that the result is stale or was already
+    /// recorded.
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
     /// Records that vectors were stored, so their items are done. `batch` may be the name of a live call.
     async fn made(&self, batch: &str, made: Vec<StoredVector>) -> Result<()>;
 
-    /// Makes refused items wait again, or marks them as failed.
+    /// Makes refused items wait to be sent again, or marks them as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
-    /// Marks items as failed if the provider reports their lines in the batch's file as invalid. Lines count from 1.
-    /// Returns the number of items.
+    /// Marks items as failed if the provider reports their lines in the batch's file as invalid. Lines are counted
+    /// from 1. Returns the number of items.
     async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
 
-    /// Ends a batch. Items without an answer wait again or fail, and the money is settled.
+    /// Ends a batch. Items without an answer wait to be sent again or are marked as failed, and the batch's money is
+    /// settled.
     async fn end(&self, batch: &str, ending: Ending) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Tests items and batches in a file.
+//! Tests the store of items and batches in SQLite.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Manages texts of documents: a document requests vectors, waits, and takes them.
+//! Manages texts of documents. A document requests vectors of its texts, waits for the vectors, and takes them.
 //!
 //! Requests are idempotent, so waking a document too early costs nothing.
 
@@ -10,8 +10,8 @@ use super::{Result, Space, Text, TextLookup};
 /// Lets documents wait for vectors of their texts.
 #[async_trait]
 pub trait DocumentTexts: Send + Sync + 'static {
-    /// Requests vectors of texts for a document, and enqueues texts that are not known yet. A repeated call returns
-    /// the vectors that are known by then.
+    /// Requests vectors of texts for a document, and enqueues texts that are not known yet. Repeat the call to get the
+    /// vectors that have arrived since.
     async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Result<TextLookup>;
 
     /// Records that the document has taken its vectors, or no longer needs them.
@@ -20,17 +20,19 @@ pub trait DocumentTexts: Send + Sync + 'static {
     /// Stores vectors of a document's texts that were embedded live, so that they are not paid for again.
     async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Result<()>;
 
-    /// Lists documents that wait for texts of a model other than `space`'s, or for any text if `space` is `None`.
-    /// They would wait forever.
+    /// Lists documents that wait for texts of another model than that of `space`. If `space` is `None`, lists all
+    /// documents that wait for texts. The current configuration never embeds these texts, so the documents would wait
+    /// forever.
     async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
 
-    /// Lists at most `limit` documents that need not wait any longer, in order of their names, after `after`.
+    /// Lists at most `limit` documents that need not wait any longer. The documents are in order of their names, and
+    /// come after `after`.
     async fn ready(&self, after: &str, limit: usize) -> Result<Vec<String>>;
 
     /// Returns whether a document waits for texts.
     async fn is_waiting(&self, document: &str) -> Result<bool>;
 
-    /// Makes documents embed a space's waiting texts themselves, because there are too few for a batch. Returns the
-    /// number of documents.
+    /// Requests that documents embed their waiting texts with live calls, because too few texts of the space wait to
+    /// fill a batch. Returns the number of documents.
     async fn send_live(&self, space: &Space) -> Result<u64>;
 }

@@ -11,15 +11,15 @@ use serde_json::{Map, Value};
 use super::Origin;
 use crate::ledger::{Budget, EntryId, Period, Reservation, Spend};
 
-/// Name of the space of all document texts in messages and reports.
+/// Name that messages and reports use for the space of all document texts.
 pub const DOCUMENTS: &str = "documents";
 
-/// Identifies a space: the purpose of its items.
+/// Identifies a space, which is a set of items with one purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// Texts of documents, by model.
+    /// Texts of documents for one model. Holds the model's id and dimension.
     Texts(String),
-    /// Records of a collection.
+    /// Records of a collection. Holds the collection's name.
     Records(String),
 }
 
@@ -43,7 +43,7 @@ impl Space {
         }
     }
 
-    /// Returns the name for messages and reports.
+    /// Returns the name of the space for messages and reports.
     pub fn shown(&self) -> &str {
         match self {
             Space::Texts(_) => DOCUMENTS,
@@ -56,7 +56,7 @@ impl Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BatchStatus {
-    /// Recorded here; the provider may not know the batch yet.
+    /// The batch is recorded in the store, but the provider may not know it yet.
     Pending,
     Validating,
     InProgress,
@@ -107,17 +107,17 @@ pub struct Batch {
     pub id: String,
     pub space: Space,
     pub status: BatchStatus,
-    /// Model of the batch's vectors.
+    /// Model that computes the batch's vectors.
     pub model: ModelIdentity,
     /// Endpoint that processes the batch.
     pub endpoint: String,
     pub items: u64,
     pub tokens: u64,
-    /// Entry of the batch in the ledger.
+    /// Id of the batch's entry in the ledger.
     pub entry: EntryId,
     pub created_at: String,
     pub input_file_id: Option<String>,
-    /// Time at which the provider was asked to create the batch. From then on it may know the batch.
+    /// Time at which the provider was asked to create the batch. From then on, the batch may exist at the provider.
     pub asked_at: Option<String>,
     pub provider_id: Option<String>,
     pub submitted_at: Option<String>,
@@ -131,11 +131,11 @@ pub struct Batch {
     pub warned: bool,
     /// Number of items whose vectors were stored.
     pub stored: u64,
-    /// Number of items that were refused for good.
+    /// Number of items that were refused permanently.
     pub failed: u64,
     /// Number of items that changed or were deleted after they were sent.
     pub stale: u64,
-    /// Number of items that are to be sent again.
+    /// Number of items that got no vector and will be sent again.
     pub returned: u64,
     pub charged_tokens: Option<u64>,
     pub error: Option<String>,
@@ -144,7 +144,7 @@ pub struct Batch {
     pub ended_at: Option<String>,
 }
 
-/// Identifies an item. Each store defines the form of the name.
+/// Identifies an item. Each store has its own format of ids.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(String);
 
@@ -158,7 +158,8 @@ impl ItemId {
     }
 }
 
-/// Holds the data that search shows for a record: its row in the vector store, without the vector.
+/// Holds the data that search shows for a record. The record's row in the vector store consists of this data and the
+/// vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DisplayData {
     pub text: String,
@@ -178,12 +179,13 @@ pub struct Text {
 /// Reports the state of the texts that a document requested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextLookup {
-    /// All vectors, in the order of the texts. `tokens` are the tokens that are charged to this document.
+    /// All vectors are available, in the order of the texts. `tokens` is the number of tokens that are charged to this
+    /// document.
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
-    /// The missing texts are enqueued or already sent. The number counts texts without a vector.
+    /// Some texts have no vector yet; they are enqueued or already sent. The number counts these texts.
     Waits(u64),
-    /// Too few texts wait for a batch: embed those without a vector now. `tokens` are the tokens of the other texts
-    /// that are charged to this document.
+    /// Too few texts wait to fill a batch, so the document must embed the texts without a vector with live calls.
+    /// `tokens` is the number of tokens of the other texts that are charged to this document.
     Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
     /// The provider refused a text; the error says why.
     Failed(String),
@@ -197,15 +199,15 @@ pub struct Sent {
     pub version: u64,
     /// Display data; `None` for texts.
     pub shown: Option<DisplayData>,
-    /// Number of tokens of the input, as counted.
+    /// Number of tokens of the input, as counted before sending.
     pub tokens: u64,
     /// Size of the display data, in bytes.
     pub bytes: usize,
-    /// Place in its table, for a record that came from one.
+    /// Location in the user's table; `None` if the record does not come from a table.
     pub origin: Option<Origin>,
 }
 
-/// Describes a vector that is stored: a record's in the vector store, a text's in this store.
+/// Describes a stored vector. Vectors of records are in the vector store; vectors of texts are in this store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredVector {
     pub item: ItemId,
@@ -234,12 +236,12 @@ pub struct Ending {
     pub usd_per_million_tokens: f64,
     /// Number of attempts after which an item without an answer has failed.
     pub most_attempts: u32,
-    /// True if the provider did not process the batch. Then the items' attempt does not count.
+    /// True if the provider did not process the batch, so that the batch does not count as an attempt for its items.
     pub undone: bool,
     pub error: Option<String>,
 }
 
-/// Describes a record as its file has it now.
+/// Describes the current content of a record in its file or table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewItem {
     /// Unique key within the space.
@@ -251,19 +253,19 @@ pub struct NewItem {
     /// True if the record is stored but not embedded.
     pub noise: bool,
     pub shown: DisplayData,
-    /// Place in its table, for a record that came from one.
+    /// Location in the user's table; `None` if the record does not come from a table.
     pub origin: Option<Origin>,
 }
 
-/// Counts the outcomes of putting records.
+/// Counts the outcomes for records that were put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Put {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Number of noise records among all of them.
+    /// Number of noise records among all records that were put.
     pub noise: u64,
-    /// Number of failed records among the unchanged ones.
+    /// Number of failed records among the unchanged records.
     pub failed: u64,
 }
 
@@ -282,7 +284,7 @@ impl std::ops::AddAssign for Put {
 pub struct Removal {
     pub item: ItemId,
     pub key: String,
-    /// Version of the tombstone.
+    /// Version of the tombstone that replaces the row.
     pub version: u64,
 }
 
@@ -305,7 +307,7 @@ pub struct Counts {
     pub noise: u64,
 }
 
-/// Returns the size of a request's line, in bytes, for a key and an input.
+/// Computes the size, in bytes, of an item's line in the batch's file from the key and the input of the item.
 pub type LineBytes = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 
 /// Describes a batch to pack: its limits and its budget.
@@ -313,7 +315,7 @@ pub type LineBytes = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 pub struct Order {
     pub id: String,
     pub space: Space,
-    /// Model of the batch's vectors.
+    /// Model that computes the batch's vectors.
     pub model: ModelIdentity,
     /// Endpoint that will process the batch.
     pub endpoint: String,
@@ -322,9 +324,9 @@ pub struct Order {
     pub most_bytes: u64,
     /// Maximum number of tokens: the provider's limit minus the tokens of open batches.
     pub most_tokens: u64,
-    /// Computes the size of a request's line from its key and input.
+    /// Computes the size, in bytes, of an item's line in the batch's file from the key and the input of the item.
     pub line_bytes: LineBytes,
-    /// Template of the reservation. Packing sets subject, tokens and cost.
+    /// Template of the reservation in the ledger. Packing sets the subject, the tokens and the cost.
     pub spend: Spend,
     pub usd_per_million_tokens: f64,
     pub budget: Budget,
@@ -339,16 +341,16 @@ pub enum Packed {
     Full,
     /// The budget is exhausted.
     Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
-    /// The batch was recorded and its money reserved.
+    /// The batch was recorded, and its money was reserved.
     Batch(Box<Batch>, Reservation),
 }
 
 /// Holds one line of a batch's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Position of this request; pass it as `after` to list the next ones.
+    /// Position of this request. Pass this value as `after` to list the requests that follow.
     pub at: u64,
-    /// Value of `custom_id`.
+    /// Key of the item, which is the `custom_id` of the request.
     pub key: String,
     pub input: String,
 }
@@ -368,10 +370,10 @@ pub struct Checked {
     pub error_lines: Vec<u64>,
 }
 
-/// Returns, for a record's key, the version of its row in the vector store.
+/// Returns, for a record's key, the version of the record's row in the vector store, if there is a row.
 pub type HeldVersion = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 
-/// Returns the paths of a batch's result files in `folder`: its output and its errors.
+/// Returns the paths of a batch's output file and error file in `folder`.
 pub fn result_files(folder: &Path, batch: &str) -> [std::path::PathBuf; 2] {
     ["output", "errors"].map(|what| folder.join(format!("{batch}.{what}.jsonl")))
 }

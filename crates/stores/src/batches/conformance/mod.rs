@@ -318,7 +318,7 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     let ask = async |doc: &str, list: &[&str]| d.b().ask(doc, &d.space, texts(list)).await.unwrap();
     assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Waits(2));
     assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1));
-    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1), "a repeated request waits as before");
+    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1), "a repeated request must wait as before");
     // If texts are not shared, each document has its own.
     let shared = w.shares_texts();
     let one = d.key("doc1", "one");
@@ -506,7 +506,7 @@ pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
     assert_eq!(d.counts().await, [2, 0, 0, 1, 0]);
 }
 
-/// Checks the batch's record at each step, and how it is found.
+/// Checks the record of a batch at each step, and the queries that find the batch.
 pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Checks three invariants under random steps. An item is in one batch at a time. A result is stored only for the
-/// text that was sent. When all batches have ended, every remaining item waits again or has failed. Each case runs on
-/// a fresh world from `world`.
+/// Checks three invariants under random steps. An item is in one batch at a time. A result is stored only for the text
+/// that was sent. When all batches have ended, every remaining item waits again, is done or has failed. Each case runs
+/// on a fresh world that `world` creates.
 pub fn nothing_is_lost_doubled_or_stale<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -42,7 +42,7 @@ async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
                 let all = sent.values().flat_map(|b| b.keys());
                 for key in &requests {
                     let current = truth.get(key).cloned();
-                    assert!(current.is_some(), "{key} was deleted but is sent");
+                    assert!(current.is_some(), "{key} was sent although it was deleted");
                     let twice = all.clone().filter(|k| *k == key).count();
                     let elsewhere = sent.values().filter(|b| b.get(key) == current.as_ref()).count();
                     assert!(twice == 0 || elsewhere <= twice);

@@ -21,7 +21,7 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     let of_tables =
         vec![item_of("t", "a", "one"), item_of("t", "b", "two"), item_of("u", "c", "three"), item_of("t", "d", "")];
     assert_eq!(b.put(space, of_tables).await.unwrap(), Put { new: 4, noise: 1, ..Put::default() });
-    assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "the others are in a batch");
+    assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "only noise has an outcome so far");
     fixture.pack("b1", 10).await;
     let sent = b.sent("b1", vec!["a".into(), "file".into()]).await.unwrap();
     let origins: Vec<_> = sent.iter().map(|s| s.as_ref().unwrap().origin.clone()).collect();
@@ -45,7 +45,7 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     assert_eq!(brief(&again), ["a 1 SUCCESS"]);
     told(&again).await;
     assert_eq!(owed(&[]).await, []);
-    assert!(!b.is_any_waiting(space).await.unwrap(), "the request embeds nothing again");
+    assert!(!b.is_any_waiting(space).await.unwrap(), "the request must not embed the record again");
     // A failed record is tried again if its table requests it, but not if a file contains it.
     assert_eq!(b.put(space, vec![item("b", "two")]).await.unwrap(), Put { unchanged: 1, failed: 1, ..Put::default() });
     assert_eq!(b.put(space, vec![item_of("t", "b", "two")]).await.unwrap(), Put { changed: 1, ..Put::default() });

@@ -1,7 +1,8 @@
 //! Decides what each event changes in the record of a batch.
 //!
-//! Only an open batch changes: a store writes changes on condition that the batch has not ended. Changes are named by
-//! field, and columns and attributes have the same names. So no store has to read the record first.
+//! Only an open batch changes: a store writes changes on condition that the batch has not ended. A change names a
+//! field of the record, and a store's column or attribute has the same name. A store can therefore write changes
+//! without reading the record first.
 
 use crate::batches::{Batch, BatchStatus, Checked, Ending, Order};
 use crate::ledger::EntryId;
@@ -37,7 +38,8 @@ impl BatchTotals {
         }
     }
 
-    /// Returns the number of a batch's items without an outcome: they changed or were deleted after they were sent.
+    /// Returns the number of a batch's items without an outcome. These items changed or were deleted after they were
+    /// sent.
     pub fn stale(self, items: u64) -> u64 {
         items.saturating_sub(self.stored + self.failed + self.returned)
     }
@@ -58,7 +60,7 @@ pub enum Event<'a> {
     Checked(&'a Checked),
     Warned,
     Cancel,
-    /// The batch ended; `items` is its number of items.
+    /// The batch has ended. `items` is the number of items in the batch.
     Ended {
         ending: &'a Ending,
         items: u64,
@@ -66,7 +68,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Returns the changes of an event. `now` is a timestamp.
+/// Returns the changes that an event makes to a batch's record. `now` is the timestamp of the event.
 pub fn changes(event: &Event<'_>, now: &str) -> Changes {
     let text = |text: &str| Value::Text(text.to_owned());
     let optional = |value: &Option<String>| value.as_deref().map_or(Value::Nothing, text);

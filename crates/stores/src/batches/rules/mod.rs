@@ -1,14 +1,15 @@
-//! Decides all changes of items and batches, without a database.
+//! Decides how items and batches change, without access to a database.
 //!
-//! A rule is a function from the state of an item to a [`Step`]. A store reads the state, calls the rule, and writes
-//! the step's state and content in one atomic step. So all stores decide alike, and the decisions are tested without
-//! a disk. If a store changes a whole set in one statement, a test compares that statement with the rule.
+//! A rule is a function that takes the state of an item and returns a [`Step`]. A store reads the state, calls the
+//! rule, and writes the state and content of the [`Step`] atomically. All stores therefore make the same decisions,
+//! and the decisions can be tested without a disk. If a store changes many items with one statement, a test compares
+//! the statement with the rule.
 //!
 //! # Layout
-//! - [`state`](ItemState): the part of an item that the rules see
-//! - [`records`] – putting, deleting and refreshing records, comparing them with the vector store
-//! - [`sending`] – items in a batch or a live call, and their outcomes
-//! - [`texts`] – a document's requests for its texts
+//! - [`state`](ItemState) – the part of an item that the rules see
+//! - [`records`] – records that are put, deleted, refreshed, or compared with the vector store
+//! - [`sending`] – items in a batch or a live call, and the outcomes of these items
+//! - [`texts`] – requests of documents for the vectors of their texts
 //! - [`packing`] – selection of the items of a batch
 //! - [`batch`] – changes of a batch's record by events
 

@@ -5,7 +5,7 @@ use docweir_core::money::Nanodollars;
 use crate::batches::Order;
 use crate::ledger::{Mode, Spend};
 
-/// Selects items for a batch one after another, within every limit of its order.
+/// Selects items for a batch one after another, within all limits of the [`Order`].
 pub struct Selection {
     most_requests: u64,
     most_bytes: u64,
@@ -20,7 +20,7 @@ pub struct Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Taken,
-    /// The item does not fit; the batch is complete.
+    /// The item no longer fits, so the batch is complete.
     Complete,
     /// The item does not even fit into an empty batch.
     Full,
@@ -60,7 +60,8 @@ impl Selection {
     }
 }
 
-/// Selects records for a live call: at least one, and then as many as the limits allow.
+/// Selects records for a live call. The first record is always selected, and further records as long as the limits
+/// allow.
 pub struct LiveSelection {
     most_tokens: u64,
     most_bytes: usize,
@@ -74,7 +75,7 @@ impl LiveSelection {
         Self { most_tokens, most_bytes, items: 0, tokens: 0, bytes: 0 }
     }
 
-    /// Returns whether the next record is selected. After the first refused record the caller must stop.
+    /// Returns whether the next record is selected. The caller must stop after the first record that is not selected.
     pub fn offer(&mut self, tokens: u64, bytes: usize) -> bool {
         (self.tokens, self.bytes) = (self.tokens + tokens, self.bytes + bytes);
         let fits = self.items == 0 || (self.tokens <= self.most_tokens && self.bytes <= self.most_bytes);

@@ -1,20 +1,20 @@
-//! Decides how putting, deleting and comparing change records.
+//! Decides how a record changes when it is put, deleted, refreshed, or compared with the vector store.
 
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
-/// Describes a record as its file or table has it now, compared with the known record.
+/// Describes the current content of a record in its file or table, in comparison with the stored record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incoming {
     pub hash: Hash,
     pub noise: bool,
-    /// True if the record comes from a table, which requests its embedding.
+    /// True if the record comes from a user's table. The table thereby requests an embedding of the record.
     pub from_table: bool,
-    /// True if the display data equal those of the known record.
+    /// True if the display data are equal to the display data of the stored record.
     pub same_shown: bool,
 }
 
-/// Puts a record. `now` is `None` for a new record.
+/// Puts a record. `now` is the stored state, or `None` for a new record.
 pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     let status = if new.noise { ItemStatus::Noise } else { ItemStatus::None };
     let asks = u64::from(new.from_table);
@@ -52,12 +52,12 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     (Step::write(state, ItemContent::Put), put)
 }
 
-/// Returns the item waiting, as if it had never been sent.
+/// Returns the state of the item as if it had never been sent, so that it waits again.
 fn anew(now: &ItemState) -> ItemState {
     ItemState { status: ItemStatus::None, attempts: 0, error: None, ..now.free() }
 }
 
-/// Deletes a record. Its row is removed from the vector store under the new version.
+/// Deletes a record. A tombstone with the new version will remove the record's row from the vector store.
 pub fn delete(now: &ItemState) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -96,7 +96,8 @@ pub fn removed(now: &ItemState, version: u64) -> Step {
     }
 }
 
-/// Records that a row was rewritten with the stored vector. If `written` is false, there is no such vector.
+/// Records that a row was rewritten with the stored vector. If `written` is false, the vector was missing, and the
+/// record waits to be embedded.
 pub fn refreshed(now: &ItemState, version: u64, written: bool) -> Step {
     if !now.reuse || now.version != version {
         return Step::Keep;
@@ -108,7 +109,8 @@ pub fn refreshed(now: &ItemState, version: u64, written: bool) -> Step {
     })
 }
 
-/// Compares an item with the version that the vector store holds. An item whose row was lost is embedded again.
+/// Compares an item with `held`, the version of the item's row in the vector store. If the versions differ, the item
+/// is embedded again.
 pub fn reconcile(now: &ItemState, held: Option<u64>) -> Step {
     if now.stored.is_none() || now.stored == held {
         return Step::Keep;
@@ -119,7 +121,7 @@ pub fn reconcile(now: &ItemState, held: Option<u64>) -> Step {
     Step::state(ItemState { version, stored: held, batch: None, reuse: false, status, ..now.clone() })
 }
 
-/// Records that the outcome with this mark was written back to the table.
+/// Records that the outcome that `mark` identifies was written back to the user's table.
 pub fn told(now: &ItemState, mark: &str) -> Step {
     match now.from_table && now.told.as_deref() != Some(mark) {
         true => Step::state(ItemState { told: Some(mark.to_owned()), ..now.clone() }),
@@ -132,7 +134,7 @@ pub fn is_done(now: &ItemState, hash: &Hash) -> bool {
     now.status == ItemStatus::Success && !now.deleted && now.hash == *hash
 }
 
-/// Adds items of a space to the displayed counts. All models' texts count as one space.
+/// Adds a number of items of a space to the displayed counts. The texts of all models are counted as one space.
 pub fn count(all: &mut Vec<Counts>, shown: &str, status: ItemStatus, items: u64) {
     let at = all.iter().position(|counts| counts.space == shown);
     let at = at.unwrap_or_else(|| {

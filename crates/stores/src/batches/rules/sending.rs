@@ -1,16 +1,16 @@
 //! Decides the outcomes of items in a batch or a live call.
 //!
-//! Every rule names the batch. So a repeated call, or a call for a batch that no longer has the item, changes
-//! nothing.
+//! Every rule gets the batch as a parameter. A repeated call, or a call for a batch that the item is no longer in,
+//! therefore changes nothing.
 
 use super::{Hash, ItemContent, ItemOutcome, ItemState, ItemStatus, Step, is_live};
 use crate::batches::Ending;
 
-/// Error of an item that the provider never answered.
-const NO_ANSWER: &str = "no answer in several batches";
+/// Error message of an item that the provider never answered.
+const NO_ANSWER: &str = "the provider gave no answer in several batches";
 
-/// Claims an item for a batch or a live call, if it still waits with the input that was counted. Otherwise returns
-/// `None`.
+/// Claims an item for a batch or a live call. Returns `None` if the item no longer waits, or if its input no longer
+/// has the given hash.
 pub fn claim(now: &ItemState, batch: &str, hash: &Hash) -> Option<Step> {
     if now.is_in(batch) {
         return Some(Step::Keep);
@@ -36,8 +36,8 @@ pub fn unclaim(now: &ItemState, batch: &str) -> Step {
     }
 }
 
-/// Releases an item that a dead process claimed for a live call. It counts as an attempt, because it is unknown how
-/// far the call came.
+/// Releases an item that a dead process claimed for a live call. The claim counts as an attempt, because it is unknown
+/// how far the call got.
 pub fn abandon_live(now: &ItemState) -> Step {
     let live = now.status == ItemStatus::Pending && now.batch.as_deref().is_some_and(is_live);
     match live {
@@ -49,7 +49,7 @@ pub fn abandon_live(now: &ItemState) -> Step {
 
 /// Records that the vector store holds a version of a record.
 pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
-    // This holds even if the item has changed since.
+    // The stored version is recorded even if the item has changed since.
     let stored = Some(now.stored.unwrap_or(0).max(version));
     if !now.is_in(batch) || now.version != version {
         return match now.stored == stored {
@@ -70,7 +70,8 @@ pub fn embedded(now: &ItemState, batch: &str) -> Step {
     Step::fate(done, ItemContent::Vector, ItemOutcome::Stored)
 }
 
-/// Marks an item as failed. It keeps its batch, so that all failed items of a batch can be retried together.
+/// Marks an item as failed. The item stays assigned to its batch, so that all failed items of a batch can be retried
+/// together.
 pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     if !now.is_in(batch) {
         return Step::Keep;
@@ -82,13 +83,13 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     }
 }
 
-/// Releases an item so that it is sent again; the attempt counts.
+/// Releases an item, so that it is sent again. The attempt is counted.
 fn give_back(now: &ItemState) -> Step {
     Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, ItemOutcome::Returned)
 }
 
-/// Decides the outcome of a refused item. It is sent again if `again` is true, up to `most_attempts`; otherwise it
-/// fails.
+/// Decides the outcome of a refused item. If `again` is true, the item is sent again, up to `most_attempts` attempts.
+/// Otherwise the item fails.
 pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attempts: u32) -> Step {
     match now.is_in(batch) && again && now.attempts < u64::from(most_attempts) {
         true => give_back(now),

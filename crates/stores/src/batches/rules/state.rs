@@ -12,10 +12,10 @@ pub fn hash_of(input: &str) -> Hash {
     Sha256::digest(input.as_bytes()).into()
 }
 
-/// Prefix of the names of live calls. No batch's id has it.
+/// Prefix of the names of live calls. No id of a batch begins with this prefix.
 pub const LIVE: &str = "live:";
 
-/// Returns whether a name is that of a live call.
+/// Returns whether `name` is the name of a live call, and not the id of a batch.
 pub fn is_live(name: &str) -> bool {
     name.starts_with(LIVE)
 }
@@ -60,32 +60,32 @@ impl ItemStatus {
     }
 }
 
-/// Holds the part of an item that the rules read and change: everything but its texts and its vector.
+/// Holds the part of an item that the rules read and change. This is everything except the item's texts and vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemState {
-    /// Version of the item; grows with each change.
+    /// Version of the item, which grows with each change.
     pub version: u64,
     pub status: ItemStatus,
     pub deleted: bool,
     /// True if the item is a text that no document waits for any more.
     pub unwanted: bool,
-    /// True if the display data have changed and the text has not: the stored vector is still valid.
+    /// True if the display data have changed but the text has not, so that the stored vector is still valid.
     pub reuse: bool,
     pub hash: Hash,
     /// Hash of the input that was sent.
     pub sent: Option<Hash>,
-    /// Batch or live call that has the item. For a failed item, the batch in which it failed.
+    /// Batch or live call that the item is in. For a failed item, the batch in which the item failed.
     pub batch: Option<String>,
     /// Number of batches and live calls that the item was in.
     pub attempts: u64,
     pub error: Option<String>,
-    /// Version of the row in the vector store.
+    /// Version of the item's row in the vector store; `None` if there is no row.
     pub stored: Option<u64>,
     /// True if the item came from a table.
     pub from_table: bool,
-    /// Number of times that the table requested the embedding.
+    /// Number of times that the user's table requested the embedding of the item.
     pub asks: u64,
-    /// Mark of the last outcome that was written back to the table.
+    /// Outcome that was last written back to the user's table, in the form that [`ItemState::mark`] returns.
     pub told: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl ItemState {
         self.status == ItemStatus::Pending && self.batch.as_deref() == Some(batch)
     }
 
-    /// Returns whether a result for the sent input is still wanted. Otherwise it is stale.
+    /// Returns whether a result for the sent input is still needed. If it is not needed, the result is stale.
     pub fn is_fresh_in(&self, batch: &str) -> bool {
         self.is_in(batch) && !self.deleted && !self.unwanted && self.sent == Some(self.hash)
     }
@@ -140,19 +140,19 @@ impl ItemState {
         self.reuse && !self.deleted
     }
 
-    /// Returns the mark of the outcome to write back to the table. Returns `None` while the item is open, or if it
-    /// came from no table.
+    /// Returns a text that identifies the outcome to write back to the user's table. Returns `None` if the item is
+    /// still open or did not come from a table.
     pub fn mark(&self) -> Option<String> {
         let over = !self.deleted && self.status.outcome().is_some();
         (over && self.from_table).then(|| format!("{} {} {}", self.asks, self.version, self.status.name()))
     }
 
-    /// Returns whether the outcome has not been written back to the table yet.
+    /// Returns whether the item has an outcome that must still be written back to the user's table.
     pub fn owes(&self) -> bool {
         self.mark().is_some_and(|mark| self.told.as_deref() != Some(&mark))
     }
 
-    /// Returns the item without a batch.
+    /// Returns a copy of the item's state that is in no batch.
     pub(super) fn free(&self) -> Self {
         Self { batch: None, sent: None, ..self.clone() }
     }
@@ -166,7 +166,7 @@ pub enum Step {
     Write {
         state: Box<ItemState>,
         content: ItemContent,
-        /// Outcome of the item in its batch, if it has one.
+        /// Outcome of the item in its batch, if the decision ends the item's part in the batch.
         fate: Option<ItemOutcome>,
     },
     Delete,
@@ -194,17 +194,18 @@ impl Step {
 /// Lists the data that are written in addition to the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemContent {
-    /// The state alone is written.
+    /// Only the state is written.
     Same,
-    /// Input, tokens and display data are written as they were put, with the place in the table if there is one.
+    /// The input, tokens and display data that were put are written, and for a record from a table also its location
+    /// there.
     Put,
-    /// The place in the table is written, as it was put, and nothing else.
+    /// Only the state and the record's location in its table are written.
     Origin,
     /// The vector of a text is written.
     Vector,
     /// The input is cleared.
     NoInput,
-    /// Input, display data, vector and place are cleared.
+    /// The input, display data, vector and location in the table are cleared.
     Nothing,
 }
 

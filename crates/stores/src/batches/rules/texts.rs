@@ -1,9 +1,9 @@
-//! Decides the answers to documents that request texts, and discards texts that no document wants.
+//! Decides how requests of documents for vectors are answered, and discards texts that no document needs any more.
 
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::TextLookup;
 
-/// Puts a text unless it is known. A deleted text whose state was kept for its batch returns with a new version.
+/// Adds a text unless the text is already known. A deleted text whose state was kept for its batch gets a new version.
 pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
     let version = match now {
         Some(now) if !now.deleted => return Step::Keep,
@@ -29,9 +29,9 @@ pub fn want(now: &ItemState) -> Step {
     }
 }
 
-/// Discards a text that no document wants any more. A text in a batch is deleted at the end of the batch; its input
-/// is cleared as soon as it is in the batch's file (`was_sent`). If `remembered` is true, the state is kept, because
-/// the text's batch has not been counted yet.
+/// Discards a text that no document wants any more. A text in a batch is deleted at the end of the batch. If the
+/// batch's file already contains such a text (`was_sent`), its input is cleared immediately. If `remembered` is true,
+/// the state of a text that has left its batch is kept, because the outcomes of this batch have not been counted yet.
 pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -55,7 +55,7 @@ pub struct KnownText {
     pub status: ItemStatus,
     pub error: Option<String>,
     pub vector: Option<Vec<f32>>,
-    /// True if its tokens are charged to the requesting document.
+    /// True if the text's tokens are charged to the requesting document.
     pub is_payer: bool,
 }
 
@@ -99,13 +99,13 @@ impl Question {
         TextAction::Keep
     }
 
-    /// Returns whether the document embeds its texts itself, given whether it was told to (`live`). It does not while
-    /// one of them is in a batch.
+    /// Returns whether the document must embed its texts with live calls. `live` is true if live calls were requested
+    /// for the document. While one of its texts is in a batch, the document waits instead.
     pub fn goes_live(&self, live: bool) -> bool {
         live && !self.under_way && self.failed.is_none()
     }
 
-    /// Returns the answer to the document. `live` is true if the document was told to embed its texts itself.
+    /// Returns the answer to the document's request. `live` is true if live calls were requested for the document.
     pub fn answer(self, live: bool) -> TextLookup {
         let goes_live = self.goes_live(live);
         let Self { vectors, tokens, open, failed, .. } = self;

@@ -15,7 +15,7 @@ use crate::ledger::{self, ReservationOutcome};
 
 #[async_trait]
 impl BatchLifecycle for SqliteBatches {
-    /// Returns at once: only the holder of the folder's lock works on batches.
+    /// Does nothing, because only the holder of the state folder's lock works on batches.
     async fn take_over(&self, _: u64) -> StoreResult<()> {
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Stores items and batches in SQLite.
 //!
 //! # Layout
-//! - `records`, `outbox`, `texts`, `lifecycle`, `results`, `live`: one trait each
-//! - `state`: reads and writes single items as the rules see them
-//! - `statements`: the rules as SQL, for whole sets of items
+//! - `records`, `outbox`, `texts`, `lifecycle`, `results`, `live`: each implements one trait
+//! - `state`: reads and writes single items in the form that the rules use
+//! - `statements`: implements rules as SQL statements for many items
 
 mod lifecycle;
 mod live;
@@ -26,7 +26,7 @@ type Result<T> = std::result::Result<T, Error>;
 /// Result of a store operation. Each operation is one transaction.
 type StoreResult<T> = std::result::Result<T, PaidError>;
 
-/// Stores items and batches in an SQLite file. Cloning is cheap.
+/// Stores items and batches in an SQLite file. Clones are cheap and share the file.
 #[derive(Clone)]
 pub struct SqliteBatches {
     database: Database,
@@ -40,7 +40,7 @@ impl SqliteBatches {
     }
 }
 
-/// Returns the row number of an item. An invalid name gets a number that no row has.
+/// Returns the row number of an item. For an invalid id, returns a number that no row has.
 fn row_of(item: &ItemId) -> i64 {
     item.as_str().parse().unwrap_or(-1)
 }
@@ -89,9 +89,9 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
     })
 }
 
-/// Columns of a [`Sent`], for items `i`.
+/// Columns of a [`Sent`]. In the query, the table of items has the alias `i`.
 const SENT: &str = "i.id, i.key, i.version, i.shown, i.tokens, i.origin";
-/// Number of columns of [`SENT`]; further columns of a query begin at this index.
+/// Number of columns in [`SENT`]. Further columns of a query begin at this index.
 const SENT_COLUMNS: usize = 6;
 
 fn sent(row: &Row<'_>) -> Result<Sent> {

@@ -15,7 +15,7 @@ use crate::batches::rules::batch::{BatchTotals, Event};
 use crate::batches::rules::{ItemOutcome, Step, sending};
 use crate::ledger::{self, rules};
 
-/// Number of items that are processed in one step at the end of a batch.
+/// Number of items that are read in one step when a batch ends.
 const PAGE: usize = 1_000;
 
 #[async_trait]
@@ -117,7 +117,8 @@ fn count(tx: &Transaction<'_>, batch: &str, totals: BatchTotals) -> Result<()> {
     tx.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-/// Records a text's tokens for its paying document. They are charged at the end of the batch.
+/// Adds a text's tokens to the share of the document that pays for the text. The share is charged at the end of the
+/// batch.
 fn share(tx: &Transaction<'_>, batch: &str, item: i64, tokens: u64) -> Result<()> {
     let sql = "INSERT INTO batch_shares SELECT ?1, payer, ?3 FROM items WHERE id = ?2 AND payer IS NOT NULL \
         ON CONFLICT (batch, subject) DO UPDATE SET tokens = tokens + excluded.tokens";

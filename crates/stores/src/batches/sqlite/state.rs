@@ -1,4 +1,4 @@
-//! Reads and writes single items as the rules see them.
+//! Reads and writes single items in the form that the rules use.
 
 use rusqlite::{OptionalExtension, Params, Row, ToSql, Transaction, params, params_from_iter};
 
@@ -13,15 +13,15 @@ pub struct Known {
     pub state: ItemState,
 }
 
-/// Columns of a [`Known`]. A text that no document waits for is unwanted.
+/// Columns of a [`Known`]. The last column is true for an unwanted text, which is a text that no document waits for.
 pub const KNOWN: &str = "id, shown = '', version, status, deleted, reuse, input_sha256, sent_sha256, batch, attempts, error, \
     stored, origin IS NOT NULL, asks, told, \
     shown = '' AND deleted = 0 AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)";
 
-/// Number of columns of [`KNOWN`]; further columns of a query begin at this index.
+/// Number of columns in [`KNOWN`]. Further columns of a query begin at this index.
 pub const KNOWN_COLUMNS: usize = 16;
 
-/// Reads a row of [`KNOWN`].
+/// Reads an item from a row that begins with the columns of [`KNOWN`].
 pub fn known(row: &Row<'_>) -> Result<Known> {
     let number = |at: usize| -> Result<u64> { Ok(unsigned(row.get(at)?)) };
     let state = ItemState {
@@ -50,18 +50,18 @@ pub fn find(tx: &Transaction<'_>, condition: &str, values: impl Params) -> Resul
     tx.prepare_cached(&sql)?.query_row(values, known).optional()
 }
 
-/// Finds an item by its row.
+/// Finds an item by its row number.
 pub fn by_row(tx: &Transaction<'_>, id: i64) -> Result<Option<Known>> {
     find(tx, "id = ?1", [id])
 }
 
-/// Holds the stored form of an item that is put.
+/// Holds an item that is put, in the form in which it is stored.
 pub struct Put {
     pub input: String,
     pub tokens: u64,
     /// Display data as JSON; empty for texts.
     pub shown: String,
-    /// Place in the record's table, as JSON.
+    /// Location in the record's table, as JSON.
     pub origin: Option<String>,
 }
 
@@ -142,7 +142,7 @@ fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
     tx.prepare_cached(sql)?.execute([item]).map(drop)
 }
 
-/// Inserts a new item and returns its row. `payer` is the document that a text is charged to.
+/// Inserts a new item and returns its row number. `payer` is the document that a text is charged to.
 pub fn insert(
     tx: &Transaction<'_>,
     space: &str,

@@ -1,7 +1,7 @@
-//! Implements the rules as SQL, for finding or changing a whole set of items at once.
+//! Implements rules as SQL statements that find or change many items at once.
 //!
-//! One statement packs fifty thousand items into a batch. Each condition and statement implements a rule of
-//! [`rules`](crate::batches::rules); a test runs both on the same items.
+//! For example, one statement packs 50,000 items into a batch. Each condition and each statement implements a rule of
+//! [`rules`](crate::batches::rules). A test applies the rule and its SQL to the same items and compares the results.
 
 use rusqlite::{Transaction, params};
 
@@ -23,11 +23,11 @@ pub const REFRESHES: &str = "reuse = 1";
 pub const OWES: &str = "origin IS NOT NULL AND deleted = 0 AND status IN ('SUCCESS', 'FAILED', 'NOISE') \
     AND coalesce(told, '') <> asks || ' ' || version || ' ' || status";
 
-/// Condition that implements the rule `ItemState::is_open`, for items `i`.
+/// Condition that implements the rule `ItemState::is_open`. In the query, the table of items has the alias `i`.
 pub const OPEN: &str = "i.deleted = 0 AND i.status IN ('NONE', 'PENDING')";
 
-/// Condition that implements the rule `ItemState::is_fresh_in`, for items `i` of batch `?1`. A text that no document
-/// waits for is unwanted.
+/// Condition that implements the rule `ItemState::is_fresh_in`. In the query, the table of items has the alias `i`,
+/// and `?1` is the batch. A text that no document waits for is unwanted.
 pub const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
     AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
 
@@ -43,7 +43,7 @@ pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Resul
     tx.prepare_cached(&sql)?.execute(params![space, batch, last])
 }
 
-/// Applies the rule `sending::unclaim` to all items of a live call. They are records, which are never unwanted.
+/// Applies the rule `sending::unclaim` to all items of a live call. These items are records, which are never unwanted.
 pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
     let sql = format!(
         "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, attempts = max(attempts - 1, 0) \

@@ -120,7 +120,7 @@ fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> R
     Ok(question.answer(live))
 }
 
-/// Ends a document's waiting. Returns the rows of the texts that it waited for.
+/// Removes the entries of texts that a document waits for. Returns the row numbers of these texts.
 fn stop_waiting(tx: &Transaction<'_>, document: &str) -> Result<Vec<i64>> {
     let mut statement = tx.prepare_cached("DELETE FROM waits WHERE document = ?1 RETURNING item")?;
     statement.query_map([document], |row| row.get(0))?.collect()

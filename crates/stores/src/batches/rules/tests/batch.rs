@@ -1,4 +1,4 @@
-//! Tests the selection for batches, and the changes by events.
+//! Tests the selection of items for batches, and the changes that events make to batches.
 
 use std::sync::Arc;
 

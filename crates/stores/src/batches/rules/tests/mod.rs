@@ -1,4 +1,4 @@
-//! Tests the decisions of the rules with tables. The stores' own tests cover how they are stored.
+//! Tests the decisions of the rules with tables of cases. The tests of each store cover how the decisions are stored.
 
 mod batch;
 mod records;

@@ -107,7 +107,7 @@ fn the_end_gives_back_what_had_no_answer_and_not_for_ever() {
     };
     let table = [
         (pending("b"), ending(false, 3, None), returned(2)),
-        (pending("b"), ending(false, 2, None), failed_with(2, "no answer in several batches")),
+        (pending("b"), ending(false, 2, None), failed_with(2, "the provider gave no answer in several batches")),
         (pending("b"), ending(false, 2, Some("expired")), failed_with(2, "expired")),
         (pending("b"), ending(true, 2, Some("refused")), returned(1)),
         (pending("b"), ending(true, 1, Some("refused")), failed_with(1, "refused")),

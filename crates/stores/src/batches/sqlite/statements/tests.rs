@@ -13,7 +13,7 @@ use crate::sqlite::OpenOptions;
 const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
 const SPACE: &str = "lines";
 
-/// A generated item, and whether it is a text.
+/// Holds a generated item, and whether the item is a text.
 type Generated = (ItemState, bool);
 
 prop_compose! {
@@ -46,7 +46,7 @@ prop_compose! {
     }
 }
 
-/// Replaces all items in the file by these. Returns them in order.
+/// Replaces all items in the file by the generated items. Returns the new items in order.
 fn fill(tx: &Transaction<'_>, items: &[Generated]) -> Result<Vec<Known>> {
     tx.execute_batch("DELETE FROM items; DELETE FROM waits;")?;
     items.iter().zip(0..).map(|((now, is_text), nth)| one(tx, now, *is_text, nth)).collect()
@@ -82,7 +82,7 @@ fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)
 }
 
 type Found = Vec<(i64, ItemState)>;
-/// Name, the items after the statement, and the items after the rule.
+/// Holds a name, the items after the statement, and the items after the rule.
 type Comparison = (&'static str, Found, Found);
 
 /// Returns the items that a condition finds, and those that the rule selects.
