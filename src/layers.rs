@@ -53,7 +53,7 @@ fn every_module_uses_only_those_below_it() {
             continue;
         }
         let place = ORDER.iter().position(|name| *name == module);
-        let place = place.unwrap_or_else(|| panic!("{module} is missing in src/layers.rs"));
+        let place = place.unwrap_or_else(|| panic!("add {module} to ORDER in src/layers.rs"));
         for found in uses.captures_iter(&std::fs::read_to_string(&path).unwrap()) {
             let Some(used) = found.get(1) else {
                 wrong.push(format!("{}: name one module of `crate` in each import", path.display()));
@@ -63,7 +63,7 @@ fn every_module_uses_only_those_below_it() {
             match ORDER.iter().position(|name| *name == used.as_str()) {
                 Some(at) if at <= place => {}
                 Some(_) => wrong.push(format!("{}: {module} must not use {}", path.display(), used.as_str())),
-                None => wrong.push(format!("{}: {} is missing in src/layers.rs", path.display(), used.as_str())),
+                None => wrong.push(format!("{}: add {} to ORDER in src/layers.rs", path.display(), used.as_str())),
             }
         }
     }

@@ -210,7 +210,8 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// Hashes the keys, lengths and bytes of objects. Two different sets of objects never hash the same data.
+/// Hashes the keys, lengths and bytes of objects. Because of the lengths, two different sets of objects never yield
+/// the same input of the hash.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
     for (key, body) in objects {

@@ -98,7 +98,7 @@ impl CompactorActor {
                     outcome("failed");
                     let limit = limit.as_secs();
                     let text =
-                        format!("the merge took longer than `compaction.work_seconds` ({limit}); raise the limit");
+                        format!("the merge took longer than `compaction.work_seconds` ({limit} s); raise the limit");
                     return Err(StageError::transient(TOO_LONG, text));
                 }
             };

@@ -112,7 +112,7 @@ impl BatchProgress {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Returns whether no items are being enqueued now. If so, all items of the work so far are waiting.
+    /// Returns whether no items are being enqueued at the moment. If none are, the waiting items are complete.
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -238,7 +238,7 @@ impl BatchProgress {
         self.state.send_modify(change);
     }
 
-    /// Returns whether the batches permit a run without other work to end.
+    /// Returns whether the run may end as far as batches and records are concerned.
     pub fn is_complete(&self) -> bool {
         let state = *self.state.borrow();
         let asks = Some(self.asks());

@@ -180,7 +180,7 @@ impl BatchContext {
         let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
         if !ours {
             self.notifier.tell_once(format!(
-                "batch {} belongs to model {} at {}; it waits until `embed.options.openai` names both",
+                "batch {} waits until `embed.options.openai` names its model ({}) and endpoint ({})",
                 batch.id, batch.model.id, batch.endpoint
             ));
         }

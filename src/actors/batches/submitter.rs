@@ -151,7 +151,7 @@ impl Submitter {
         backoff.limit(failures.saturating_sub(1))
     }
 
-    /// Deletes files that a dead process left behind, and resumes documents that the process could have resumed.
+    /// Deletes files that a dead process left behind, and resumes parked documents that need not wait any longer.
     async fn begin(&self) -> Result<(), StageError> {
         self.context.sweep().await?;
         self.context.wake_the_forgotten().await?;

@@ -20,12 +20,13 @@ pub(super) enum Declared {
     Refused(StageError),
 }
 
-/// Code of the error that a document's children cannot be ingested.
+/// Error code for children that cannot be ingested.
 const CODE: &str = "children_refused";
 
 /// Returns the children of a document as documents to register. Each child is named as a member of its parent, and
 /// has its parent's tenant and configuration.
 ///
+/// # Errors
 /// Returns a permanent error if a child's name cannot be part of a source.
 pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocument>, StageError> {
     let document = |child: &NewChild| {

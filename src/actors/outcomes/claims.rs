@@ -19,8 +19,7 @@ struct HeldClaim {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
-    /// True if the document may have children. It had some when it was claimed, or may have received some under this
-    /// claim.
+    /// True if the document had children when it was claimed, or may have received some under this claim.
     children: bool,
 }
 

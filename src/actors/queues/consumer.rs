@@ -3,8 +3,8 @@
 //! No message is received while there is no room for its result, or while a held message waits for an unavailable
 //! service. A message that waits stays held, and hidden from other consumers, until the service is available again.
 //! It is not returned to the queue, because the queue counts each receipt and would finally move the message to its
-//! dead-letter queue. A message that cannot be handled is returned. The queue then delivers it again, until the
-//! message moves to the dead-letter queue.
+//! dead-letter queue. A message that cannot be handled is left to the queue, which delivers the message again and
+//! finally moves it to the dead-letter queue.
 //!
 //! A message must sometimes be returned although the queue permits no further receipt. In this case, a copy of the
 //! message is sent, whose receipts are counted from 0, and the message is deleted.
