@@ -11,6 +11,6 @@ pub const COMPACTION: &[(&str, &str, &str)] = &[
 
 /// Metrics of the message queues that the process receives from.
 pub const QUEUES: &[(&str, &str, &str)] = &[
-    ("docweir_queue_messages_total", "counter", "messages received from a queue, by outcome"),
-    ("docweir_queue_receives_total", "counter", "receive calls to a queue"),
+    ("docweir_queue_messages_total", "counter", "number of messages received from a queue, by outcome"),
+    ("docweir_queue_receives_total", "counter", "number of calls that receive messages from a queue"),
 ];

@@ -115,7 +115,10 @@ impl Publisher {
             if Instant::now() + PAUSE >= until {
                 let left = state.pending.len();
                 state.pending.clear();
-                state.lose(left, "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end");
+                state.lose(
+                    left,
+                    "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end of the run",
+                );
                 return state.totals;
             }
             drop(state);
@@ -129,7 +132,8 @@ impl Publisher {
         let mut state = self.state.lock().await;
         let left = state.pending.len();
         state.pending.clear();
-        state.lose(left, "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end");
+        state
+            .lose(left, "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end of the run");
         state.totals
     }
 
