@@ -19,7 +19,7 @@ use super::shared::{InFlightTable, Phase};
 use super::stats::PoolStats;
 use super::testing::Alive;
 
-/// Describes the failure because of which the process ends.
+/// Describes the failure that makes the process end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{child}: {reason}")]
 pub struct SystemFailure {
@@ -28,7 +28,7 @@ pub struct SystemFailure {
     pub reason: String,
 }
 
-/// Reports a failure that a pool or service cannot handle to the root.
+/// Reports to the root a failure that a pool or service cannot handle.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Escalation {
@@ -152,7 +152,7 @@ impl RootHandle {
         Tree { failure: self.failure().map(|f| f.to_string()), pools, services, jobs }
     }
 
-    /// Ends the root actor. Its children are not ended; their starter must drain or halt them.
+    /// Ends the root actor. The children of the root do not end; the code that started them must drain or halt them.
     pub fn stop(&self) {
         self.root.do_send(Stop);
     }

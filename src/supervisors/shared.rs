@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Closed, JobSpec, Lanes};
 
-/// Number of bytes per semaphore permit. A semaphore can acquire at most 2^32 permits at a time, so memory is counted
+/// Number of bytes per semaphore permit. A semaphore counts the permits of one call in 32 bits, so memory is counted
 /// in KiB.
 const UNIT: usize = 1024;
 

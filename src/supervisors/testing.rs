@@ -6,7 +6,7 @@ thread_local! {
     static ALIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts the living actors of the kernel: one from the creation of this value until it is dropped.
+/// Adds one to the number of living actors of the kernel, until this value is dropped.
 pub(super) struct Alive(());
 
 impl Alive {
