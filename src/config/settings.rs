@@ -79,7 +79,7 @@ pub struct Settings {
     pub scaling: ScalingOptions,
     /// Configures how a run shuts down after SIGINT or SIGTERM.
     pub drain: DrainOptions,
-    /// Configures the copies that are kept of documents that could not be processed.
+    /// Configures how copies of documents that could not be processed are kept.
     pub quarantine: QuarantineOptions,
     /// Configures the control store in SQLite: control records, audit log and daily metrics.
     pub control: SqliteControlOptions,
@@ -150,8 +150,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Returns the maximum number of workers. If `max` is 0, this is `suits`, the number that suits the stage, but at
-    /// least `min`.
+    /// Returns the maximum number of workers. If `max` is 0, this is the larger of `min` and `suits`, the number that
+    /// suits the stage.
     pub fn most(&self, suits: usize) -> usize {
         match self.max {
             0 => suits.max(self.min),
