@@ -356,7 +356,7 @@ Examples:
   docweir compact                             merge the files that are due
   docweir compact --all                       merge all files into one")]
 pub struct Compact {
-    /// Merge all files, not only those that are due
+    /// Merge all files, not only the files that are due for merging
     #[arg(long)]
     pub all: bool,
     /// Print JSON

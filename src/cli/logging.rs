@@ -59,7 +59,7 @@ impl<'a> MakeWriter<'a> for Terminal {
     }
 }
 
-/// Collects the bytes of one log event and writes them together when it is dropped.
+/// Collects the bytes of one log event. All bytes are written together when the value is dropped.
 struct LogLine(Vec<u8>);
 
 impl Write for LogLine {

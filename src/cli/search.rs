@@ -152,7 +152,7 @@ fn print(passages: &[Passage], context: &Context) {
 
 fn nothing(args: &args::Search) -> &'static str {
     match (args.filter.is_empty() && args.source.is_none(), args.mode) {
-        (false, _) => "nothing found: the filters may exclude every passage; try without them",
+        (false, _) => "nothing found: the filters may exclude every passage; try without filters",
         (true, Some(Mode::FullText)) => "nothing found: no passage contains any of these words; try --mode hybrid",
         (true, _) => "nothing found: the index contains no passages; see `docweir status`",
     }

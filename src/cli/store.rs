@@ -99,7 +99,7 @@ async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: b
     let old: u64 = manifest.removed.iter().map(|r| r.file.bytes).sum();
     let hidden = match stats.hidden_rows {
         0 => String::new(),
-        n => format!(", {} replaced or deleted and not yet merged away", count(n as u64)),
+        n => format!(", {} replaced or deleted but not yet removed by a merge", count(n as u64)),
     };
     let mut table = Table::new();
     let facts = [

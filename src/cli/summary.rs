@@ -121,9 +121,9 @@ impl RunReport<'_> {
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
         let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
         let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
-            (false, 0, _) if self.outside.0 > 0 => format!("No batch has ended yet in {time}"),
-            (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do in {time}: no documents were found"),
-            (false, 0, _) => format!("Nothing to do in {time}: everything is up to date"),
+            (false, 0, _) if self.outside.0 > 0 => format!("No batch ended within {time}"),
+            (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do: no documents were found ({time})"),
+            (false, 0, _) => format!("Nothing to do: everything is up to date ({time})"),
             _ => format!("Done in {time}"),
         };
         match (rejected, r.refused_now() + r.failed + r.still_failed) {
@@ -416,10 +416,10 @@ Notes
     fn a_run_with_nothing_to_do_says_so() {
         let nothing = RunSummary::default();
         let lines = report(&nothing, None, None).lines(&PLAIN);
-        assert_eq!(lines[0], "Nothing to do in 10.0 s: no documents were found");
+        assert_eq!(lines[0], "Nothing to do: no documents were found (10.0 s)");
         assert!(lines.join("\n").contains("--include"));
         let same = RunSummary { files: 3, unchanged: 3, ..RunSummary::default() };
-        assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: everything is up to date");
+        assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do: everything is up to date (10.0 s)");
         let still = RunSummary { files: 3, unchanged: 3, still_quarantined: 1, ..RunSummary::default() };
         assert_eq!(report(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
     }

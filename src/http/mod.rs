@@ -25,7 +25,7 @@ use crate::config::HttpOptions;
 
 type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 
-/// Holds the functions that produce the pages. A function is called for every request.
+/// Holds the functions that produce the pages. Every request for a page calls the function of the page.
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
     pub supervision: Box<dyn Fn() -> ResponseFuture>,

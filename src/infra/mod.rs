@@ -132,7 +132,7 @@ impl Infra {
     /// Returns the state of one table.
     pub async fn table(&self, table: &Table) -> Result<State, Fault> {
         let Some(found) = self.dynamo.describe(&table.name).await? else {
-            return Ok(State::Missing("create with on-demand capacity".into()));
+            return Ok(State::Missing("create the table with on-demand capacity".into()));
         };
         let mut wrong = Vec::new();
         if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
@@ -156,7 +156,7 @@ impl Infra {
             (Some("ttl"), Some(wanted)) => wrong.push(format!(
                 "the time to live uses `ttl`, which deletes records of searchable documents; use `{wanted}` instead"
             )),
-            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the time to live".into())),
+            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the table's time to live".into())),
             (found, wanted) => wrong.push(format!("the time to live uses {found:?}, not {wanted:?}")),
         }
         Ok(if wrong.is_empty() { State::Correct } else { State::Differs(wrong.join("; ")) })

@@ -1,4 +1,4 @@
-//! Builds the IAM policy of a role, which allows only the calls that the role makes to the configured resources.
+//! Builds the IAM policy of a role. A policy allows only the calls that the role makes to the configured resources.
 //!
 //! The policies are derived from the list of all calls ([`OPERATIONS`]). The files in `deploy/policies` use example
 //! names, and a test compares these files with generated policies. `docweir infra policy` prints policies for the

@@ -1,4 +1,4 @@
-//! Adds a statement to the policy of a queue, which allows S3 to send messages to the queue.
+//! Extends the policy of a queue by a statement that allows S3 to send messages to the queue.
 //!
 //! Other statements are neither changed nor evaluated, so a policy may grant the same permission twice.
 

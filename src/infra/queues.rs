@@ -45,7 +45,7 @@ impl QueueInfra {
         for name in &self.names {
             let found = self.state(name).await?;
             let state = match found.as_ref().map(|(_, state)| &state.redrive) {
-                None => State::Missing(format!("create with dead-letter queue {}", dead_letters(name))),
+                None => State::Missing(format!("create the queue and its dead-letter queue {}", dead_letters(name))),
                 Some(None) => State::Missing(format!("set the dead-letter queue {}", dead_letters(name))),
                 Some(Some(_)) => State::Correct,
             };

@@ -28,7 +28,7 @@ pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     ARTEFACTS.iter().map(rule).chain(abandoned()).collect()
 }
 
-/// Returns the rules for a bucket of vector files, which only abort unfinished uploads.
+/// Returns the rules for a bucket of vector files. These rules only abort unfinished uploads.
 pub fn abandoned() -> Vec<LifecycleRule> {
     vec![LifecycleRule {
         id: "docweir-abandoned-uploads".into(),

@@ -97,8 +97,8 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
-/// Returns the absolute form of a path. A relative path is resolved against `here`. Links are resolved as far as the
-/// file or its folder exists.
+/// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved if the
+/// file or at least its folder exists.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
     if let Ok(resolved) = std::fs::canonicalize(&joined) {

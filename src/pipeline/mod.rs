@@ -70,7 +70,7 @@ pub struct Monitoring {
     pub publisher: Option<Arc<Publisher>>,
 }
 
-/// Describes how a run ended that did not fail.
+/// Describes how a run without errors ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
     /// All possible work is done.

@@ -15,7 +15,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// A field of the query has an invalid value.
-    #[error("`{field}` of the query: {reason}")]
+    #[error("invalid query field `{field}`: {reason}")]
     BadQuery { field: &'static str, reason: String },
     #[error(transparent)]
     BadFilter(#[from] FilterError),
@@ -26,7 +26,7 @@ pub enum SearchError {
     #[error(transparent)]
     BadCollection(VectorError),
     /// The collection has no commits.
-    #[error("no collection `{collection}`: ingest documents or records into it first")]
+    #[error("collection `{collection}` does not exist; ingest documents or records into it first")]
     UnknownCollection { collection: String },
     /// The requested version of the collection is not retained.
     #[error(transparent)]
@@ -97,7 +97,11 @@ mod tests {
                 "version 9 of `c`",
             ),
             (mismatch(), "model_mismatch", "collection `c` holds vectors of model a"),
-            (VectorError::Query("the vector is odd".into()), "bad_query", "`query` of the query: the vector is odd"),
+            (
+                VectorError::Query("the vector is odd".into()),
+                "bad_query",
+                "invalid query field `query`: the vector is odd",
+            ),
             (VectorError::Damaged { file: "f".into(), reason: "cut".into() }, "index_failed", "vector file `f`"),
         ];
         for (error, code, text) in table {

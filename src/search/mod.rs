@@ -11,8 +11,8 @@
 //! - `passage` holds the results; `error` holds the errors.
 //!
 //! # Trade-offs
-//! Each search of the newest version reads the manifest, so it sees every commit acknowledged before. A past
-//! version is opened again for each session, because erased content must not survive in a cache.
+//! Each search of the newest version reads the manifest, so it sees every commit that was acknowledged before the
+//! search. A past version is opened again for each session, because erased content must not survive in a cache.
 
 mod embedder;
 mod error;

@@ -145,7 +145,7 @@ async fn what_is_wrong_is_told_apart() {
     let service = place.service();
     let of = |collection: &str| QueryOptions { collection: Some(collection.into()), ..QueryOptions::default() };
     let missing = service.search("x", &of("missing")).await.unwrap_err();
-    assert_eq!(missing.to_string(), "no collection `missing`: ingest documents or records into it first");
+    assert_eq!(missing.to_string(), "collection `missing` does not exist; ingest documents or records into it first");
     assert_eq!(code(&service, "x", QueryOptions { as_of: Some(1), ..of("missing") }).await, "unknown_collection");
     assert_eq!(code(&service, "x", of("No Name")).await, "bad_collection");
     place.commit("chunks", "doc_a", 1, &["lease"]).await;

@@ -20,7 +20,7 @@ const PAGE: usize = 1_000;
 pub struct BucketOriginals {
     aws: AwsOptions,
     s3: S3Options,
-    /// Folder for copies of objects, which exist while they are open.
+    /// Folder for copies of objects. A copy exists only while it is open.
     folder: PathBuf,
     client: OnceCell<S3>,
 }

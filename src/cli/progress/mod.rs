@@ -42,7 +42,7 @@ trait ProgressDisplay: Send {
     fn end(&mut self, dropped: u64);
 }
 
-/// Progress of the model download.
+/// Describes the progress of the model download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// File name and source of the download.

@@ -90,7 +90,7 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
                 }
                 _ => "check the network, `aws.region` and `aws.endpoint`",
             };
-            each(Finding::problem(CHECK, "", format!("are not accepted: {fault}"), fix));
+            each(Finding::problem(CHECK, "", format!("AWS rejects the credentials: {fault}"), fix));
             false
         }
     }
@@ -148,7 +148,7 @@ async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, 
     let deleted = bucket.delete(&key).await;
     Ok(match (tried, deleted) {
         (Err((what, fault)), _) => blamed(CHECK, &subject, what, &fault),
-        (Ok(_), Err(fault)) => blamed(CHECK, &subject, "have an object deleted", &fault),
+        (Ok(_), Err(fault)) => blamed(CHECK, &subject, "be used to delete an object", &fault),
         (Ok(false), Ok(())) if swaps => {
             let text = "the server overwrites objects despite `If-None-Match`, so commits would be lost";
             Finding::problem(CHECK, subject, text, "set `buckets.register` to `dynamodb`, or use another server")
