@@ -38,8 +38,8 @@ impl ConfigFile {
     }
 }
 
-/// Returns the length in tokens that the model was trained for, if `sentence_bert_config.json` states it. `beside` is
-/// the path of the weights; the function searches the same folder.
+/// Returns the length in tokens that the model was trained for, if the file `sentence_bert_config.json` states this
+/// length. The function expects that file in the same folder as the file `beside`.
 pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
     let path = beside.parent()?.join("sentence_bert_config.json");
     read_json::<SentenceConfig>(&path).ok()?.max_seq_length

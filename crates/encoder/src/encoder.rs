@@ -42,8 +42,8 @@ pub struct LoadOptions {
     /// Kernel to use instead of the best one that the CPU supports, for tests and comparisons.
     pub kernel: Option<Kernel>,
     /// Maximum number of tokens of one text, special tokens included. The default is the length that the model was
-    /// trained for (`sentence_bert_config.json` next to the weights), or else 256. The model's number of positions is
-    /// an upper limit for both.
+    /// trained for (`sentence_bert_config.json` next to the weights), or else 256. A value above the model's number of
+    /// positions is reduced to that number.
     pub max_tokens: Option<usize>,
 }
 
@@ -109,8 +109,7 @@ impl Encoder {
         self.encode_tokens(&tokens)
     }
 
-    /// Encodes texts that [`Encoder::tokenize`] has already tokenised. In all other respects, it equals
-    /// [`Encoder::encode`].
+    /// Encodes texts that [`Encoder::tokenize`] has already tokenised. Otherwise, this works like [`Encoder::encode`].
     pub fn encode_tokens(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncoderError> {
         let largest = self.model.sizes().2 as u32;
         for (index, text) in texts.iter().enumerate() {

@@ -102,7 +102,7 @@ pub(crate) fn rows_at<const M: usize>(
 pub(crate) struct Linear<const L: usize> {
     pub inputs: usize,
     pub outputs: usize,
-    /// Weights in the order panel, input. Columns past `outputs` are zero.
+    /// Weights, ordered by panel and then by input. Columns past `outputs` are zero.
     panels: Vec<[CacheLine; L]>,
     /// Bias of each panel. Columns past `outputs` are zero.
     bias: Vec<[CacheLine; L]>,
