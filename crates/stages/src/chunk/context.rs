@@ -30,7 +30,7 @@ impl<'a> Paths<'a> {
         Self { tokens, special: tokens.count(""), paths: Vec::new(), known: HashMap::new() }
     }
 
-    /// Shortens the path to its token limit, stores it and returns its index.
+    /// Shortens the path to the maximum number of tokens, stores the path and returns its index.
     pub fn intern(&mut self, path: Vec<String>) -> PathId {
         if let Some(&id) = self.known.get(&path) {
             return id;

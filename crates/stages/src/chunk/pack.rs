@@ -1,11 +1,11 @@
 //! Chooses where chunks begin and end: finds the partition of a run's units with the lowest cost.
 //!
 //! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk counts as full at
-//! the target size or at the embedder's best length, whichever it reaches first. The cost of a chunk is the square of
-//! the difference between its size and a full chunk, as a fraction of the full chunk. Three costs are added: for a
-//! short chunk, for a bad position of its end, and for headings inside it. The cost of a heading is low, but makes
-//! sections of sufficient size form chunks of their own. As a result, a chunk filled to two thirds that ends with a
-//! paragraph is preferred to a full chunk that ends inside a paragraph. A chunk ends inside a sentence only if the
+//! the target size or at the embedder's best length, whichever the chunk reaches first. The cost of a chunk is the
+//! square of the difference between its size and a full chunk, as a fraction of the full chunk. Three costs are added:
+//! for a short chunk, for a bad position of its end, and for headings inside it. The cost of a heading is low, but
+//! makes sections of sufficient size form chunks of their own. As a result, a chunk filled to two thirds that ends with
+//! a paragraph is preferred to a full chunk that ends inside a paragraph. A chunk ends inside a sentence only if the
 //! limits force it.
 //!
 //! The tokens of a candidate are estimated by adding the token counts of its units. The sum is exact for word pieces

@@ -19,7 +19,7 @@ pub struct Placer<'a> {
     text: &'a Text,
     /// First byte of each page in the extracted text.
     starts: Vec<usize>,
-    /// Number of chunks so far with the same hash of heading path and content, by hash.
+    /// Number of earlier chunks, by the hash of heading path and content.
     seen: HashMap<String, u32>,
     next: u32,
 }

@@ -18,8 +18,8 @@ const ABBREVIATIONS: &[&str] = &[
     "str", "tab", "u.a", "u.s", "usw", "v", "vgl", "viz", "vol", "vols", "vs", "z.b",
 ];
 
-/// Describes a sentence: its range without surrounding white space, and whether a blank line inside the text follows,
-/// which ends the paragraph.
+/// Describes a sentence: its range without surrounding white space, and whether the sentence ends a paragraph inside
+/// the text. A blank line ends a paragraph.
 #[derive(Debug, PartialEq)]
 pub struct Sentence {
     pub range: Range<usize>,
@@ -59,7 +59,8 @@ pub fn sentences(text: &str) -> Vec<Sentence> {
 }
 
 /// Returns whether the text seems to have been converted to lower case: it is long enough to decide, and has no capital
-/// letter. In such a text the Unicode rules miss most sentence ends, because they find none before a lower-case letter.
+/// letter. In such a text the Unicode rules miss most sentence ends, because these rules find no end before a
+/// lower-case letter.
 fn is_lower_cased(text: &str) -> bool {
     text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
 }

@@ -209,8 +209,8 @@ impl Units<'_, '_> {
         Unit { start, end, first_char, last_char, tokens, kind: piece.kind, path, ending }
     }
 
-    /// Divides a unit into two halves; for a unit that turned out to be too large when its tokens were counted exactly.
-    /// A unit that can't be divided is returned alone.
+    /// Divides a unit into two halves. This is needed if an exact count shows that the unit has too many tokens. A unit
+    /// that can't be divided is returned alone.
     pub fn halves(&self, unit: &Unit) -> Vec<Unit> {
         let ranges = evenly(self.text, unit.start, unit.end, 2);
         let last = ranges.len().saturating_sub(1);

@@ -16,7 +16,7 @@ use crate::in_flight::Claimed;
 /// send few digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Number of calls, filled with texts, for which a document claims texts at the same time.
+/// Number of full calls whose texts one document claims at the same time.
 const WINDOW_CALLS: usize = 4;
 
 /// A text to embed, with its hash.
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Counts its calls. Depending on its fields, it fails or returns wrong vectors.
+    /// Mocks an embedder and counts its calls. Depending on the fields, calls fail or return wrong vectors.
     struct FaultyEmbedder {
         inner: HashedEmbedder,
         calls: Mutex<Vec<usize>>,

@@ -62,7 +62,8 @@ impl Embedder for HashedEmbedder {
         WINDOW
     }
 
-    /// Counts two special tokens, one token for every four characters of a word, and one for each other sign.
+    /// Counts two special tokens, one token for every four characters of a word, and one token for each other sign such
+    /// as a comma.
     fn count_tokens(&self, text: &str) -> usize {
         let letters: usize = words(text).map(|w| w.chars().count().div_ceil(4)).sum();
         let signs = text.chars().filter(|c| !c.is_alphanumeric() && !c.is_whitespace()).count();

@@ -91,7 +91,7 @@ pub trait Embedder: Send + Sync + 'static {
     }
 
     /// Returns the number of documents that this embedder should embed concurrently. `None` means that the processor is
-    /// the limit, so the pool of workers has the size of any other computing stage.
+    /// the limit; the number of workers then depends on the number of cores.
     fn at_a_time(&self) -> Option<usize> {
         None
     }

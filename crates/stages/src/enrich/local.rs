@@ -28,7 +28,7 @@ const REDACT_FROM: f32 = 0.7;
 /// Holds personal data that another enricher found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExternalPersonalData {
-    /// Matches as byte ranges of [`joined_text`].
+    /// Matches in the contents of all chunks, as byte ranges of the text that [`joined_text`] returns.
     pub text: Vec<Match>,
     /// Matches in each heading, as byte ranges of the heading.
     pub headings: HashMap<String, Vec<Match>>,
@@ -112,8 +112,8 @@ impl LocalEnricher {
         }
     }
 
-    /// Returns the personal data of each chunk, in bytes of the chunk's content. If a chunk boundary cuts a match, both
-    /// chunks get their part of it.
+    /// Returns the personal data of each chunk, in bytes of the chunk's content. If a chunk boundary cuts a match, each
+    /// of the two chunks gets its part of the match.
     fn personal_data(
         &self,
         chunks: &Chunks,

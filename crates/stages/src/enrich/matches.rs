@@ -70,8 +70,8 @@ pub fn after(text: &str, at: usize) -> Option<char> {
     text.get(at..)?.chars().next()
 }
 
-/// Returns whether the characters next to the range are no letters, digits or joining marks. If so, the range is a word
-/// of its own and not part of a longer number (`1,234`, `3.14`, `12-34`).
+/// Returns whether the characters next to the range are neither letters nor digits nor joining marks. If so, the range
+/// is a word of its own and not part of a longer number (`1,234`, `3.14`, `12-34`).
 pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let joined = |c: Option<char>, beyond: Option<char>| match c {

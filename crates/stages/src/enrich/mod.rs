@@ -93,7 +93,7 @@ pub trait Enricher: Send + Sync {
     }
 
     /// Returns the number of documents that this enricher should process concurrently. `None` means that the processor
-    /// is the limit, so the pool of workers has the size of any other computing stage.
+    /// is the limit; the number of workers then depends on the number of cores.
     fn at_a_time(&self) -> Option<usize> {
         None
     }

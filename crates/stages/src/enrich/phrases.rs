@@ -22,7 +22,7 @@ const MAX_WORD_CHARS: usize = 40;
 type Run = Vec<(Range<usize>, String)>;
 
 /// Holds statistics of a candidate phrase: how often it occurs, the byte range of its first occurrence, and whether it
-/// is a whole run anywhere.
+/// is a whole run at least once.
 struct Candidate {
     count: u32,
     first: Range<usize>,

@@ -16,7 +16,7 @@ const ENTITY_KINDS: [&str; 9] =
 
 type All = BTreeMap<(Api, usize), Analysis>;
 
-/// Returns the language of each chunk for which Comprehend was asked. A language with a score below `bar` becomes
+/// Returns the language of each chunk that was sent for language detection. A language with a score below `bar` becomes
 /// `None`.
 pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(usize, Option<DetectedLanguage>)> {
     let mut by_chunk: BTreeMap<usize, (f32, BTreeMap<&str, f32>)> = BTreeMap::new();

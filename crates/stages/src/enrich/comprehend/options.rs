@@ -21,8 +21,8 @@ pub struct ComprehendOptions {
     /// Languages whose passages are sent to Comprehend, as Comprehend's language codes. Passages in other languages get
     /// only the findings of the local rules, and a note.
     pub languages: Vec<String>,
-    /// Language code for passages if no language is detected in the passage or in its document. If it is empty, such
-    /// passages are not sent to Comprehend.
+    /// Language code for passages if no language is detected in the passage or in its document. If this code is empty,
+    /// such passages are not sent to Comprehend.
     pub default_language: String,
     /// Kinds of personal data that are ignored if Comprehend reports them. The default kinds occur in every report.
     pub ignored_kinds: Vec<String>,
@@ -59,8 +59,8 @@ pub struct ComprehendOptions {
     /// Number of consecutive failed requests after which Comprehend counts as down.
     #[serde(skip)]
     pub failures: u32,
-    /// Time before Comprehend is called again when it counts as down, in seconds. The time doubles after each further
-    /// failure.
+    /// Time to wait before Comprehend is called again while it counts as down, in seconds. The time doubles after each
+    /// further failure.
     pub down_seconds: f64,
     /// Cache of Comprehend's answers.
     pub cache: CacheOptions,

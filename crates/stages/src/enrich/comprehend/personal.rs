@@ -53,13 +53,13 @@ pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("VEHICLE_IDENTIFICATION_NUMBER", "VEHICLE_IDENTIFICATION_NUMBER"),
 ];
 
-/// Docweir's name for all kinds of Comprehend that are newer than this list.
+/// Docweir's name for kinds of personal data that Comprehend has added since this list was made.
 const UNKNOWN: &str = "PERSONAL_DATA";
 
 /// Comprehend's kinds of personal data that are ignored by default.
 pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
 
-/// Number of bytes that consecutive texts share. It exceeds the length of a name or an address.
+/// Number of bytes that consecutive texts share. This overlap exceeds the length of a name or an address.
 const OVERLAP: usize = 256;
 
 /// Holds the texts of a document that are searched for personal data.
@@ -85,7 +85,7 @@ pub type SearchLanguage = Result<String, String>;
 
 /// Returns the language with which each chunk is searched: the document's language, or the chunk's own language if the
 /// document's is unknown or unsupported. The document's language takes precedence because a list of names is easily
-/// mistaken for another language, and would be skipped.
+/// mistaken for another language; such a chunk would be skipped.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
