@@ -12,11 +12,11 @@ use super::text::{Encoding, guess_encoding};
 /// Number of bytes from the beginning of a file that [`detect`] needs; a shorter file is passed whole.
 pub const HEAD_BYTES: usize = 8192;
 
-/// Number of bytes at the start of a file among which the header of a PDF is searched. Other bytes may precede the
-/// header, as in PDF viewers.
+/// Number of bytes at the start of a file within which the header of a PDF must begin. Other bytes may precede the
+/// header, because PDF viewers accept such files too.
 const PDF_HEADER_WITHIN: usize = 1024;
 
-/// Bytes at the start of a file and the type they identify; the first match applies.
+/// First bytes of a file, and the type of file that they identify. The first match applies.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),

@@ -16,7 +16,7 @@ use docweir_core::model::{DocumentInfo, OutlineEntry};
 
 use super::ExtractOptions;
 
-/// Note on a document whose information and outline are lost.
+/// Note on a document whose information and outline could not be read.
 pub(super) const LOST: &str = "document information and outline could not be read";
 /// Maximum decompressed size of an object stream, in bytes. Object streams are decoded while a document is loaded, and
 /// real ones are smaller.

@@ -50,7 +50,7 @@ trait Sink {
     fn page(&mut self, page: Page) -> Result<(), StageError>;
     /// Reports that one more page was read. That page may not have been passed to [`Sink::page`] yet.
     fn progress(&mut self, page: u32) -> Result<(), StageError>;
-    /// Reports that all pages were passed on. After this call, failures do not fail the document.
+    /// Reports that all pages were passed on. A failure after this call does not fail the document.
     fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError>;
     fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError>;
 }

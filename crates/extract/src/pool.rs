@@ -1,9 +1,9 @@
 //! Provides the [`Extractor`], which owns at most one child process and sends it one document after the other.
 //!
 //! A stage worker owns one extractor, so the number of workers limits the number of children. While a child reads a
-//! document, it belongs to the future that waits for the result. Dropping the future kills the child, so the work
-//! really ends. A child that has answered is reused until it has read its maximum number of documents or its memory has
-//! grown too much.
+//! document, the child belongs to the future that waits for the result. Dropping the future kills the child, so the
+//! work really ends. A child that has answered is reused until it has read its maximum number of documents or its
+//! memory has grown too much.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,7 +27,7 @@ pub use super::process::ChildProgram;
 /// Interval at which cancellation and processor time are checked while a child works.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Describes an input file, in addition to its content.
+/// Describes known properties of an input file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputHint {
     /// Media type of the file, if it was already detected. If it is `None`, the extractor detects it.
@@ -60,7 +60,7 @@ pub struct Extractor {
 
 /// Outcome of reading one document.
 enum End {
-    /// The document is complete, and the child can read another.
+    /// The document is complete, and the child can read another document.
     Whole(ExtractedDocument),
     Refused(StageError),
     /// All pages arrived, but not the document information after the pages. The child must not be used again.

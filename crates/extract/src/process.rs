@@ -192,7 +192,7 @@ fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
         Some((None, Some(code))) => format!("exited with status {code}"),
         _ => "closed its connection".into(),
     };
-    let words = if words.is_empty() { String::new() } else { format!("; its last message: {words}") };
+    let words = if words.is_empty() { String::new() } else { format!("; last message of the process: {words}") };
     StageError::crash("extractor_died", format!("the extractor process {end} while reading the document{words}"))
 }
 

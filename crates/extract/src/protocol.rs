@@ -37,7 +37,7 @@ pub(super) struct Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// Reports that a page was read. It serves as a heartbeat.
+    /// Reports that a page was read. This reply serves as a heartbeat.
     Progress(u32),
     Page(WirePage),
     /// Reports that all pages were sent. Contains the notes about the pages.

@@ -30,7 +30,7 @@ pub(super) struct DraftBlock {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     Paragraph(Vec<TextLine>),
-    /// A list item. If `bullet` is true, its first word is a bullet, which is rendered as `- `.
+    /// A list item. If `bullet` is true, the first word of the item is a bullet, which is rendered as `- `.
     Item {
         lines: Vec<TextLine>,
         bullet: bool,

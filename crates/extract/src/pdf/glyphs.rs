@@ -130,8 +130,8 @@ impl Fonts {
     }
 }
 
-/// Extracts the key of the font from the values that the hash of a glyph identifier receives. No other key identifies a
-/// font across pages.
+/// Extracts the font's key from a glyph identifier, by recording the first value that the identifier hashes. No other
+/// key identifies a font across pages.
 #[derive(Default)]
 struct ProgramKey(Option<u128>);
 

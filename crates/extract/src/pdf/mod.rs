@@ -99,7 +99,7 @@ struct Reader<'o> {
 }
 
 impl Reader<'_> {
-    /// Reads one page. Returns true if the interpreter panicked, so that its caches must be dropped.
+    /// Reads one page. Returns true if the interpreter panicked; its caches must then be dropped.
     fn page<'a>(
         &mut self,
         pdf: &'a Pdf,
