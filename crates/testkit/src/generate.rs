@@ -5,18 +5,18 @@
 use crate::pdf::{Pdf, PdfPage};
 use crate::prose::{Chance, heading, marker, paragraph};
 
-/// Returns the document that most tests and benchmarks read: a heading and about 200 words on each of two pages,
-/// about 2 kB.
+/// Returns a PDF of about 2 kB, which most tests and benchmarks read. Each of its two pages has a heading and about
+/// 200 words.
 pub fn two_pages(seed: u64) -> Vec<u8> {
     pages(2, seed)
 }
 
-/// Returns a PDF of `count` pages like those of [`two_pages`].
+/// Returns a PDF of `count` pages. Each page is like a page of [`two_pages`].
 pub fn pages(count: usize, seed: u64) -> Vec<u8> {
     long_pages(count, 0, seed)
 }
 
-/// Returns a PDF like that of [`pages`], with `more` paragraphs of about 90 words added to each page.
+/// Returns a PDF like that of [`pages`]. Each page has `more` additional paragraphs of about 90 words.
 pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
     let mut chance = Chance::new(seed);
     let mut pdf = Pdf::new(&title(seed));
@@ -47,7 +47,7 @@ pub fn with_text(texts: &[&str]) -> Vec<u8> {
     pdf.to_bytes()
 }
 
-/// Returns Markdown with headings on two levels; its sections contain a list, a table, code or a quotation in turn.
+/// Returns Markdown with headings on two levels. Its sections contain a list, a table, code or a quotation in turn.
 /// The text contains the marker of page 1.
 pub fn markdown(seed: u64, sections: usize) -> String {
     let mut chance = Chance::new(seed);

@@ -1,7 +1,8 @@
-//! Generates files that are damaged, encrypted, endless, or of another type than their name says.
+//! Generates files that are damaged, encrypted, endless, or of another type than the file name says.
 //!
-//! [`all`] lists the files with the result that is expected of a program that reads them. The files are harmless to
-//! store: the largest has a few megabytes. Some of them expand, but only in a program that reads them without limits.
+//! [`all`] lists the files, with the behaviour that is expected of a program that reads them. Storing the files is
+//! harmless, because the largest has a few megabytes. Some of the files expand to a huge size, but only in a program
+//! that reads them without limits.
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -15,16 +16,16 @@ pub enum Expected {
     Text,
     /// The program refuses the file at once, with the reason.
     Refused,
-    /// A limit of time, memory or nesting ends the work; or the program detects the loop and finishes early.
+    /// A limit of time, memory or nesting ends the work, or the program detects the loop and finishes early.
     Limited,
-    /// The program reads the readable part or refuses the file. PDF engines differ, and both are correct.
+    /// The program reads the readable part or refuses the file. PDF engines differ, and both results are correct.
     Either,
 }
 
 /// Holds a hostile file and the behaviour that is expected of its reader.
 #[derive(Clone, Debug)]
 pub struct Hostile {
-    /// File name: lower case, with the extension that a user would see.
+    /// File name in lower case, with the extension that a user would see.
     pub name: &'static str,
     pub bytes: Vec<u8>,
     pub outcome: Expected,
@@ -63,19 +64,20 @@ pub fn all() -> Vec<Hostile> {
     ]
 }
 
-/// Returns an executable that is named as a PDF.
+/// Returns an executable file. [`all`] gives the file the name of a PDF.
 pub fn program() -> Vec<u8> {
     let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0".to_vec();
     out.extend((0..4096u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
     out
 }
 
-/// Returns a sign-in page, as a server sends it instead of a PDF when a session has ended.
+/// Returns a sign-in page, which a server may send instead of a PDF when a session has ended.
 pub fn web_page() -> Vec<u8> {
     b"<!doctype html>\n<html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>\n".to_vec()
 }
 
-/// Returns the first `share` (0 to 1) of a valid file, as after an upload that broke off.
+/// Returns the first part of a valid file, as after an interrupted upload. `share` is the size of this part, from 0
+/// to 1.
 pub fn truncated(share: f64) -> Vec<u8> {
     let mut bytes = pages(8, 11);
     // The product is within the length of the file, so the cast loses only the fraction.
@@ -116,7 +118,7 @@ pub fn no_trailer() -> Vec<u8> {
     bytes
 }
 
-/// Returns a file whose offsets are too small by some bytes, as after a transfer that converted line ends.
+/// Returns a file whose offsets are too small by some bytes, as after a transfer that changed the line breaks.
 pub fn wrong_cross_references() -> Vec<u8> {
     let mut bytes = two_pages(13);
     // A comment of 29 bytes after the header moves all objects; the offsets stay as they were.
@@ -126,7 +128,7 @@ pub fn wrong_cross_references() -> Vec<u8> {
     bytes
 }
 
-/// Returns a file whose trailer names its own cross-reference table as the previous one.
+/// Returns a file whose trailer names its own cross-reference table as the previous table.
 pub fn cross_references_in_a_circle() -> Vec<u8> {
     let mut bytes = two_pages(14);
     if let (Some(table), Some(trailer)) = (find_last(&bytes, b"xref\n0 "), find_last(&bytes, b"trailer\n<<")) {
@@ -136,15 +138,15 @@ pub fn cross_references_in_a_circle() -> Vec<u8> {
     bytes
 }
 
-/// Returns a file with a mail header in front, as careless programs store it. Offsets count from the first byte of
-/// the PDF.
+/// Returns a PDF with a mail header in front, as careless programs store it. The offsets in the file count from the
+/// first byte of the PDF.
 pub fn garbage_before_the_header() -> Vec<u8> {
     let mut out = b"Content-Type: application/pdf\r\n\r\n".to_vec();
     out.extend_from_slice(&two_pages(15));
     out
 }
 
-/// Returns a PDF whose page tree claims a billion pages and has one.
+/// Returns a PDF whose page tree claims to have a billion pages but has one page.
 pub fn lying_page_count() -> Vec<u8> {
     let mut objects = Objects::new();
     let content = objects.add(stream("", b"BT /R 12 Tf 72 700 Td (one page) Tj ET"));
@@ -190,8 +192,8 @@ pub fn form_in_itself() -> Vec<u8> {
     objects.finish("itself", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF with eight forms that each draw the next one forty times: 6.5 million million drawings in a file of
-/// four kilobytes. There is no recursion, so a limit on depth does not find the problem.
+/// Returns a PDF with eight forms that each draw the next form forty times. A file of four kilobytes thus causes 6.5
+/// × 10¹² drawings. There is no recursion, so a limit on depth does not find the problem.
 pub fn spinning() -> Vec<u8> {
     const LEVELS: usize = 8;
     const TIMES: usize = 40;
@@ -212,8 +214,8 @@ pub fn spinning() -> Vec<u8> {
     objects.finish("spinning", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF page whose content decompresses to this many mebibytes of spaces. Compressed twice, the content takes
-/// some kilobytes.
+/// Returns a PDF with one page whose content decompresses to `mebibytes` mebibytes of spaces. The content is
+/// compressed twice, so it takes only some kilobytes.
 pub fn bomb(mebibytes: u64) -> Vec<u8> {
     let mut objects = Objects::new();
     let packed = deflate(&deflated_spaces(mebibytes));
@@ -223,7 +225,7 @@ pub fn bomb(mebibytes: u64) -> Vec<u8> {
     objects.finish("bomb", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF page whose compressed content breaks off in the middle and continues with garbage.
+/// Returns a PDF with one page whose compressed content ends in the middle and continues with garbage.
 pub fn broken_stream() -> Vec<u8> {
     let mut data = deflate(&b"BT /R 12 Tf 72 700 Td (half of this) Tj ET\n".repeat(500));
     data.truncate(data.len() / 2);
@@ -233,7 +235,7 @@ pub fn broken_stream() -> Vec<u8> {
     objects.finish_pages("broken stream", &[content])
 }
 
-/// Returns two valid pages without content.
+/// Returns a valid PDF with two pages without content.
 pub fn no_text() -> Vec<u8> {
     Pdf::new("nothing").page(PdfPage::new()).page(PdfPage::new()).to_bytes()
 }
@@ -242,9 +244,9 @@ fn page_of(resources: &str, content: usize, parent: usize) -> String {
     format!("<</Type/Page/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
 }
 
-/// Returns a zlib stream of `mebibytes` × 2²⁰ spaces without compressing all of them. One mebibyte is compressed once
-/// up to a full flush, which resets the compressor, and the result is repeated. The checksum of repeated equal bytes
-/// is computed directly.
+/// Returns a zlib stream of `mebibytes` × 2²⁰ spaces without compressing all of them. One mebibyte is compressed up
+/// to a full flush, which resets the compressor, and the result is repeated. The checksum of equal bytes is computed
+/// directly.
 fn deflated_spaces(mebibytes: u64) -> Vec<u8> {
     const PIECE: usize = 1 << 20;
     let mut piece = Vec::with_capacity(16 << 10);

@@ -4,7 +4,7 @@
 //! - [`prose`] – sentences from a seed, and marker words that occur on one page of one document only;
 //! - [`pdf`] – a writer of small, valid PDFs;
 //! - [`generate`] – whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
-//! - [`hostile`] – files that are damaged, encrypted, endless, or of another type than their name says;
+//! - [`hostile`] – files that are damaged, encrypted, endless, or of another type than the file name says;
 //! - [`servers`] – real servers of AWS's protocols, started on loopback and removed with the test;
 //! - [`proxy`] – a proxy between a client and a server that loses, cuts or delays requests;
 //! - [`processes`] – a small disk, and processes that can be killed.
@@ -19,7 +19,7 @@
 pub mod generate;
 pub mod hostile;
 pub mod pdf;
-#[allow(clippy::unwrap_used, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::print_stderr, reason = "only tests use this module")]
 pub mod processes;
 pub mod prose;
 pub mod proxy;

@@ -72,8 +72,8 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
         match name.as_str() {
             "--out" => out = Some(PathBuf::from(&value)),
             "--count" => count = number()?,
-            "--pages" => pages = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too many"))?,
-            "--more" => more = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too many"))?,
+            "--pages" => pages = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too large"))?,
+            "--more" => more = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too large"))?,
             "--seed" => seed = number()?,
             "--kind" if text == "pdf" => markdown = false,
             "--kind" if text == "markdown" => markdown = true,

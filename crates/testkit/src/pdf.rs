@@ -1,4 +1,4 @@
-//! Writes small, valid PDFs: text in Helvetica at given positions, and nothing else.
+//! Writes small, valid PDFs that contain only text in Helvetica at given positions.
 //!
 //! Apart from the pages, a file has four objects (catalogue, two fonts, information) and a page tree. The tree is
 //! balanced, because readers traverse a flat tree of thousands of pages slowly. Text is Latin-1, the part of Unicode
@@ -9,7 +9,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-/// Page size A4, in points.
+/// Width of an A4 page, in points.
 const WIDTH: u32 = 595;
 const HEIGHT: u32 = 842;
 const MARGIN: u32 = 72;
@@ -35,8 +35,8 @@ struct PdfLine {
     down: f32,
 }
 
-/// Describes one page. Text that does not fit below the existing text runs over the lower edge; there is no automatic
-/// page break.
+/// Describes one page. Text is added below the existing text. There is no automatic page break, so text that does not
+/// fit runs over the lower edge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PdfPage {
     lines: Vec<PdfLine>,
@@ -63,7 +63,7 @@ impl PdfPage {
         self
     }
 
-    /// Adds text that is broken into lines at spaces, with space below.
+    /// Adds text that is broken into lines at spaces, and some vertical space below the text.
     #[must_use]
     pub fn paragraph(mut self, text: &str) -> Self {
         for line in wrap(text, LINE) {
@@ -89,7 +89,7 @@ impl PdfPage {
     }
 }
 
-/// Describes a document: pages and a title.
+/// Describes a document with a title and pages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pdf {
     title: String,
@@ -188,7 +188,7 @@ impl Objects {
         self.finish(title, &format!("<</Type/Catalog/Pages {root} 0 R>>"))
     }
 
-    /// Returns the file with this catalogue.
+    /// Adds the catalogue and the document information, and returns the file.
     pub(crate) fn finish(mut self, title: &str, catalogue: &str) -> Vec<u8> {
         self.bodies[CATALOGUE - 1] = catalogue.as_bytes().to_vec();
         let mut information = b"<</Title(".to_vec();
@@ -235,7 +235,7 @@ pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Returns the content of a PDF string in Latin-1, without its parentheses.
+/// Encodes a text in Latin-1 as the content of a PDF string, without the parentheses.
 fn escape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -248,7 +248,8 @@ fn escape(text: &str) -> Vec<u8> {
     out
 }
 
-/// Splits text at spaces into lines of at most `limit` characters. A longer word gets its own line.
+/// Splits text at spaces into lines of at most `limit` characters. A word that is longer than `limit` gets its own
+/// line.
 fn wrap(text: &str, limit: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Mounts a small separate disk that a test can fill. Mounting needs privileges.
+/// Mounts a small separate disk that a test can fill. Mounting requires privileges.
 pub struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts a disk of this many bytes. Prints a message and returns `None` where mounting is not allowed.
+    /// Mounts a disk with a size of `bytes`. If mounting is not permitted, prints a message and returns `None`.
     pub fn new(bytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={bytes}");
@@ -39,8 +39,8 @@ impl Drop for SmallDisk {
 
 const FOLDER: &str = "DOCWEIR_TEST_FOLDER";
 
-/// Runs the test `name` of `module` (its `module_path!()`) of this test program in a child process, with a folder to
-/// work in. The test gets the folder from [`folder_of_child`].
+/// Runs a test of the current test program in a child process. `module` is the `module_path!()` of the test, and
+/// `name` is the name of its function. The test gets the working folder from [`folder_of_child`].
 pub fn child(module: &str, name: &str, folder: &Path) -> Child {
     let (_crate, path) = module.split_once("::").unwrap();
     Command::new(std::env::current_exe().unwrap())
@@ -51,7 +51,8 @@ pub fn child(module: &str, name: &str, folder: &Path) -> Child {
         .unwrap()
 }
 
-/// Returns the folder that [`child`] passed. Returns `None` in an ordinary test run; the test then has nothing to do.
+/// Returns the working folder that [`child`] passed to this process. Returns `None` in an ordinary test run; the test
+/// then has nothing to do.
 pub fn folder_of_child() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }

@@ -1,10 +1,10 @@
-//! Generates text from a seed: sentences that read like a dull manual, and words that occur nowhere else.
+//! Generates text from a seed: sentences that read like a dull manual, and marker words that occur on only one page.
 //!
 //! The sentences consist of real words, so that a tokenizer and an embedder get realistic input. Each page has a
 //! [`marker`], so that a test can search for one page and knows the only correct result.
 
-/// Generates numbers with SplitMix64. The generator is not for secrets. Its output never changes, because tests
-/// depend on it.
+/// Generates random numbers with SplitMix64. The numbers are not secure. The numbers for a seed never change, because
+/// tests depend on them.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -21,8 +21,8 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// Returns a number from 0 to `end` - 1, or 0 if `end` is 0. The small bias of the remainder does not matter
-    /// here.
+    /// Returns a number from 0 to `end` - 1, or 0 if `end` is 0. The remainder of a division has a small bias, which
+    /// does not matter here.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next_u64() % end).unwrap_or(0)
@@ -33,10 +33,10 @@ impl Chance {
     }
 }
 
-/// Returns a word of 16 letters that is unique to this page (counted from 1) of this document.
+/// Returns a word of 16 letters that is unique to one page of one document. `page` counts from 1.
 ///
-/// Different pairs have different words if seeds are below 2³² and pages below 2¹⁶. The pair is permuted within 48
-/// bits and spelled in eight syllables, so that the words of neighbouring pages do not look alike.
+/// Different pairs of seed and page have different words if seeds are below 2³² and pages below 2¹⁶. The pair is
+/// permuted within 48 bits and spelled in eight syllables, so that the words of neighbouring pages do not look alike.
 pub fn marker(seed: u64, page: usize) -> String {
     const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
     const VOWELS: &[u8; 4] = b"aeio";

@@ -1,8 +1,8 @@
-//! Forwards requests on loopback and simulates network failures, or only counts requests.
+//! Forwards requests on loopback and simulates network failures. A test can also use the proxy to count requests.
 //!
 //! The proxy supports the part of HTTP/1.1 that clients of object stores use: requests with a `Content-Length`, one
-//! per connection. It decides on a request after it has received all of it, so a test can say "lose the reply to the
-//! second PUT".
+//! per connection. The proxy decides on a request after it has received the whole request. A test can therefore, for
+//! example, lose the reply to the second PUT.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Names the treatment of a request.
+/// Names how the proxy treats a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Pass,
@@ -18,13 +18,14 @@ pub enum Act {
     LoseRequest,
     /// The server executes the request; the connection ends before its reply.
     LoseReply,
-    /// The first bytes of the reply arrive; then the connection ends.
+    /// The client receives this number of bytes of the reply. After that, the connection ends.
     CutReply(usize),
     /// The client gets this reply; the server never receives the request.
     Reply(String),
-    /// The request passes as with [`Act::Pass`], after a delay.
+    /// The request is forwarded as with [`Act::Pass`], but only after this time.
     Delay(Duration),
-    /// The client gets no reply for this time, then the connection ends. The server never receives the request.
+    /// The client gets no reply for this time. After that, the connection ends. The server never receives the
+    /// request.
     Hang(Duration),
 }
 
@@ -37,7 +38,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of `upstream`, such as `127.0.0.1:8333`. All requests pass at first.
+    /// Starts a proxy in front of `upstream`, such as `127.0.0.1:8333`. The proxy forwards all requests until
+    /// [`Proxy::set`] is called.
     pub fn start(upstream: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -60,18 +62,20 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// Replaces the rule. The new rule decides by the request's head (`PUT /bucket/key HTTP/1.1` and its headers).
+    /// Replaces the rule that selects the [`Act`] for each request. The new rule receives the head of the request,
+    /// which is the request line (`PUT /bucket/key HTTP/1.1`) and the headers.
     pub fn set(&self, mut rule: impl FnMut(&str) -> Act + Send + 'static) {
         self.set_by_all(move |head, _| rule(head));
     }
 
-    /// Replaces the rule. The new rule decides by the request's head and body.
+    /// Replaces the rule that selects the [`Act`] for each request. The new rule receives the head and the body of
+    /// the request.
     pub fn set_by_all(&self, rule: impl FnMut(&str, &[u8]) -> Act + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a thread of its own for each connection")]
+#[allow(clippy::disallowed_methods, reason = "each connection has its own thread, which may sleep")]
 fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<()> {
     let mut from = BufReader::new(client);
     let (mut head, mut length) = (String::new(), 0);

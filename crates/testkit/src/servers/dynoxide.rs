@@ -1,4 +1,4 @@
-//! Starts dynoxide, which is DynamoDB on SQLite, in memory.
+//! Starts dynoxide, an implementation of DynamoDB on SQLite that keeps all data in memory.
 
 use std::ops::Deref;
 use std::path::Path;

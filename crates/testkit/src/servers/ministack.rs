@@ -1,4 +1,5 @@
-//! Starts ministack, which offers DynamoDB, SQS, S3, Secrets Manager and more on one port, all in memory.
+//! Starts ministack, which serves DynamoDB, SQS, S3, Secrets Manager and other services on one port and keeps all
+//! data in memory.
 
 use std::ops::Deref;
 use std::path::Path;

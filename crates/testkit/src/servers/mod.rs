@@ -2,16 +2,18 @@
 //!
 //! | server | serves | purpose |
 //! | --- | --- | --- |
-//! | [`Ministack`] | DynamoDB, SQS, S3 and more | all services at one endpoint; accepts any signature and checksum |
-//! | [`Seaweedfs`] | S3 | strict checks of signatures, checksums and conditional writes |
-//! | [`Dynoxide`] | DynamoDB | a second implementation; starts in milliseconds |
+//! | [`Ministack`] | DynamoDB, SQS, S3 and more | has all services at one endpoint; accepts any signature and checksum |
+//! | [`Seaweedfs`] | S3 | checks signatures, checksums and conditional writes strictly |
+//! | [`Dynoxide`] | DynamoDB | is a second implementation of DynamoDB; starts in milliseconds |
 //!
-//! `scripts/test` installs the servers and names them in the environment. If a server is not named, `start` prints a
-//! message and returns `None`, and the test skips. If a named server does not start, the test fails.
+//! `scripts/test` installs the servers and sets environment variables with their paths. If the variable of a server
+//! is not set, `start` prints a message and returns `None`, and the test is skipped. If a server is installed but
+//! does not start, the test fails.
 //!
-//! Tests that stop or kill a server start their own (`Ministack::start()`). Other tests share one server per test
-//! program ([`shared_ministack`]) and use different names of buckets and tables. In both cases the server is killed
-//! and its files are removed when its value is dropped or the process ends, however it ends.
+//! Tests that stop or kill a server start their own server (`Ministack::start()`). Other tests share one server per
+//! test program ([`shared_ministack`]) and use different names of buckets and tables. In both cases, the server is
+//! killed and its files are removed when its value is dropped or the test process ends, even if the test process is
+//! killed.
 
 mod dynoxide;
 mod ministack;
@@ -29,21 +31,21 @@ pub use seaweedfs::{Seaweedfs, shared_seaweedfs};
 /// Environment variable with the folder of the programs that tests/servers/requirements.txt installs.
 const PROGRAMS: &str = "DOCWEIR_TEST_SERVERS";
 
-/// Returns all installed S3 servers by name. The servers are shared.
+/// Returns the installed S3 servers with their names. All tests of this program share these servers.
 pub fn of_s3() -> Vec<(&'static str, &'static Server)> {
     let seaweedfs = shared_seaweedfs().map(|server| ("seaweedfs", &**server));
     let ministack = shared_ministack().map(|server| ("ministack", &**server));
     seaweedfs.into_iter().chain(ministack).collect()
 }
 
-/// Returns the path of a program in the servers' environment: `aws`, or `python`, which has boto3. Returns `None` if
-/// the environment is not installed.
+/// Returns the path of a program in the servers' environment, such as `aws`, or `python` with boto3. Returns `None`
+/// if the environment is not installed.
 pub fn program(name: &str) -> Option<PathBuf> {
     Some(named_by(PROGRAMS)?.join(name))
 }
 
-/// Returns the path in an environment variable. Prints a message if it is not set.
-#[expect(clippy::print_stderr, reason = "the test that asks skips, and its reader should know")]
+/// Returns the path that an environment variable contains. Prints a message if the variable is not set.
+#[expect(clippy::print_stderr, reason = "tells the user why a test is skipped")]
 fn named_by(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     if path.is_none() {

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Returns different ports that were free a moment ago. Another process may bind one first: see [`belongs_to`].
+/// Returns different ports that were free a moment ago. Another process may bind one of the ports before the caller
+/// does (see [`belongs_to`]).
 pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
     // All ports stay bound until the last one is found.
     let mut found = [0; N];
@@ -17,8 +18,8 @@ pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
     Ok(found)
 }
 
-/// Returns whether the process `pid` listens on the port. An answer from the port is not enough: when two tests pick
-/// the same port, the server of one test answers the other test until it is dropped.
+/// Returns whether the process `pid` listens on the port. An answer from the port is not enough. When two tests pick
+/// the same port, the server of one test also answers the other test.
 pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     let Some(socket) = fs::read_to_string("/proc/net/tcp").ok().and_then(|table| listener(&table, port)) else {
         return false;
@@ -27,7 +28,8 @@ pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     opened.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == socket.as_str())
 }
 
-/// Returns the socket that listens on this port of 127.0.0.1, named as links to it under /proc are.
+/// Returns the socket that listens on this port of 127.0.0.1. The socket has the name that links under `/proc/PID/fd`
+/// use.
 fn listener(table: &str, port: u16) -> Option<String> {
     const LISTENS: &str = "0A";
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets()));

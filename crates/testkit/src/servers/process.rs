@@ -1,10 +1,10 @@
-//! Starts a server, waits until it is ready, and ends it.
+//! Starts a server, waits until the server is ready, and ends it.
 //!
-//! A server must not outlive its test or leave files. This holds even if the test is killed, and for servers in
-//! statics, which are never dropped. So each server has a guardian: a shell that waits for the end of its own
-//! standard input. The test process holds the only other end, and the kernel closes it in every case. A death signal
-//! from the test process itself would come too early: it follows the *thread* that started the child, and test
-//! threads are short-lived.
+//! A server must not outlive its test or leave files behind, even if the test process is killed. Servers in statics
+//! are never dropped, so dropping is not enough. Each server therefore has a guardian, which is a shell that waits
+//! for the end of its own standard input. Only the test process holds the other end of this pipe, and the kernel
+//! closes that end however the process ends. A death signal from the test process itself would come too early: the
+//! kernel sends it when the *thread* that started the child ends, and test threads are short-lived.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -19,9 +19,10 @@ use super::ports;
 pub(super) const ACCESS_KEY: &str = "docweir-test-key";
 pub(super) const SECRET_KEY: &str = "docweir-test-secret";
 
-/// Longest wait for a server, sufficient for a slow machine that also compiles.
+/// Maximum time until a server is ready. The time is sufficient for a slow machine that also compiles.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of attempts with other ports. A server that exits for another reason exits at each attempt.
+/// Number of attempts to start a server, each with other ports. A server that exits for another reason than a busy
+/// port exits at each attempt.
 const ATTEMPTS: usize = 5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
@@ -30,9 +31,9 @@ const LINES_OF_LOG: usize = 40;
 /// File in which a server may list files outside its folder, one per line. They are removed with the folder.
 pub(super) const LEFTOVERS: &str = "leftovers";
 
-/// Starts the program in the folder and prints its process id: `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. Kills
-/// the program and removes the folder when standard input ends. If the guardian itself is killed, the death signal
-/// kills the server.
+/// Shell script of the guardian, run as `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. The script starts the program
+/// in the folder and prints the process id of the program. When standard input ends, the script kills the program and
+/// removes the folder. If the guardian itself is killed, a death signal kills the program.
 const GUARDIAN: &str = r#"
 cd "$1" || exit
 folder=$PWD
@@ -47,7 +48,7 @@ cd /
 rm -rf "$folder"
 "#;
 
-/// Runs a server. Dropping it kills the server and removes its files.
+/// Runs a server. Dropping this value kills the server and removes its files.
 #[derive(Debug)]
 pub struct Server {
     guardian: Child,
@@ -57,7 +58,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns the endpoint, `http://127.0.0.1:PORT`.
+    /// Returns the endpoint of the server, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -75,12 +76,12 @@ impl Server {
         self.pid
     }
 
-    /// Starts the `command` for a folder and free ports, and waits until `ready` returns true. The first port is that
-    /// of the endpoint.
+    /// Starts a server and waits until `ready` returns true. `command` builds the command from a folder and free
+    /// ports. The first port is the port of the endpoint.
     ///
     /// # Panics
     /// Panics with the end of the server's log if the server does not become ready.
-    #[expect(clippy::panic, reason = "a server that is installed and does not start is a failed test")]
+    #[expect(clippy::panic, reason = "an installed server that does not start fails the test")]
     pub(super) fn start<const N: usize>(
         name: &str,
         command: impl Fn(&Path, [u16; N]) -> io::Result<Command>,
@@ -155,8 +156,8 @@ impl Server {
         }
     }
 
-    /// Returns whether the server still runs. A server that has exited keeps its process id until the guardian
-    /// collects it, but it has no program any more.
+    /// Returns whether the server is still running. A server that has exited keeps its process id until the guardian
+    /// collects it, but the process no longer has a program.
     fn runs(&self) -> bool {
         fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok()
     }
@@ -182,7 +183,7 @@ enum Unready {
     Late,
 }
 
-/// Returns the status of the server's answer to `GET path`, or `None` if it does not answer.
+/// Returns the status of the server's answer to `GET path`, or `None` if the server does not answer.
 pub(super) fn status(port: u16, path: &str) -> Option<u16> {
     const WAIT: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), WAIT).ok()?;
@@ -218,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a server that every machine with Python has.
+    /// Returns the command for a server that is available on every machine with Python.
     fn python(port: u16) -> Command {
         let mut command = Command::new("python3");
         command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);

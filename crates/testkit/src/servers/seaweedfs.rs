@@ -1,5 +1,6 @@
-//! Starts weed, the program of SeaweedFS, which is S3 with the checks of the real service. It runs four servers in
-//! one process (master, volume, filer and the S3 gateway), each with one port for HTTP and one for gRPC.
+//! Starts SeaweedFS, an S3 server that checks requests as strictly as the real service. Its program is `weed`. One
+//! process runs four servers (master, volume, filer and the S3 gateway), each with one port for HTTP and one port for
+//! gRPC.
 
 use std::fs;
 use std::ops::Deref;
@@ -10,7 +11,7 @@ use std::sync::OnceLock;
 use super::process::{ACCESS_KEY, LEFTOVERS, SECRET_KEY, Server, status};
 use super::program;
 
-/// Options for the ports. The endpoint's port comes first.
+/// Command-line options for the ports. The port of the endpoint comes first.
 const PORTS: [&str; 8] = [
     "s3.port",
     "s3.port.grpc",
@@ -57,13 +58,13 @@ impl Seaweedfs {
     }
 }
 
-/// Lists the sockets that weed creates in /tmp, which are named by the gRPC ports.
+/// Lists the sockets that weed creates in `/tmp`. Their names contain the gRPC ports.
 fn sockets([_, s3, _, master, _, volume, _, filer]: [u16; 8]) -> String {
     let parts = [("s3", s3), ("master", master), ("volume", volume), ("filer", filer)];
     parts.map(|(part, port)| format!("/tmp/seaweedfs-{part}-grpc-{port}.sock\n")).concat()
 }
 
-/// Returns one user with all permissions.
+/// Returns the configuration of one user with all permissions.
 fn identities() -> String {
     format!(
         r#"{{"identities": [{{"name": "test", "actions": ["Admin"],
