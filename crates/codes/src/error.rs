@@ -18,8 +18,7 @@ pub enum CodesError {
     Rows {
         /// End of the requested range.
         end: usize,
-        /// Maximum end of a range. The codes have room for this number of rows, or this number of 32-bit row numbers
-        /// is left.
+        /// Number of available rows, limited by the size of the codes and by the 32-bit row numbers.
         rows: usize,
     },
 }

@@ -109,7 +109,8 @@ pub struct RemovedFile {
 #[serde(deny_unknown_fields)]
 pub struct WriterMark {
     pub last_seq: u64,
-    /// Manifest version of the last commit. Once this version is below the floor, the writer's entry may be removed.
+    /// Manifest version of the writer's last commit. Once this version is below the floor, the writer's entry may be
+    /// removed.
     pub at_version: ManifestVersion,
 }
 
@@ -204,7 +205,7 @@ impl Manifest {
             return Some(format!("file `{}` is listed twice", twice[0]));
         }
         let late = self.live.iter().find(|f| f.added_version > self.version || f.base_version >= f.added_version);
-        late.map(|f| format!("`{}` has an invalid version {} (manifest: {})", f.file, f.added_version, self.version))
+        late.map(|f| format!("`{}` has invalid version {} (manifest has {})", f.file, f.added_version, self.version))
     }
 }
 

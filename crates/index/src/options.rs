@@ -54,8 +54,8 @@ pub struct VectorOptions {
     /// Memory limit of opened vector files and their full-text indexes, in bytes. If a collection needs more memory,
     /// searches fail with an error that names this key.
     pub max_memory_bytes: u64,
-    /// If true, the CRC-32 of each vector file is checked when the file is opened. Snapshots above `verify_bytes` are
-    /// excepted.
+    /// If true, the CRC-32 of each vector file is checked when the file is opened, except for snapshots larger than
+    /// `verify_bytes`.
     pub verify_checksums: bool,
     /// Maximum size, in bytes, of a snapshot whose checksum is checked when the snapshot is opened. Larger snapshots
     /// open faster. Their checksums are checked only by merges and by `docweir store verify`.

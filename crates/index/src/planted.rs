@@ -3,7 +3,7 @@
 
 /// Identifies a rule of the protocol that a test makes the code skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "production code names the variants, only tests construct them")]
+#[allow(dead_code, reason = "the variants exist only for tests")]
 pub enum SkippedRule {
     /// A commit that was staged below the floor is accepted.
     NoFloor,

@@ -241,7 +241,7 @@ impl VectorStore {
             e => e,
         })?;
         if !segment::matches(&segment, live) {
-            let reason = "content does not match the entry of the manifest".to_owned();
+            let reason = "content does not match the manifest's entry".to_owned();
             return Err(VectorError::Damaged { file: key, reason });
         }
         Ok(segment)

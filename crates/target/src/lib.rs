@@ -89,9 +89,10 @@ pub trait TargetWriter: Send {
     /// Writes document versions durably. Of several writes of one document only the highest version counts. The
     /// future can be dropped at any await point, and the call can be repeated.
     ///
-    /// Returns an error whose class decides about retries. Even after an error, all documents may be visible, because
-    /// only the reply may have been lost. If [`Capabilities::atomic`] is `false`, some of the documents may be
-    /// visible.
+    /// # Errors
+    /// Returns an error whose class decides about retries. Even after an error, all documents may be
+    /// visible, because only the reply may have been lost. If [`Capabilities::atomic`] is `false`, some of the
+    /// documents may be visible.
     async fn write(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Written, StageError>;
 }
 

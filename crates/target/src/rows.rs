@@ -174,7 +174,8 @@ impl DocumentRows {
     ) -> Result<Self, WriteError> {
         let (chunks, vectors) = (embedded.chunks, embedded.vectors);
         if chunks.chunks.len() != vectors.len() {
-            let reason = format!("it has {} chunks but {} vectors; embed it again", chunks.chunks.len(), vectors.len());
+            let reason =
+                format!("{} chunks have {} vectors; embed the document again", chunks.chunks.len(), vectors.len());
             return Err(WriteError::Rejected { document: document_id.to_string(), reason });
         }
         let language = chunks.language.map(|l| l.code);

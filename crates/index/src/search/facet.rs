@@ -14,10 +14,11 @@ pub struct Facet {
 }
 
 enum Codes {
-    /// Number of each row's value, used if no row has more than one value. Rows without a value have a number that no
-    /// value has.
+    /// Index of each row's value in the list of distinct values. Used if no row has more than one value. A row without
+    /// a value has an index beyond the end of the list.
     One(Vec<u32>),
-    /// Index of each row's first number, and the numbers of the values of all rows. Used if a row has several values.
+    /// List of starts, and list of indexes of distinct values. The indexes of a row begin at the row's start. Used if
+    /// a row has several values.
     Many(Vec<u32>, Vec<u32>),
 }
 
@@ -64,8 +65,8 @@ pub fn restrict_labels(labels: &Labels, rows: &mut Bits, test: impl Fn(&str) -> 
     keep_codes(&labels.codes, &passes, rows);
 }
 
-/// Keeps in `rows` only the rows whose code passes. Processes 64 rows at a time without branches, because a filter
-/// must not take longer than the scan that it saves.
+/// Keeps in `rows` only the rows for whose code `passes` is true. Processes 64 rows at a time without branches, because
+/// a filter must not take longer than the scan that it saves.
 fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
     rows.and_words(|word| {
         let from = word * 64;

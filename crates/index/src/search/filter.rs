@@ -17,7 +17,7 @@ use super::bits::Bits;
 use super::facet::restrict_labels;
 use crate::segment::Segment;
 
-/// Maximum number of pages checked per row. No chunk spans more, but a damaged file may claim so.
+/// Maximum number of pages checked per row. No chunk spans more pages, but a damaged file may claim to.
 const MAX_PAGES: usize = 10_000;
 
 /// Describes a condition on a row.
