@@ -60,8 +60,8 @@ impl LeaseRegister {
     }
 
     /// Acquires the lease if it is free or has expired. Returns `None` if another holder has the lease. The new epoch
-    /// is higher than `at_least` and the epochs of all former holders. Pass the manifest's epoch as `at_least`: the
-    /// former epochs are lost if the lease object was deleted.
+    /// is higher than `at_least` and the epochs of all former holders. Pass the manifest's epoch as `at_least`,
+    /// because the former epochs are lost if the lease object was deleted.
     pub async fn acquire(&self, holder: &str, ttl: Duration, at_least: u64) -> Result<Option<Lease>, LeaseError> {
         let held = self.load().await?;
         let now = self.now_ms();

@@ -52,7 +52,7 @@ pub enum ObjectError {
     /// The precondition did not hold. Read the object again before the next attempt.
     #[error("`{0}` was changed by another writer")]
     Conflict(String),
-    /// The write may or may not have been applied (timeout, lost reply).
+    /// The write may or may not have been applied, for example after a timeout or a lost reply.
     #[error("unknown whether `{key}` was written: {reason}")]
     Unknown { key: String, reason: String },
     /// The storage is full or read-only, or access is denied. A retry cannot succeed until an operator has solved the
@@ -64,7 +64,7 @@ pub enum ObjectError {
     /// The object was moved to an archive (S3 Glacier) and cannot be read until it is restored.
     #[error("`{0}` is archived: restore it (S3 Glacier) before reading, or restart the document at an earlier stage")]
     Archived(String),
-    /// A failure that may pass without intervention; a retry can succeed.
+    /// The operation failed for a reason that may pass without intervention, so a retry can succeed.
     #[error("can't {what} `{key}`: {reason}")]
     Transient { what: &'static str, key: String, reason: String },
 }
@@ -178,7 +178,7 @@ impl<'o> Pages<'o> {
         Self { objects, prefix: prefix.into(), after: None }
     }
 
-    /// Returns the next page, or `None` after the last.
+    /// Returns the next page, or `None` after the last page.
     pub async fn next(&mut self) -> Result<Option<Vec<ObjectMeta>>, ObjectError> {
         const PAGE: usize = 500;
         let page = self.objects.list(&self.prefix, self.after.as_deref(), PAGE).await?;

@@ -2,7 +2,7 @@
 //!
 //! A seed determines the faults, so a failing run can be replayed exactly. In the hardest case the caller gets an
 //! error although the write is applied: either at once, or *later*, after the caller has continued. Every write yields
-//! once before it is applied and once afterwards. A test that drops the future of a write can therefore drop it before
+//! once before it is applied and once afterwards. A test that drops the future of a write can therefore do so before
 //! or after the write is applied.
 
 use std::collections::BTreeMap;

@@ -12,9 +12,9 @@ use ulid::Ulid;
 
 use super::{LOCKS, LocalObjectOptions, ObjectError, failure, modified};
 
-/// Owns a temporary file and removes it on drop, unless the file was renamed. The file stays locked until the drop.
-/// [`remove_leftovers`] uses the lock to distinguish the files of crashed writers from the files of running writers,
-/// even if the writers run in other containers.
+/// Owns a temporary file and removes it on drop, unless the file was renamed. The file stays locked until this is
+/// dropped. [`remove_leftovers`] uses the lock to distinguish the files of crashed writers from the files of running
+/// writers, even if the writers run in other containers.
 pub struct Temporary {
     path: PathBuf,
     file: File,

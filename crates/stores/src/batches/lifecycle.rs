@@ -11,7 +11,8 @@ use super::{Batch, Checked, Order, Packed, Request, Result, Space, Waiting};
 #[async_trait]
 pub trait BatchLifecycle: Send + Sync + 'static {
     /// Makes this process the leader for batches. `epoch` must be higher than the epoch of the previous leader. Steps
-    /// that the previous leader began are finished or undone, and its late writes to batches are refused.
+    /// that the previous leader began are finished or undone, and late writes of the previous leader to batches are
+    /// refused.
     async fn take_over(&self, epoch: u64) -> Result<()>;
 
     /// Counts the waiting items of each space.
@@ -26,7 +27,7 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// Records that the batch's file was uploaded to the provider.
     async fn uploaded(&self, batch: &str, file: &str) -> Result<()>;
 
-    /// Records that the provider is about to be asked to create the batch.
+    /// Records that this process is about to ask the provider to create the batch.
     async fn asked(&self, batch: &str) -> Result<()>;
 
     /// Records that the provider certainly did not create the batch.

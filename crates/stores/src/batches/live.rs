@@ -28,7 +28,7 @@ pub trait LiveCalls: Send + Sync + 'static {
         most_bytes: usize,
     ) -> Result<Vec<(Sent, String)>>;
 
-    /// Releases items after a failed live call, so that they are sent again.
+    /// Releases the items of a failed live call, so that these items are sent again.
     async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Result<()>;
 
     /// Marks a record of a live call as failed, because the provider refused this record.

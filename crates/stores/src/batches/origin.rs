@@ -1,4 +1,4 @@
-//! Describes records that come from a user's table, and the outcomes to write back to it.
+//! Describes records that come from a user's table, and the outcomes to write back to the table.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

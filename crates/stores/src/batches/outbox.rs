@@ -21,7 +21,7 @@ pub trait RecordOutbox: Send + Sync + 'static {
     async fn to_refresh(&self, space: &Space, limit: usize) -> Result<Vec<Sent>>;
 
     /// Records the outcome of rewriting rows. Each tuple holds an item, its version and whether the row was written.
-    /// If it was not, the vector is missing and the record must be embedded.
+    /// If the row was not written, the vector is missing and the record must be embedded.
     async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Result<()>;
 
     /// Compares a collection with the rows in the vector store. An item whose row is missing or has another version is

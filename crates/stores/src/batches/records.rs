@@ -24,7 +24,8 @@ pub trait Records: Send + Sync + 'static {
     /// Deletes records. Returns the number of records deleted.
     async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
-    /// Sends failed records again, either all of them or only those of one batch. Returns the number of records.
+    /// Makes failed records wait to be sent again, either all of them or only those of one batch. Returns the number
+    /// of records.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;
 
     /// Returns whether the record has a vector for this input.

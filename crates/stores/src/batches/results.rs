@@ -14,7 +14,8 @@ pub trait BatchResults: Send + Sync + 'static {
     /// recorded.
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
-    /// Records that vectors were stored, so their items are done. `batch` may be the name of a live call.
+    /// Records that the vectors of items were stored, which completes these items. `batch` may be the name of a live
+    /// call.
     async fn made(&self, batch: &str, made: Vec<StoredVector>) -> Result<()>;
 
     /// Makes refused items wait to be sent again, or marks them as failed.

@@ -17,12 +17,12 @@ pub trait DocumentTexts: Send + Sync + 'static {
     /// Records that the document has taken its vectors, or no longer needs them.
     async fn taken(&self, document: &str) -> Result<()>;
 
-    /// Stores vectors of a document's texts that were embedded live, so that they are not paid for again.
+    /// Stores vectors of a document's texts that were embedded with live calls, so that these texts are not paid for
+    /// again.
     async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Result<()>;
 
-    /// Lists documents that wait for texts of another model than that of `space`. If `space` is `None`, lists all
-    /// documents that wait for texts. The current configuration never embeds these texts, so the documents would wait
-    /// forever.
+    /// Lists documents that wait for texts of a model other than the model of `space`. If `space` is `None`, lists all
+    /// documents that wait for texts. Nothing embeds these texts any more, so the listed documents would wait forever.
     async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
 
     /// Lists at most `limit` documents that need not wait any longer. The documents are in order of their names, and

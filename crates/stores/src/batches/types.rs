@@ -257,7 +257,7 @@ pub struct NewItem {
     pub origin: Option<Origin>,
 }
 
-/// Counts the outcomes for records that were put.
+/// Counts the records that were put, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Put {
     pub new: u64,

@@ -52,8 +52,8 @@ impl DocumentStatus {
 /// Describes a file that intake has found and hashed and whose type it has detected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewDocument {
-    /// URI of the file (`file:///…`), percent-encoded, so that it can name files whose names are not UTF-8. Each
-    /// source is one document.
+    /// URI of the file (`file:///…`), percent-encoded, so that file names that are not UTF-8 are possible. Each source
+    /// is one document.
     pub source: String,
     pub content: Sha256Hex,
     /// Hash of the settings that affect the result: extraction, chunking, enrichment, model.
@@ -80,13 +80,13 @@ pub struct KnownObject {
 /// Reports the changes that [`ControlStore::set_children`] made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChildChanges {
-    /// One answer per child, in the order of the children.
+    /// Outcome of the registration of each child, in the order of the children.
     pub registered: Vec<Registered>,
-    /// Former children whose removal was requested.
+    /// Former children that were scheduled for deletion.
     pub removed: Vec<RemovedChild>,
 }
 
-/// Identifies a former child whose removal was requested.
+/// Identifies a former child that was scheduled for deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedChild {
     pub id: DocumentId,
@@ -353,7 +353,7 @@ pub enum ControlError {
     /// The store was locked or busy for longer than the configured wait.
     #[error("the control store is busy: {0}")]
     Busy(String),
-    /// The storage failed: a full disk, a read-only file or a damaged database.
+    /// The storage failed, for example because of a full disk, a read-only file or a damaged database.
     #[error("the control store at {location} failed: {reason}; {hint}")]
     Storage { location: String, reason: String, hint: &'static str },
 }
@@ -397,8 +397,8 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Under a claim with [`Intent::Delete`], `children` must be empty, and all children are scheduled for deletion.
     ///
     /// # Errors
-    /// Returns [`ControlError::Fenced`] if the claim is no longer valid; no further child is registered or removed
-    /// then. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
+    /// Returns [`ControlError::Fenced`] if the claim is no longer valid. In this case, no further child is registered
+    /// or removed. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError>;
 
     /// Gives a claimed document a new version with a new fingerprint, and restarts the document from extraction. Call
@@ -414,8 +414,8 @@ pub trait ControlStore: Send + Sync + 'static {
     /// completed document gets a new version.
     async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError>;
 
-    /// Requests the document's removal from the vector store. The record becomes pending, with [`Intent::Delete`] and
-    /// a new version.
+    /// Schedules the document for deletion from the vector store. The record becomes pending, with [`Intent::Delete`]
+    /// and a new version.
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError>;
 
     /// Discards a quarantined document permanently. Its status becomes `FAILED`. If an earlier version was loaded,

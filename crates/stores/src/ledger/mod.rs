@@ -160,7 +160,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Marks a reservation as in doubt, because its charge is unknown.
     async fn doubt(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// Marks reservations of live calls as in doubt if their process is dead. `run` is the caller's own run. A ledger
+    /// Marks the reservations of live calls of dead processes as in doubt. `run` is the caller's own run. A ledger
     /// that cannot detect dead processes treats every other run as dead. With such a ledger, call this only if the
     /// other processes are known to be dead. Returns the number of marked entries.
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;

@@ -30,7 +30,7 @@ impl From<Failure> for PaidError {
     }
 }
 
-/// Maps each error to a class that does not blame the document.
+/// Maps each error to an error class that does not blame the document.
 impl From<PaidError> for StageError {
     fn from(error: PaidError) -> Self {
         // A process that lost its leadership also learns it from its lease and stops.

@@ -139,8 +139,8 @@ impl RecordLocation {
         held.at(&self.text)?.as_str()
     }
 
-    /// Returns the condition under which a write is applied only if the item is unchanged. `text` is the text that the
-    /// item had when the location was created.
+    /// Returns a condition that stops a write if the item has changed. `text` is the text that the item had when the
+    /// location was created.
     pub fn unchanged(&self, text: &str) -> Vec<Test> {
         let (path, value) = match &self.version {
             Some((name, value)) => (vec![name.clone()], value.clone()),
@@ -149,8 +149,8 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// Returns the condition under which a write is applied only if the item has not changed since `held` was read.
-    /// Earlier changes of the item do not matter.
+    /// Returns a condition that stops a write if the item has changed since `held` was read. Changes before that read
+    /// do not matter.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),

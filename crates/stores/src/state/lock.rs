@@ -50,8 +50,8 @@ pub struct OrchestratorLock {
 }
 
 impl Drop for OrchestratorLock {
-    /// Clears the note about the former holder. The file itself is kept, because without it two processes could lock
-    /// two different files of the same name.
+    /// Clears the note about the former holder. The file itself is kept, because its removal would allow two processes
+    /// to lock two different files of the same name.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();

@@ -18,7 +18,7 @@ pub use tables::*;
 use super::*;
 use crate::ledger::{Budget, GroupBy, Ledger, Mode, Spend};
 
-/// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
+/// Time of the tests: 2096-11-22 00:00. The time lies in the future, because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
 
 /// Provides a store under test and its ledger.
@@ -32,7 +32,7 @@ pub trait World {
     fn shares_texts(&self) -> bool;
 }
 
-/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// Generates one test per behaviour. `$world` creates a fresh `World`, or returns `None` if its test server is not
 /// available.
 #[macro_export]
 macro_rules! batches_conformance {
@@ -163,7 +163,7 @@ impl<'a> BatchFixture<'a> {
         }
     }
 
-    /// Records the results of these keys, as a harvest does. Returns the stale keys.
+    /// Records results for the given keys, as the harvester does. Returns the keys whose results are stale.
     pub async fn harvest(&self, batch: &str, keys: &[&str]) -> Vec<String> {
         let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
         let sent = self.b().sent(batch, keys.clone()).await.unwrap();
@@ -193,7 +193,7 @@ impl<'a> BatchFixture<'a> {
         self.b().end(batch, Self::ending(status, charged_tokens)).await.unwrap();
     }
 
-    /// Returns the counts of items: none, pending, success, failed, noise.
+    /// Returns the number of items in each status, in the order none, pending, success, failed, noise.
     pub async fn counts(&self) -> [u64; 5] {
         let all = self.b().counts().await.unwrap();
         all.first().map_or([0; 5], |c| [c.none, c.pending, c.success, c.failed, c.noise])

@@ -1,4 +1,4 @@
-//! Runs random steps and checks the invariants after them.
+//! Runs random steps on a store and checks that the invariants hold.
 
 use std::collections::{BTreeMap, HashMap};
 

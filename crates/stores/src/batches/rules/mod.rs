@@ -11,7 +11,7 @@
 //! - [`sending`] – items in a batch or a live call, and the outcomes of these items
 //! - [`texts`] – requests of documents for the vectors of their texts
 //! - [`packing`] – selection of the items of a batch
-//! - [`batch`] – changes of a batch's record by events
+//! - [`batch`] – changes that events make to the record of a batch
 
 pub mod batch;
 pub mod packing;

@@ -61,7 +61,7 @@ pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
     Step::fate(done, ItemContent::Same, ItemOutcome::Stored)
 }
 
-/// Records that a text has its vector.
+/// Records that the vector of a text has arrived.
 pub fn embedded(now: &ItemState, batch: &str) -> Step {
     if !now.is_in(batch) {
         return Step::Keep;

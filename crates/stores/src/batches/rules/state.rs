@@ -166,7 +166,7 @@ pub enum Step {
     Write {
         state: Box<ItemState>,
         content: ItemContent,
-        /// Outcome of the item in its batch, if the decision ends the item's part in the batch.
+        /// Outcome of the item in its batch, if the decision settles the outcome.
         fate: Option<ItemOutcome>,
     },
     Delete,
@@ -196,8 +196,8 @@ impl Step {
 pub enum ItemContent {
     /// Only the state is written.
     Same,
-    /// The input, tokens and display data that were put are written, and for a record from a table also its location
-    /// there.
+    /// The new input, tokens and display data are written. For a record from a table, its location in the table is
+    /// written too.
     Put,
     /// Only the state and the record's location in its table are written.
     Origin,

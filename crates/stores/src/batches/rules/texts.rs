@@ -30,8 +30,9 @@ pub fn want(now: &ItemState) -> Step {
 }
 
 /// Discards a text that no document wants any more. A text in a batch is deleted at the end of the batch. If the
-/// batch's file already contains such a text (`was_sent`), its input is cleared immediately. If `remembered` is true,
-/// the state of a text that has left its batch is kept, because the outcomes of this batch have not been counted yet.
+/// batch's file already contains such a text (`was_sent`), the input of the text is cleared immediately. If
+/// `remembered` is true, the state of a text that has left its batch is kept, because the outcomes of this batch have
+/// not been counted yet.
 pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     if now.deleted {
         return Step::Keep;

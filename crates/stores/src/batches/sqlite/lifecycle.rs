@@ -108,14 +108,15 @@ impl BatchLifecycle for SqliteBatches {
 }
 
 impl SqliteBatches {
-    /// Writes the changes of an event. Returns `false` if the batch has ended.
+    /// Writes the changes that an event makes to a batch. Returns `false` if the batch has already ended.
     async fn amend(&self, batch: &str, event: Event<'_>) -> StoreResult<bool> {
         let (batch, changes) = (batch.to_owned(), changes(&event, &timestamp(self.clock.now())));
         Ok(self.database.write(move |tx| write(tx, &batch, &changes)).await?)
     }
 }
 
-/// Writes the changes of an event as part of a larger transaction. Returns `false` if the batch has ended.
+/// Writes the changes that an event makes to a batch, as part of a larger transaction. Returns `false` if the batch
+/// has already ended.
 pub(super) fn amend(tx: &Transaction<'_>, batch: &str, event: &Event<'_>, now: &str) -> Result<bool> {
     write(tx, batch, &changes(event, now))
 }

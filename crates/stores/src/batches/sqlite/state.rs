@@ -6,7 +6,7 @@ use super::{Result, blob, signed, to_json, unsigned};
 use crate::batches::NewItem;
 use crate::batches::rules::{ItemContent, ItemState, ItemStatus, Step};
 
-/// Holds an existing item.
+/// Holds an item as read from its row.
 pub struct Known {
     pub id: i64,
     pub is_text: bool,

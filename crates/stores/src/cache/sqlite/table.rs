@@ -53,8 +53,8 @@ pub struct Table {
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 impl Table {
-    /// Opens the file. Returns `None` if the cache is disabled or the file was created by a newer docweir, whose files
-    /// are not changed.
+    /// Opens the file. Returns `None` if the cache is disabled, or if a newer docweir created the file. A file of a
+    /// newer docweir is not changed.
     pub fn open(name: &'static str, path: &Path, limits: &CacheOptions) -> Result<Option<Self>> {
         if !limits.enabled {
             return Ok(None);

@@ -37,7 +37,7 @@ async fn finish_all(f: &impl World) -> Vec<(String, Intent)> {
     }
 }
 
-/// Registers a new version of a parent and claims it.
+/// Registers a new version of a parent, and claims this version.
 async fn changed(f: &impl World, parent: &str, content: &str) -> Claim {
     f.store().register(vec![document(parent, content)]).await.unwrap();
     claim_one(f).await

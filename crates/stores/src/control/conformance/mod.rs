@@ -29,7 +29,7 @@ pub trait World {
     async fn reopen(&mut self);
 }
 
-/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// Generates one test per behaviour. `$world` creates a fresh `World`, or returns `None` if its test server is not
 /// available.
 #[macro_export]
 macro_rules! control_conformance {

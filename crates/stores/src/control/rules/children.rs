@@ -53,8 +53,8 @@ pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Resul
     Ok(())
 }
 
-/// Returns whether a child that was deleted separately from its parent stays deleted. This is so if the parent lists
-/// the child and the parent's content has not changed since the list was made.
+/// Returns whether a child that was deleted separately from its parent stays deleted. The child stays deleted if the
+/// parent lists it and the parent's content has not changed since the list was made.
 pub fn stays_deleted(parent: &ControlRecord, child: &DocumentId) -> bool {
     parent.children_content.as_ref() == Some(&parent.content_sha256) && parent.children.contains(child)
 }

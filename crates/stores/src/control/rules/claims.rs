@@ -1,4 +1,4 @@
-//! Decides who may work on a document: grants claims and checks whether they are still valid.
+//! Grants claims on documents, and checks whether claims are still valid.
 
 use std::time::Duration;
 

@@ -28,7 +28,8 @@ use serde_json::Value;
 
 use super::{AuditEvent, ControlRecord, DocumentStatus, StageMetrics, StageRecord};
 
-/// Sort key of the system that docweir replaces. The document's version is a separate attribute.
+/// Value of `processing_version`, the sort key of the system that docweir replaces. The version of a document is
+/// stored in a separate attribute.
 pub const PROCESSING_VERSION: &str = "v1";
 
 /// Value of `current_stage` before the first stage. [`Stage::current_stage`] returns the values for the stages.
@@ -55,9 +56,9 @@ pub mod events {
     pub const CHILDREN_CHANGED: &str = "CHILDREN_CHANGED";
 }
 
-/// Defines the values of `metric_type` in `pipeline_metrics_daily` that belong to no single stage. A stage's values
-/// are `{stage}.completed`, `{stage}.failed`, `{stage}.retried`, `{stage}.duration_seconds` and `{stage}.{metric}`
-/// for each reported metric.
+/// Defines the values of `metric_type` in `pipeline_metrics_daily` that concern the whole pipeline. The values for a
+/// stage are `{stage}.completed`, `{stage}.failed`, `{stage}.retried`, `{stage}.duration_seconds` and
+/// `{stage}.{metric}` for each reported metric.
 pub mod metric_types {
     /// Number of completed document versions; a replaced document counts again.
     pub const DOCUMENTS_PROCESSED: &str = "DocumentsProcessed";

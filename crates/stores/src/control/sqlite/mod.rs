@@ -36,8 +36,7 @@ use super::rules;
 use super::*;
 use crate::sqlite::{Failure, open_writer};
 
-/// Maximum number of records that one transaction changes. Operations without a limit of their own use several
-/// transactions.
+/// Maximum number of records that one transaction changes. An operation on more records uses several transactions.
 const STEP: usize = 500;
 
 pub struct SqliteControlStore {
@@ -62,8 +61,8 @@ impl SqliteControlStore {
         Ok(Self { location, writer, readers })
     }
 
-    /// Claims documents in one transaction. Documents that need a new version first are only counted if `may_mint` is
-    /// false. Returns the claims, each with its sort key, and this count.
+    /// Claims documents in one transaction. If `may_mint` is false, documents that need a new version are counted
+    /// instead of claimed. Returns the claims, each with its sort key, and this count.
     async fn claim_step(
         &self,
         owner: &str,

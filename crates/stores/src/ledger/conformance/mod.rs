@@ -11,7 +11,7 @@ pub use model::sums_are_what_entries_add_up_to;
 
 use super::*;
 
-/// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
+/// Time of the tests: 2096-11-22 00:00. The time lies in the future, because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
 /// Number of days that settled entries are kept.
 pub const ENTRY_DAYS: u32 = 90;
@@ -25,7 +25,7 @@ pub trait World {
     async fn another(&self) -> Box<dyn Ledger>;
 }
 
-/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// Generates one test per behaviour. `$world` creates a fresh `World`, or returns `None` if its test server is not
 /// available.
 #[macro_export]
 macro_rules! ledger_conformance {
