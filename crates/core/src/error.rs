@@ -41,7 +41,7 @@ pub struct StageError {
     /// Causes, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
-    /// Wait that the endpoint asked for. Only throttling errors have one.
+    /// Wait that the endpoint asked for. Only throttling errors have such a wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }

@@ -1,6 +1,7 @@
 //! Reads and limits the memory use of this process.
 
-/// Returns the value of `key` in bytes, from a `/proc/…/status` file, which states it in kilobytes.
+/// Returns the value of `key` in a file such as `/proc/self/status`. The file states the value in kilobytes; the
+/// result is in bytes.
 pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix(key))?;

@@ -198,8 +198,8 @@ pub enum ChunkKind {
 /// Holds a chunk, which is the unit that is embedded, found and shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Unique identifier over all documents, derived from the document, the content of the chunk, and the number of
-    /// earlier chunks with the same content.
+    /// Identifier that is unique over all documents. It is derived from the document, the content of the chunk, and
+    /// the number of earlier chunks with the same content.
     pub id: String,
     /// Number of the chunk within the document, counted from 0.
     pub ordinal: u32,
