@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Maximum wait that [`Bucket::wait_for`] returns, in seconds. It applies however low the reported limits are.
+/// Maximum wait that [`Bucket::wait_for`] returns, in seconds, even if the reported limits are very low.
 const LONGEST: f64 = 86_400.0;
 
 /// Holds a budget per minute. Unused budget is saved up to the capacity of the bucket.
@@ -54,8 +54,8 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Adopts the budget that the provider reports. `per_minute` is its limit, and `level` is the amount that is
-    /// left.
+    /// Adopts the budget that the provider reports. `per_minute` is the provider's limit, and `level` is the amount
+    /// that is left.
     pub fn correct(&mut self, per_minute: Option<f64>, level: f64, now: Instant) {
         if let Some(per_minute) = per_minute.filter(|limit| *limit >= 1.0) {
             self.per_second = per_minute / 60.0;

@@ -87,7 +87,10 @@ impl AdmissionOptions {
         range("max_wait_seconds", self.max_wait_seconds, 0.1, 3_600.0);
         range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 600.0);
         if self.weights.len() > 1_000 || self.weights.iter().any(|text| weight(text).is_none()) {
-            found.push(("weights", "must be texts like \"receipt_words=3\", with weights between 1 and 1000".into()));
+            found.push((
+                "weights",
+                "must be strings such as \"receipt_words=3\", with weights between 1 and 1000".into(),
+            ));
         }
         found
     }
