@@ -43,7 +43,7 @@ impl BudgetOptions {
             found.extend(out_of_range(field, usd, 0.0, 1e9));
         }
         if self.alert_percents.len() > 100 || self.alert_percents.iter().any(|p| !(1..=100).contains(p)) {
-            found.push(("alert_percents", "must be at most a hundred numbers between 1 and 100".into()));
+            found.push(("alert_percents", "must be at most 100 numbers, each from 1 to 100".into()));
         }
         found.extend(out_of_range("entry_days", self.entry_days, 1, 36_500));
         found
@@ -185,7 +185,7 @@ impl Alerts {
     }
 }
 
-/// Returns the highest of the percentages `percents` of `limit` that `spent` has reached, if any.
+/// Returns the highest of the `percents` that `spent` has reached, if any. The percentages refer to `limit`.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

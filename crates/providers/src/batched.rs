@@ -25,7 +25,8 @@ pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// Returns the word that resumes a document that is parked because its texts wait for a batch.
+/// Returns the word for which a document is parked while its texts wait for a batch. The same word resumes the
+/// document.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }

@@ -34,7 +34,7 @@ pub fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(UNIT_CHARACTERS).max(LEAST_UNITS)
 }
 
-/// Returns the name of the API in the ledger, where it stands for a model.
+/// Returns the name under which the ledger records an API. The ledger stores the name in place of a model's name.
 pub fn model(api: Api) -> String {
     format!("comprehend/{}", api.name())
 }

@@ -14,7 +14,7 @@ use super::{CallError, Items, Remote, units};
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Fair-queue key of all requests. Documents therefore have equal priority and are served in order.
+/// Fair-queue key that all requests share. Documents therefore have equal priority and are served in order.
 const LANE: &str = "documents";
 
 /// Admits and pays for the requests of one API. Each API has its own quota.

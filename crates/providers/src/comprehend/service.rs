@@ -28,7 +28,7 @@ type Answered = Result<Analysis, Refusal>;
 /// Analyses texts with Comprehend. All workers of a run share this service.
 pub struct Service {
     remote: Arc<dyn Remote>,
-    /// [`MeteredApi`] of each API.
+    /// Admission, account and price of each API.
     metered_apis: HashMap<Api, MeteredApi>,
     cache: Arc<dyn FindingsCache>,
     in_flight: InFlight<Answered>,

@@ -25,10 +25,10 @@ pub struct OpenAiOptions {
     pub base_url: String,
     /// Secret in AWS Secrets Manager that holds the API key, as `{ secret = "NAME" }`. If the secret is a JSON
     /// object, add `field = "NAME"`. The API key itself must not be in a file. If empty, the API key comes from the
-    /// environment variable; without a variable, no API key is sent.
+    /// environment variable that `api_key_variable` names.
     pub api_key: SecretSetting,
     /// Name of the environment variable that holds the API key. If the variable is set, it takes precedence over
-    /// `api_key`. If empty, no variable is read.
+    /// `api_key`. If both settings are empty, no API key is sent.
     pub api_key_variable: String,
     /// Name of the embedding model.
     pub model: String,
@@ -93,7 +93,7 @@ impl OpenAiOptions {
         (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
     }
 
-    /// Returns where the API key is configured, for messages.
+    /// Describes where the API key is stored, for messages.
     pub fn key_place(&self) -> String {
         match &self.api_key {
             SecretSetting::Kept(name) => name.to_string(),

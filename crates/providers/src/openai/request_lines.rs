@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::wire::EmbeddingsRequest;
 
-/// Endpoint that the requests of a batch call. It is named in each request line and at the creation of the batch.
+/// API endpoint for the requests of a batch. Each request line and the creation of a batch name this endpoint.
 pub const ENDPOINT: &str = "/v1/embeddings";
 
 /// Writes request lines for one model.

@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for FloatsVisitor {
     type Value = Floats;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list of floats, or its base64")
+        f.write_str("a list of floats, or the base64 of floats")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Floats, E> {
