@@ -114,7 +114,7 @@ impl TableOptions {
             if attribute.is_empty() {
                 found.push((field, "must name an attribute".into()));
             } else if field != "status" && *attribute == self.status {
-                found.push((field, "must differ from the attribute of `records.table.status`".into()));
+                found.push((field, "must differ from the attribute that `records.table.status` names".into()));
             }
         }
         if self.index.is_empty() {
