@@ -249,7 +249,7 @@ impl Rule {
             return Err(format!("{name}: only embeddings have vectors"));
         }
         if self.act.is_of_comprehend() && !self.on.is_of_comprehend() {
-            return Err(format!("{name}: only Comprehend requests support this"));
+            return Err(format!("{name}: only Comprehend requests support this `do`"));
         }
         for (field, value) in [("probability", self.probability), ("share", self.share)] {
             if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {

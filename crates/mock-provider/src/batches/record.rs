@@ -60,7 +60,7 @@ pub struct Progress {
 pub struct Batch {
     pub id: String,
     pub number: u64,
-    /// Key that the rows are charged to.
+    /// API key that the rows are charged to.
     pub key: String,
     pub input_file_id: String,
     pub metadata: Value,
