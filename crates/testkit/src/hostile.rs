@@ -109,7 +109,7 @@ pub fn no_cross_references() -> Vec<u8> {
     bytes
 }
 
-/// Returns a PDF without cross-references and trailer. A reader has to search for the catalogue, too.
+/// Returns a PDF with neither cross-references nor a trailer. A reader has to search for the catalogue, too.
 pub fn no_trailer() -> Vec<u8> {
     let mut bytes = two_pages(16);
     if let Some(table) = find_last(&bytes, b"xref\n0 ") {

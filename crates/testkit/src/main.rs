@@ -82,7 +82,7 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
         }
     }
     if seed.checked_add(count).is_none_or(|end| end > MAX_SEED) {
-        return Err(format!("--seed {seed} --count {count}: seeds end at {MAX_SEED}; use smaller numbers"));
+        return Err(format!("--seed {seed} --count {count}: the largest seed is {MAX_SEED}; use smaller numbers"));
     }
     Ok(Arguments { out: out.ok_or("--out DIR is missing")?, count, pages, more, seed, markdown })
 }
@@ -132,7 +132,7 @@ mod tests {
             ("--out x --count three", "three"),
             ("--out x --kind docx", "docx"),
             ("--out x --colour red", "--colour"),
-            ("--out x --seed 4294967295 --count 1", "seeds end"),
+            ("--out x --seed 4294967295 --count 1", "largest seed"),
         ] {
             let problem = parsed(line).unwrap_err();
             assert!(problem.contains(part), "{line:?} gave {problem:?}");
