@@ -188,7 +188,7 @@ impl Inner {
             // The new object is already visible. If the sync fails, a power loss may still undo the write.
             sync_folders(&path, &self.root).map_err(|e| ObjectError::Unknown {
                 key: key.to_owned(),
-                reason: format!("the object's folder was not synced: {e}"),
+                reason: format!("the folder was not synced: {e}"),
             })?;
         }
         Ok(tag)

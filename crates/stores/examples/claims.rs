@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("registered twice: {}", format!("{:?}", again.first()).split('(').nth(1).unwrap_or_default());
 
     let first = store.claim("first", LEASE, 10, None).await?;
-    println!("first has {} claim, second has {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
+    println!("claims of the first: {}, of the second: {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
     // The first process stalls and its lease expires, so the second process takes over the document.
     clock.advance(LEASE * 2);
     let second = store.claim("second", LEASE, 10, None).await?;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let started = Transition::StageStarted { stage: Stage::Extraction };
     match store.apply(&first.key, started.clone()).await {
-        Err(ControlError::Fenced(_)) => println!("the first process wakes up and its write is refused"),
+        Err(ControlError::Fenced(_)) => println!("the first process wakes up, and its write is refused"),
         other => println!("unexpected: {other:?}"),
     }
     store.apply(&second.key, started).await?;

@@ -46,7 +46,7 @@ impl LocalUpload {
         let path = store.path(&key);
         store.rename(&mut temporary, &path).map_err(failed)?;
         sync_folders(&path, &store.root)
-            .map_err(|e| ObjectError::Unknown { key: key.clone(), reason: format!("its folder was not synced: {e}") })
+            .map_err(|e| ObjectError::Unknown { key: key.clone(), reason: format!("the folder was not synced: {e}") })
     }
 }
 
