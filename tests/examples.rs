@@ -26,7 +26,7 @@ const EXAMPLES: [(&str, &[&str]); 13] = [
     ),
     ("first_page", &["children started: 1", "# Annual Report 2025", "in this process: text/markdown"]),
     ("passages", &["personal data redacted: 1", "vectors of 64 dimensions"]),
-    ("claims", &["claims of the first: 1, of the second: 0", "epochs: 1 and then 2", "wakes up, and its write is refused"]),
+    ("claims", &["the first has 1 claim, the second 0", "epochs: 1 and then 2", "its write is refused"]),
     ("openai_embeddings", &["2 vectors of 1536 dimensions", "the ledger has 1 call", "the provider charged"]),
     ("receipts", &["(noise: not embedded)", "line 3: refused: `image_id`", "line 2: refused: the record is not JSON"]),
     ("nearest", &["bytes per row instead of 512", "all rows: found 10 of the 10", "even rows: found 10 of the 10"]),

@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("registered twice: {}", format!("{:?}", again.first()).split('(').nth(1).unwrap_or_default());
 
     let first = store.claim("first", LEASE, 10, None).await?;
-    println!("claims of the first: {}, of the second: {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
+    println!("the first has {} claim, the second {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
     // The first process stalls and its lease expires, so the second process takes over the document.
     clock.advance(LEASE * 2);
     let second = store.claim("second", LEASE, 10, None).await?;
