@@ -594,6 +594,11 @@ pub enum ConfigCommand {
     Check,
     /// Print the JSON schema of the configuration, for editors
     Schema,
+    /// Trust the configuration file of the current folder, as it is now
+    ///
+    /// A configuration that is found in the current folder may set keys that decide where data or secrets go only after
+    /// this command. A change of the file needs it again. A file named with --config needs no trust.
+    Trust,
 }
 
 #[derive(Args, Debug)]

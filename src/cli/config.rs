@@ -3,10 +3,10 @@
 use toml::Value;
 
 use super::args::ConfigCommand;
-use super::context::Context;
+use super::context::{Context, environment};
 use super::output::{Out, plural};
 use crate::config::render::{self, allowed, comment};
-use crate::config::{COMMON, Config, Layers, Origin, reference};
+use crate::config::{self, COMMON, Config, Layers, Origin, Problems, Trust, reference};
 use crate::exit::{Exit, Failure};
 
 /// Selects the keys to print.
@@ -25,6 +25,9 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
         context.out.line(serde_json::to_string_pretty(&reference::schema()).unwrap_or_default());
         return Ok(Exit::Success);
     }
+    if let ConfigCommand::Trust = command {
+        return trust(context);
+    }
     let config = context.config()?;
     match command {
         ConfigCommand::Print { changed, all } => {
@@ -37,6 +40,17 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
         }
         _ => context.out.line(checked(&config)),
     }
+    Ok(Exit::Success)
+}
+
+/// Records that the user trusts the file that a command in this folder would find.
+fn trust(context: &Context) -> Result<Exit, Failure> {
+    let file = config::read(&context.source()).map_err(|problem| Problems(vec![problem]))?;
+    let Some((path, text)) = file else {
+        return Err(Failure::usage("there is no docweir.toml in this folder"));
+    };
+    let trusted = Trust::of(&environment()?).add(&path, &text).map_err(Failure::system)?;
+    context.out.line(format!("trusted {} as it is now; run this again after a change", trusted.display()));
     Ok(Exit::Success)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::Global;
 use super::logging;
 use super::output::{Out, print_error};
-use crate::config::{Argument, Config, Source};
+use crate::config::{Argument, Config, ENVIRONMENT_ALIASES, Source};
 use crate::exit::{Exit, Failure};
 
 pub struct Context {
@@ -32,11 +32,7 @@ impl Context {
     /// Loads the configuration like [`config`](Self::config), with additional arguments of the command. These arguments
     /// take precedence over `--set`.
     pub fn config_with(&self, more: Vec<Argument>) -> Result<Config, Failure> {
-        let source = match &self.global.config {
-            Some(path) => Source::Named(path.clone()),
-            None => Source::Folder(PathBuf::new()),
-        };
-        let environment = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+        let (source, environment) = (self.source(), environment()?);
         let mut arguments = Vec::new();
         for text in &self.global.set {
             let Some((key, value)) = text.split_once('=') else {
@@ -52,11 +48,23 @@ impl Context {
         }
         arguments.extend(more);
         let config = Config::load(&source, environment, arguments)?;
+        if let Some(file) = config.file.as_ref().filter(|_| config.found) {
+            print_error(format!("using the configuration {}", file.display()));
+        }
         for warning in config.layers.warnings() {
             print_error(format!("warning: {warning}"));
         }
+        restrict_new_files(config.settings.state.group_access);
         logging::start(&config.settings.log, self.global.color)?;
         Ok(config)
+    }
+
+    /// Returns the configuration file that the user named, or the folder to look for one.
+    pub fn source(&self) -> Source {
+        match &self.global.config {
+            Some(path) => Source::Named(path.clone()),
+            None => Source::Folder(PathBuf::new()),
+        }
     }
 
     /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
@@ -84,4 +92,44 @@ impl Context {
         let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
         runtime.block_on(work)
     }
+}
+
+/// Returns the environment as text. Variables of other programs that are not UTF-8 are left out.
+///
+/// # Errors
+/// A variable of Docweir's that is not UTF-8: it would otherwise be ignored.
+pub fn environment() -> Result<Vec<(String, String)>, Failure> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => variables.push((name, value)),
+            (Ok(name), Err(_)) if is_read(&name) => {
+                return Err(Failure::new(
+                    Exit::Configuration,
+                    format!("environment variable {name} is not UTF-8; correct it"),
+                ));
+            }
+            (Err(name), _) if name.to_string_lossy().starts_with("DOCWEIR__") => {
+                let name = name.to_string_lossy().into_owned();
+                return Err(Failure::new(
+                    Exit::Configuration,
+                    format!("environment variable {name} is not UTF-8; correct it"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(variables)
+}
+
+/// Returns whether the configuration reads a variable.
+fn is_read(name: &str) -> bool {
+    name.starts_with("DOCWEIR__") || ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name)
+}
+
+/// Makes files and folders that this process creates private to the user, or to the user and the group, whatever the
+/// umask of the shell is. State and caches contain the text of documents that others may not be allowed to read.
+fn restrict_new_files(group_access: bool) {
+    let others = rustix::fs::Mode::from_raw_mode(if group_access { 0o007 } else { 0o077 });
+    rustix::process::umask(others);
 }

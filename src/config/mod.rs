@@ -17,6 +17,7 @@ pub mod reference;
 pub mod render;
 mod retired;
 mod settings;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ pub use doctor::DoctorOptions;
 pub use http::HttpOptions;
 pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
+pub use trust::Trust;
 
 /// Environment variables of the systems that Docweir replaces, each with the key that the variable overrides.
 pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
@@ -51,6 +53,8 @@ pub struct Config {
     pub layers: Layers,
     /// Configuration file that was read; `None` if there was none.
     pub file: Option<PathBuf>,
+    /// True if the file was found in the current folder, and not named by the user.
+    pub found: bool,
 }
 
 /// Represents a setting from the command line.
@@ -95,10 +99,11 @@ impl Config {
             Ok(file) => file,
             Err(problem) => return Err(Problems(vec![problem])),
         };
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let found = matches!(source, Source::Folder(_)) && file.is_some();
         if let Some((path, text)) = &file {
             layers.file(path, text);
         }
-        let environment: Vec<(String, String)> = environment.into_iter().collect();
         layers.environment(environment.iter().cloned(), ENVIRONMENT_ALIASES);
         for Argument { name, key, value } in arguments {
             layers.set_text(&key, &value, Origin::Argument(name));
@@ -109,6 +114,12 @@ impl Config {
                 layers.secret_in_environment(key, name);
             }
         }
+        // The environment and arguments are the user's own, so only values that still come from the file are checked.
+        if let Some((path, text)) = file.as_ref().filter(|_| found)
+            && !Trust::of(&environment).covers(path, text)
+        {
+            trust::refuse(&mut layers, &Layers::new(&defaults()));
+        }
         let settings = typed(&mut layers);
         if let Some(settings) = &settings {
             for (key, text) in settings.problems() {
@@ -117,7 +128,7 @@ impl Config {
         }
         match settings {
             Some(settings) if layers.problems().is_empty() => {
-                Ok(Self { settings, layers, file: file.map(|(path, _)| path) })
+                Ok(Self { settings, layers, file: file.map(|(path, _)| path), found })
             }
             _ => Err(Problems(layers.problems().to_vec())),
         }
@@ -154,7 +165,23 @@ fn defaults() -> toml::Table {
     }
 }
 
-fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads a configuration file. Pipes and devices are refused, because reading one might never end.
+fn read_file(path: &Path) -> std::io::Result<String> {
+    let meta = std::fs::metadata(path)?;
+    if !meta.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    if meta.len() > MAX_FILE_BYTES {
+        return Err(std::io::Error::other(format!("it has {} bytes, more than {MAX_FILE_BYTES}", meta.len())));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// Reads the configuration file of a source, with its path.
+pub fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     let problem = |path: &Path, text: String| Problem {
         origin: Origin::File { path: path.to_owned(), line: 1 },
         key: String::new(),
@@ -162,14 +189,14 @@ fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     };
     match source {
         Source::None => Ok(None),
-        Source::Named(path) => match std::fs::read_to_string(path) {
+        Source::Named(path) => match read_file(path) {
             Ok(text) => Ok(Some((path.clone(), text))),
             Err(e) => Err(problem(path, format!("can't read the configuration: {e}"))),
         },
         Source::Folder(folder) => {
             for name in ["docweir.toml", "config.toml"] {
                 let path = folder.join(name);
-                match std::fs::read_to_string(&path) {
+                match read_file(&path) {
                     Ok(text) if name == "config.toml" && !text.lines().any(is_ours) => {}
                     Ok(text) => return Ok(Some((path, text))),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
