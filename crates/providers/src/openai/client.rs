@@ -1,5 +1,6 @@
 //! Sends single calls and classifies their outcome. The callers decide on retries.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use docweir_admission::Observed;
@@ -138,6 +139,11 @@ impl Client {
     /// sent once more with the newer key. This is safe, because a request with a refused key is not executed.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let Some(key) = self.key.get().await.map_err(unkeyed)? else { return sent(request).await };
+        if !keeps_secrets(&self.base) {
+            let text = "`base_url` begins with http://, which would send the key unencrypted: use https://, or an \
+                        address of this machine";
+            return Err(CallError::Unkeyed(text.into()));
+        }
         let again = request.try_clone().filter(|_| self.key.may_change());
         let answer = sent(with_key(request, &key)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
@@ -196,6 +202,14 @@ impl Client {
 
 async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
     request.send().await.map_err(|e| failed(&e))
+}
+
+/// Returns whether a key can be sent to an address: encrypted, or without leaving this machine.
+fn keeps_secrets(base: &str) -> bool {
+    let Ok(url) = Url::parse(base) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    url.scheme() == "https" || is_loopback || host == "localhost"
 }
 
 /// Adds the API key to the headers. The header is marked as sensitive, so that the connection does not log it.
@@ -285,6 +299,28 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_never_sent_unencrypted_to_another_machine() {
+        let safe =
+            ["https://api.openai.com/v1", "http://127.0.0.1:9/v1", "http://[::1]:9", "http://localhost:11434/v1"];
+        assert!(safe.iter().all(|base| keeps_secrets(base)));
+        let unsafe_ = [
+            "http://api.openai.com/v1",
+            "http://10.0.0.5/v1",
+            "http://localhost.example/v1",
+            "http://127.0.0.1.example",
+        ];
+        for base in unsafe_ {
+            assert!(!keeps_secrets(base), "{base}");
+            let options = OpenAiOptions { base_url: base.to_owned(), ..OpenAiOptions::default() };
+            let client = Client::new(&options, Key::from("sk-do-not-show".to_owned())).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let error = runtime.block_on(client.has_model("m")).unwrap_err();
+            assert!(matches!(&error, CallError::Unkeyed(text) if text.contains("https://")), "{error:?}");
+            assert!(!error.to_string().contains("do-not-show"));
+        }
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
