@@ -58,6 +58,9 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER) {
         return worker_main();
     }
+    if let Err(error) = docweir_core::isolation::hide_from_children() {
+        output::print_error(format!("warning: this process is not protected from its children: {error}"));
+    }
     let cli = Cli::parse();
     logging::log_panics();
     match run(cli) {

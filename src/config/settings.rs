@@ -249,6 +249,9 @@ pub struct StateOptions {
     pub control: ControlPlace,
     /// Folder of the state. If the state is in AWS, the folder holds only caches and temporary files.
     pub folder: String,
+    /// If true, the group of the user may read and write the state. If false, only the user may. Files that are
+    /// ingested may be readable by the user only, and the state contains their text.
+    pub group_access: bool,
     /// Name of the collection into which documents are loaded.
     pub collection: String,
 }
@@ -490,6 +493,7 @@ impl Default for StateOptions {
             objects: ObjectPlace::Auto,
             control: ControlPlace::Auto,
             folder: ".docweir".into(),
+            group_access: false,
             collection: "chunks".into(),
         }
     }

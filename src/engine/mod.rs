@@ -118,6 +118,9 @@ impl Engine {
     }
 
     async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
+        if let Err(error) = state.restrict(config.settings.state.group_access) {
+            tracing::warn!(%error, folder = %state.root().display(), "access to the state folder not restricted");
+        }
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
         let (opened, stores) = backends::open(Opening { settings, folder: &state, clock: &clock }).await?;

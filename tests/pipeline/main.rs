@@ -42,6 +42,7 @@ mod model;
 mod network;
 #[cfg(feature = "aws")]
 mod policies;
+mod private;
 mod provider;
 mod python;
 #[cfg(feature = "aws")]

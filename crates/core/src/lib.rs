@@ -14,6 +14,7 @@
 //! | [`cancel`] | the token that cancels work |
 //! | [`clock`] | the only access to the clock |
 //! | [`money`] | exact amounts |
+//! | [`isolation`] | the isolation of processes from each other |
 //! | [`memory`] | the memory use of this process |
 //! | [`ranges`] | the check of options against their ranges |
 //! | [`failpoint`] | places where a test can make the process fail |
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod documents;
 pub mod error;
 pub mod failpoint;
+pub mod isolation;
 pub mod member;
 pub mod memory;
 pub mod model;

@@ -88,6 +88,12 @@ impl Extractor {
         self.stats
     }
 
+    /// Returns the process ID of the child that runs.
+    #[cfg(test)]
+    pub(super) fn child_id(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
+    }
+
     /// Stops the child, if there is one.
     pub fn shut_down(&mut self) {
         self.child = None;

@@ -142,6 +142,12 @@ impl Child {
         self.stderr_tail.drain(..surplus);
     }
 
+    /// Returns the process ID, or `None` after the child has ended.
+    #[cfg(test)]
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Returns the resident memory in bytes, or `None` if the system does not report it.
     pub fn resident_bytes(&self) -> Option<u64> {
         docweir_core::memory::status_bytes(&format!("/proc/{}/status", self.process.id()?), "VmRSS:")

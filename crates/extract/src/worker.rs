@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 use docweir_core::error::StageError;
+use docweir_core::isolation::restrict_child;
 use docweir_core::model::{DocumentInfo, OutlineEntry, Page};
 
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub fn worker_main() -> ExitCode {
 }
 
 fn limit() -> io::Result<()> {
+    restrict_child()?;
     // The kernel kills the child when its parent dies, busy or not. If the parent died before this call, init is the
     // parent now.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -69,6 +69,26 @@ async fn a_child_reads_many_documents_and_says_the_same_as_the_function() {
     assert_eq!(extractor.stats().children_started, 1);
 }
 
+/// Attacks with a descriptor that the parent leaks: without close-on-exec, a child inherits it.
+#[tokio::test]
+async fn a_child_inherits_no_descriptor_and_gains_no_privileges() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    secret.write_all(b"secret").unwrap();
+    let leaked = rustix::io::dup(&secret).unwrap();
+    assert!(!rustix::io::fcntl_getfd(&leaked).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    let mut extractor = extractor(quick());
+    run(&mut extractor, "one").await.unwrap();
+    let child = std::path::PathBuf::from(format!("/proc/{}", extractor.child_id().unwrap()));
+    let open: Vec<_> = std::fs::read_dir(child.join("fd"))
+        .unwrap()
+        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(!open.iter().any(|target| target == secret.path()), "{open:?}");
+    assert!(open.len() <= 4, "standard input, output and error, and a copy of the socket: {open:?}");
+    let status = std::fs::read_to_string(child.join("status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+}
+
 #[tokio::test]
 async fn text_and_markdown_pass_through_a_child_too() {
     let mut extractor = extractor(quick());

@@ -20,8 +20,9 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use lock::{LockError, LockHolder, OrchestratorLock, owner_id};
@@ -91,12 +92,28 @@ impl StateFolder {
     /// Opens the state folder at `path`. A missing or empty folder is initialised. A folder with any other content is
     /// not changed, and an error is returned.
     pub fn open_or_create(path: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(path).map_err(|e| StateError::storage("create the state folder", path, e))?;
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o770).create(path);
+        created.map_err(|e| StateError::storage("create the state folder", path, e))?;
         let this = Self { root: absolute(path)? };
         if this.read_format()?.is_none() {
             this.create()?;
         }
         Ok(this)
+    }
+
+    /// Denies others the folder, which contains the text of documents. `group_access` leaves the group its rights.
+    /// Folders of other users and stricter modes stay as they are.
+    ///
+    /// # Errors
+    /// The mode cannot be read or changed.
+    pub fn restrict(&self, group_access: bool) -> io::Result<()> {
+        let meta = std::fs::metadata(&self.root)?;
+        let allowed = if group_access { 0o7770 } else { 0o7700 };
+        let mode = meta.mode() & 0o7777;
+        if meta.uid() != rustix::process::geteuid().as_raw() || mode & !allowed == 0 {
+            return Ok(());
+        }
+        std::fs::set_permissions(&self.root, Permissions::from_mode(mode & allowed))
     }
 
     /// Opens an existing state folder without changing it.

@@ -1,0 +1,75 @@
+//! Tests that nobody else can read the state, and that documents cannot reach keys.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use crate::kit::{TestFolder, eventually};
+
+/// Returns the mode of every file and folder at and below `path`, with its name.
+fn modes(path: &Path) -> Vec<(u32, String)> {
+    let entries = walkdir::WalkDir::new(path).into_iter().map(Result::unwrap);
+    entries.map(|e| (e.metadata().unwrap().mode() & 0o777, e.path().display().to_string())).collect()
+}
+
+#[test]
+fn state_is_private_whatever_the_umask() {
+    let place = TestFolder::new();
+    place.write("secret.md", "# Salaries\n\nThe figures of the board.\n");
+    let program = place.command(["x"]).get_program().to_owned();
+    let ingest = |umask: &str, more: &str| {
+        let mut shell = Command::new("sh");
+        let line = format!("umask {umask}; exec \"$0\" ingest docs --progress none {more}");
+        shell.args(["-c", &line]).arg(&program).current_dir(place.path());
+        shell.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed");
+        assert!(shell.status().unwrap().success());
+    };
+    ingest("000", "");
+    for (mode, name) in modes(&place.state()) {
+        assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
+    }
+    // State of an earlier version, which everybody could read, is closed by the next command.
+    std::fs::set_permissions(place.state(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    place.run(["status"]).code(0);
+    assert_eq!(std::fs::metadata(place.state()).unwrap().mode() & 0o777, 0o700);
+
+    ingest("000", "--state shared --set state.group_access=true");
+    let shared = modes(&place.path().join("shared"));
+    assert!(shared.iter().all(|(mode, _)| mode & 0o007 == 0), "{shared:?}");
+    assert!(shared.iter().any(|(mode, _)| mode & 0o060 == 0o060), "the group must be able to work: {shared:?}");
+}
+
+/// Attacks as a child would: a process of the same user reads the environment of the running program.
+#[test]
+fn the_environment_of_a_running_process_is_hidden_from_its_user() {
+    const NOBODY: &str = "65534";
+    let is_root = rustix::process::geteuid().is_root();
+    let place = TestFolder::new();
+    place.write("a.md", "# A\n\nText.\n");
+    let as_user = |program: &std::ffi::OsStr| {
+        // Root may read everything, so the test runs both processes as another user.
+        let mut command = Command::new(if is_root { "setpriv".as_ref() } else { program });
+        if is_root {
+            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
+        }
+        command
+    };
+    // The program must be executable for that user, wherever it was built.
+    let program = place.path().join("docweir");
+    std::fs::copy(place.command(["x"]).get_program(), &program).unwrap();
+    if is_root {
+        for path in [place.path().to_owned(), place.path().join("docs")] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+    }
+    let mut serve = as_user(program.as_os_str());
+    serve.args(["serve", "--progress", "none"]).current_dir(place.path());
+    serve.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed").env("OPENAI_API_KEY", "sk-do-not-show");
+    let mut serve = serve.spawn().unwrap();
+    let environ = format!("/proc/{}/environ", serve.id());
+    eventually("the service has its state", || place.state().join("format").exists());
+    let read = as_user("cat".as_ref()).arg(&environ).output().unwrap();
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    assert!(!read.status.success() && read.stdout.is_empty(), "{}", String::from_utf8_lossy(&read.stdout));
+}
