@@ -266,7 +266,7 @@ fn every_variable_of_the_example_is_known_to_the_code() {
         let alias = ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name);
         alias
             || name.starts_with("DOCWEIR__")
-            || ["DOCWEIR_CONFIG", "NO_COLOR", "OPENAI_API_KEY", "XDG_CACHE_HOME"].contains(&name)
+            || ["DOCWEIR_CONFIG", "NO_COLOR", "OPENAI_API_KEY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"].contains(&name)
     };
     for (name, _) in &variables {
         assert!(known(name), ".env.example contains {name}, but no code reads it");
