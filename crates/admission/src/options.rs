@@ -21,8 +21,8 @@ pub struct AdmissionOptions {
     /// faster, but strict providers then refuse more calls. A budget that the provider reports overrides this value.
     #[serde(skip)]
     pub burst_seconds: f64,
-    /// Weights of collections that share the rate limits, as `"collection=weight"`. A collection of weight 2 is
-    /// served twice as often. Other collections have weight 1.
+    /// Weights of collections that share the rate limits, as `"collection=weight"`. A waiting collection of weight 2
+    /// gets twice as many tokens as a waiting collection of weight 1. Collections without an entry have weight 1.
     pub weights: Vec<String>,
     /// Maximum time, in seconds, that a call waits for the rate limits. After this time, the document is retried later
     /// without using up an attempt.

@@ -44,7 +44,7 @@ impl fmt::Display for DocumentId {
 }
 
 /// Version number of a document. Each change of the document's content or of the configuration increases the number.
-/// The highest version always wins.
+/// The highest version always takes precedence over lower versions.
 pub type Version = u64;
 
 /// Holds a SHA-256 digest as lower-case hex.

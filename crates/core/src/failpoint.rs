@@ -5,8 +5,8 @@
 //! - `embedding.artefact=3` sends SIGKILL to this process when it reaches the failpoint `embedding.artefact` for the
 //!   third time.
 //! - `chunking.begun@bad.txt=*` sends SIGKILL every time, but only for documents whose source contains `bad.txt`.
-//! - `chunking.work@bad.txt=panic:1` causes a panic at the first time instead.
-//! - `stop:` instead of `panic:` sends SIGSTOP, which stops the process until it receives SIGCONT.
+//! - `chunking.work@bad.txt=panic:1` causes a panic the first time, instead of sending SIGKILL.
+//! - `stop:` in place of `panic:` sends SIGSTOP, which stops the process until it receives SIGCONT.
 
 #[cfg(debug_assertions)]
 mod armed {

@@ -1,25 +1,30 @@
-//! Isolates processes from each other: a process from its children, and a child from everything it inherits.
+//! Isolates processes from each other. A process hides its memory and environment from its children. A child closes
+//! inherited file descriptors and gives up the ability to gain privileges.
 
 use std::io;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// Denies other processes of the same user the memory and the environment of this process, which may hold keys.
+/// Prevents other processes of the same user from reading the memory and the environment of this process, because
+/// both may hold keys.
 ///
-/// A child that parses untrusted documents runs as the same user. Without this, a document that takes over a child could
-/// read `/proc/PARENT/environ`. It also disables core dumps and debuggers.
+/// A child that parses untrusted documents runs as the same user. Without this protection, a document that takes over
+/// a child could read `/proc/PARENT/environ`. The protection also disables core dumps and debuggers.
 ///
 /// # Errors
-/// The kernel refuses the call.
+/// Fails if the kernel refuses the call.
 pub fn hide_from_children() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Restricts a child for good: no inherited descriptor but the three standard ones, and no privileges by running a
-/// program. Call it first, while the process has one thread and has opened nothing.
+/// Restricts this child process permanently. The function closes all inherited descriptors except standard input,
+/// output and error. It also prevents the child from gaining privileges when the child runs a program. Kernels before
+/// 5.9 leave the descriptors open, and the function still succeeds.
+///
+/// Call this function first, while the child has one thread and has opened nothing.
 ///
 /// # Errors
-/// The kernel refuses the call.
+/// Fails if the kernel refuses a call.
 pub fn restrict_child() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     close_inherited()

@@ -204,8 +204,8 @@ pub struct Chunk {
     /// Number of the chunk within the document, counted from 0.
     pub ordinal: u32,
     pub kind: ChunkKind,
-    /// Text of the chunk: a contiguous, verbatim part of the extracted text, in which personal data is replaced if
-    /// redaction is on.
+    /// Text of the chunk, which is a contiguous, verbatim part of the extracted text. If redaction is on,
+    /// placeholders replace personal data in this text.
     pub content: String,
     /// Headings above the chunk, outermost first.
     pub heading_path: Vec<String>,

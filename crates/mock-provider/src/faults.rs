@@ -91,7 +91,8 @@ pub enum Act {
     BadLine,
     /// Writes a share of the output lines twice.
     DuplicateLines,
-    /// Writes a share of the rows to the error file. The status of these rows is `code`, or alternately 400 and 500.
+    /// Writes a share of the rows to the error file, with the status `code`. Without `code`, rows with
+    /// an even number (counted from 0) have the status 400, and the other rows have 500.
     ErrorLines,
     /// Truncates the last line of the output file.
     Truncated,

@@ -17,8 +17,9 @@ const TOUCHED: u64 = 8;
 /// Length of the noise, relative to the length of the vector of the words.
 const NOISE: f32 = 0.1;
 
-/// Returns the unit vector that the mock provider computes for a text, unless a model folder with this dimension is
-/// configured. The vector depends only on the text and the dimension, not on the model's name or the seed.
+/// Returns the unit vector that the mock provider computes for a text by default. If a model folder is configured,
+/// its encoder computes the vectors of the encoder's dimension instead. The vector depends only on the text and the
+/// dimension, not on the model's name or the seed.
 pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut out = vec![0f32; dimensions];
     if dimensions == 0 {

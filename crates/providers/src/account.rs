@@ -25,7 +25,7 @@ pub struct BudgetOptions {
     pub day_usd: f64,
     /// Percentages of a budget at which an alert is reported.
     pub alert_percents: Vec<u32>,
-    /// Number of days for which single ledger entries are kept. Their sums are kept permanently.
+    /// Number of days for which single ledger entries are kept. The sums of deleted entries are kept permanently.
     pub entry_days: u32,
 }
 
@@ -158,7 +158,8 @@ pub fn refused(period: Period, spent: Nanodollars, limit: Nanodollars) -> StageE
     StageError::throttled(text, None).with_code(BUDGET_SPENT)
 }
 
-/// Reports each configured percentage of a budget once, when it is reached.
+/// Reports that a budget has reached a configured percentage. Each percentage of a budget is reported at most once.
+/// Reserved money counts as spent.
 pub struct Alerts {
     tell: ReportFn,
     told: Mutex<HashSet<(&'static str, u32)>>,
@@ -185,7 +186,7 @@ impl Alerts {
     }
 }
 
-/// Returns the highest of the `percents` that `spent` has reached, if any. The percentages refer to `limit`.
+/// Returns the highest percentage of `limit` that `spent` has reached. Only the values in `percents` are considered.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

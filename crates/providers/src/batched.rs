@@ -25,8 +25,8 @@ pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// Returns the word for which a document is parked while its texts wait for a batch. The same word resumes the
-/// document.
+/// Returns the word under which a document is parked while its texts wait for a batch. The document is resumed by a
+/// call with the same word.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }
@@ -37,8 +37,8 @@ pub struct BatchedEmbedder {
     live: Arc<dyn Embedder>,
     batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
-    /// True if live calls are configured. No more texts are then enqueued, but documents that already wait for
-    /// batches still take their vectors from batches.
+    /// True if the configuration selects live calls. Documents that already wait for batches still get their vectors
+    /// from batches. Texts of other documents are no longer enqueued.
     leaving: bool,
     /// Callback that is called after texts were enqueued.
     asked: Arc<dyn Fn() + Send + Sync>,
@@ -122,8 +122,8 @@ impl Embedder for BatchedEmbedder {
 }
 
 impl BatchedEmbedder {
-    /// Embeds the texts without a vector by live calls. The vectors of each call are stored, even if a later call
-    /// fails.
+    /// Embeds, in live calls, the texts that have no vector yet. The vectors of each call are stored, even if a later
+    /// call fails.
     async fn rest(
         &self,
         space: &Space,

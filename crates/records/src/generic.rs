@@ -1,5 +1,6 @@
-//! Reads any JSON object as one item. The caller names the fields with the id and the text, by name or by a dotted
-//! path such as `product.title`. If the object has a field named `product.title`, this field takes precedence.
+//! Reads any JSON object as one item. The caller specifies which fields hold the id and the text. Each field is given
+//! as a name or as a dotted path such as `product.title`. If the object has a field whose name is `product.title`,
+//! this field takes precedence over the path.
 
 use serde_json::Value;
 
@@ -9,8 +10,8 @@ use super::{Item, ItemKind};
 
 const MAX_ID_BYTES: usize = 512;
 
-/// Reads one record. All fields except the text become metadata, unchanged. The metadata includes the id, so that
-/// filters can use the name of the id's field. An integer id counts as the string of its digits.
+/// Reads one record. All fields except the text become metadata, unchanged. The id also stays in the metadata, so
+/// that filters can refer to the id by its field name. An integer id counts as the string of its digits.
 pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, RecordError> {
     let missing = |field| move || RecordError::field(field, "is missing");
     let key = match find(&object, id).ok_or_else(missing(id))? {

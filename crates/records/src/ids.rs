@@ -1,7 +1,7 @@
 //! Builds entity keys and the document ids that are derived from them.
 //!
-//! A document id is part of object keys, so fewer characters are allowed than in an entity key. Different keys always
-//! have different ids:
+//! A document id becomes part of object keys. Therefore, some characters that an entity key may contain are not
+//! allowed in a document id. Different keys always have different ids:
 //!
 //! | key | id |
 //! | --- | --- |
@@ -136,7 +136,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks ids with difficult keys: the ids of other keys, and the ids of these ids.
+        /// Checks that different keys have different ids. The keys include the ids of other keys, and the ids of
+        /// these ids.
         #[test]
         fn different_keys_have_different_ids(keys in proptest::collection::vec(keys(), 1..40)) {
             let mut all: BTreeSet<String> = keys.into_iter().collect();

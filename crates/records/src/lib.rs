@@ -88,7 +88,7 @@ impl ItemKind {
         }
     }
 
-    /// Returns whether `kind` is the name of an item kind. Rows of other kinds are not records.
+    /// Returns whether `kind` is the name of an item kind. Search hits of other kinds do not come from records.
     pub fn is_name(kind: &str) -> bool {
         [ItemKind::Line, ItemKind::Word, ItemKind::Record].iter().any(|k| k.name() == kind)
     }

@@ -22,8 +22,8 @@ const SLACK: usize = 5;
 pub enum Shape {
     /// Each record is a receipt with its lines and words.
     Receipts,
-    /// Each record is any JSON object. `id` and `text` are the names or dotted paths of the fields with the id and
-    /// the text.
+    /// Each record is any JSON object. `id` and `text` are the names or dotted paths of the fields that hold the id
+    /// and the text.
     Records { id: String, text: String },
 }
 

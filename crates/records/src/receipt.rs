@@ -136,7 +136,7 @@ impl Bounds {
     }
 }
 
-/// Reads a numeric id. An id of more than five digits would break the order of entity keys.
+/// Reads a numeric id. Entity keys contain each id as five digits, so a longer id would break the order of the keys.
 fn id(object: &Object, field: &str) -> Result<u32, RecordError> {
     let take = |v: &Value| u32::try_from(v.as_u64()?).ok().filter(|id| *id <= 99_999);
     required(object, field, "a whole number from 0 to 99999", take)

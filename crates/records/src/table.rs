@@ -1,9 +1,10 @@
 //! Assembles receipts from a DynamoDB table in which each line and each word is an item. Also configures the
 //! attributes of such a table.
 //!
-//! The entity key of an item consists of its key attributes, joined by `#`. An example is `IMAGE#{uuid}` and
-//! `RECEIPT#00001#LINE#00002#WORD#00003`; the text may also be split at another `#`. The other attributes of the item
-//! are the fields of a line or a word (see `super::receipt`). The ids come from the entity key.
+//! The entity key of an item consists of the values of its key attributes, joined by `#`. For example, the partition
+//! key is `IMAGE#{uuid}`, and the sort key is `RECEIPT#00001#LINE#00002#WORD#00003`. A table may also split the
+//! entity key at another `#`. The other attributes of the item are the fields of a line or a word (see
+//! `super::receipt`). The ids come from the entity key.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::BTreeMap;

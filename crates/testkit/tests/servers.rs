@@ -146,7 +146,8 @@ fn two_servers_of_a_kind_run_side_by_side() {
 
 const HELPER: &str = "DOCWEIR_TEST_HELPER";
 
-/// Checks that a shared server keeps running when the thread that started it ends, and ends when the process is killed.
+/// Checks that a shared server keeps running when the thread that started the server ends. Also checks that the
+/// server ends when the test process is killed.
 #[test]
 fn a_shared_server_dies_with_the_process() {
     if std::env::var_os(HELPER).is_some() {

@@ -75,7 +75,7 @@ pub struct Batch {
     pub cancelling_ms: Option<u64>,
     pub cancelled_ms: Option<u64>,
     pub errors: Vec<BatchError>,
-    /// Fault that was selected for the batch when it was created.
+    /// Fault that was selected for the batch at the creation of the batch.
     pub outcome: Option<Rule>,
     pub model: Option<String>,
     /// Number of rows; 0 until the input file is checked.

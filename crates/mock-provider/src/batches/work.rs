@@ -215,7 +215,8 @@ fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     }
 }
 
-/// Returns a share of all rows, rounded up. A small correction prevents rounding errors, so that 0.1 of 30 is 3.
+/// Returns the number of rows in a share of all rows, rounded up. A small correction compensates for inexact floats,
+/// so that 0.1 of 30 rows is 3 rows and not 4.
 fn count(share: f64, total: u64) -> u64 {
     ((share * total as f64 - 1e-9).ceil() as u64).min(total)
 }

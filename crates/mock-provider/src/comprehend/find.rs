@@ -17,7 +17,7 @@ const TELLING: &[(&str, &[&str])] = &[
     ("pl", &["jest", "nie", "się", "oraz", "przez", "który"]),
 ];
 
-/// Locates a word by its first and last position, in code points.
+/// Locates a word by the position of its first code point and the position after its last code point.
 #[derive(Clone, Copy)]
 struct Word {
     start: usize,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Holds a budget of requests for each operation. Unused budget is saved up for at most one second.
+/// Holds a budget of requests for each operation. Unused budget is saved up to the budget of one second.
 pub struct CallRates {
     per_second: Option<f64>,
     left: HashMap<&'static str, (f64, Duration)>,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::{Reply, floats, rows, start};
 
-/// Sends one request, to which the fault applies. Returns its reply and the charged tokens.
+/// Applies the fault to one request. Returns the reply to the request and the number of charged tokens.
 fn embed(rule: Rule) -> (Option<Reply>, u64) {
     let (mock, client) = start(Options { faults: vec![rule.times(1)], ..Options::default() });
     let body = json!({"model": crate::client::SMALL, "input": ["one", "two", "three"], "dimensions": 8});

@@ -25,7 +25,8 @@ use crate::prices::Price;
 /// form. The service does not report the versions of its models.
 const MODEL: &str = "comprehend-2017-11-27.1";
 
-/// Number of characters in a unit. Each text is charged for at least `LEAST_UNITS` units.
+/// Number of characters in a unit. Comprehend charges per unit, and each text is charged for at least `LEAST_UNITS`
+/// units.
 const UNIT_CHARACTERS: u64 = 100;
 const LEAST_UNITS: u64 = 3;
 
@@ -84,7 +85,7 @@ pub enum CallError {
     Refused(String),
 }
 
-/// Results of the texts of a request: the findings of a text, or the error code of the service for that text.
+/// Results of a request, one for each text: either the findings, or the error code of the service for this text.
 pub type Items = Vec<Result<Analysis, String>>;
 
 /// Sends requests to Comprehend, without retries.

@@ -59,8 +59,8 @@ pub enum Unanswered {
     Stage(StageError),
 }
 
-/// Returns one [`MeteredApi`] for each API. Calls of an API without an account are also charged by the service, but
-/// not recorded in a ledger.
+/// Returns one [`MeteredApi`] for each API. The service charges for every API, but a ledger records only the calls of
+/// APIs that have an account in `accounts`.
 pub fn metered_apis(
     options: &ComprehendOptions,
     usd_per_unit: f64,

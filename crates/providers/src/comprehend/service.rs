@@ -67,8 +67,9 @@ impl Service {
         }
     }
 
-    /// Returns an error if the document has used up its maximum time. The document then continues later, before the
-    /// stage's deadline uses up an attempt. Answers received so far are in the cache.
+    /// Returns an error if the document has used up its maximum time. The document then continues later, with the
+    /// answers that are already in the cache. Without this error, the stage would exceed its deadline and use up an
+    /// attempt.
     fn in_time(&self, call: Call<'_>) -> Result<(), StageError> {
         call.cancel.check()?;
         let longest = Duration::from_secs_f64(self.options.max_document_seconds);

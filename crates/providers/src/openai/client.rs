@@ -204,7 +204,8 @@ async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
     request.send().await.map_err(|e| failed(&e))
 }
 
-/// Returns whether a key can be sent to an address: encrypted, or without leaving this machine.
+/// Returns whether a key can be sent to an address safely. The connection must be encrypted, or must not leave this
+/// machine.
 fn keeps_secrets(base: &str) -> bool {
     let Ok(url) = Url::parse(base) else { return false };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

@@ -160,7 +160,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Replaces the error if the endpoint is down, because an outage must not count against a document.
+    /// Returns the error, or the refusal of the gate if the gate is shut. An outage of the endpoint must not count
+    /// against a document.
     fn or_shut(&self, error: StageError) -> StageError {
         self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::wire::EmbeddingsRequest;
 
-/// API endpoint for the requests of a batch. Each request line and the creation of a batch name this endpoint.
+/// API endpoint for the requests of a batch. This endpoint is named in each request line and in the call that creates
+/// the batch.
 pub const ENDPOINT: &str = "/v1/embeddings";
 
 /// Writes request lines for one model.

@@ -157,7 +157,8 @@ proptest! {
         outcome(&line, 1, 2);
     }
 
-    /// Checks that each number of a list is read with an error of at most one float, in any notation.
+    /// Checks that a number in a list is read as the nearest float or a neighbour of it, in any notation of the
+    /// number.
     #[test]
     fn floats_are_read_as_they_were_written(x in any::<f32>().prop_filter("finite", |x| x.is_finite()), form in 0..3) {
         let text = match form {

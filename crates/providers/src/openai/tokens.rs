@@ -1,7 +1,7 @@
 //! Counts tokens as OpenAI's models do. The token table is part of the program.
 
-/// Returns the number of tokens of a text in OpenAI's embedding models (`cl100k_base`). Special tokens are not added,
-/// and their spelling in the text is not recognised.
+/// Returns the number of tokens of a text in OpenAI's embedding models (`cl100k_base`). Special tokens are not added.
+/// If the text contains the spelling of a special token, the spelling is counted as ordinary text.
 pub fn count(text: &str) -> usize {
     bpe_openai::cl100k_base().count(text)
 }

@@ -104,7 +104,7 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Returns the error code, which some servers send as a number, or else the error type.
+    /// Returns the error code, or the error type if there is no code. Some servers send the code as a number.
     pub fn code(&self) -> String {
         match &self.code {
             Some(Value::String(code)) => code.clone(),
@@ -125,8 +125,8 @@ pub fn text(value: &Value, field: &str) -> Option<String> {
     value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// Returns the number in a field. Returns `None` if the field is missing, null or of another type. Some servers write
-/// whole numbers as floats, which are accepted.
+/// Returns the number in a field. Returns `None` if the field is missing, null or of another type. Floats are
+/// accepted, because some servers write whole numbers as floats. A fraction is dropped.
 pub fn number(value: &Value, field: &str) -> Option<u64> {
     let value = value.get(field)?;
     let float = || value.as_f64().filter(|n| (0.0..1e15).contains(n)).map(|n| n as u64);

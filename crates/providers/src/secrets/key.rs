@@ -23,7 +23,7 @@ enum Inner {
     Unavailable(&'static str),
 }
 
-/// Holds a secret in a vault, where its value may change at any time.
+/// Describes a secret that is stored in a vault. The value in the vault may change at any time.
 struct Kept {
     vault: Arc<dyn Vault>,
     name: SecretName,

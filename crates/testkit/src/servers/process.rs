@@ -21,14 +21,15 @@ pub(super) const SECRET_KEY: &str = "docweir-test-secret";
 
 /// Maximum time until a server is ready. The time is sufficient for a slow machine that also compiles.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of attempts to start a server, each with other ports. A server that exits for another reason than a busy
-/// port exits at each attempt.
+/// Number of attempts to start a server, each with other ports. Further attempts help only if a port was busy. A
+/// server that exits for any other reason exits at each attempt.
 const ATTEMPTS: usize = 5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
 const LINES_OF_LOG: usize = 40;
 
-/// File in which a server may list files outside its folder, one per line. They are removed with the folder.
+/// File in which a server may list files outside its folder, one per line. The listed files are removed together with
+/// the folder.
 pub(super) const LEFTOVERS: &str = "leftovers";
 
 /// Shell script of the guardian, run as `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. The script starts the program
