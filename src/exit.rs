@@ -135,7 +135,8 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Converts an error of a target into the failure of a command that does not run the pipeline.
+    /// Converts an error of a target (the index or its replacement) into an error with an exit code. Only commands that
+    /// do not run the pipeline use this conversion.
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,

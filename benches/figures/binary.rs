@@ -56,7 +56,8 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     peak
 }
 
-/// Samples memory every 10 ms: the peak resident memory of a process, and the total resident memory of its children.
+/// Samples memory every 10 ms. Finds the peak resident memory of a process, and the peak of the total resident memory
+/// of its children, in MB.
 struct Peaks(std::thread::JoinHandle<(f64, f64)>);
 
 impl Peaks {

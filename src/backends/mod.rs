@@ -1,5 +1,5 @@
-//! Selects and opens the stores of objects and control records. One configuration key selects each store, and one
-//! trait opens it.
+//! Selects and opens the stores of objects and control records. Each kind of store has a configuration key that selects
+//! the backend, and a trait that all backends implement.
 //!
 //! ```text
 //! state.objects ─▶ ObjectBackend ─▶ ObjectStore        folder │ s3
@@ -54,7 +54,8 @@ pub trait ObjectBackend: Send + Sync {
     /// Opens the object store that the settings describe. Opening writes only data that can be recreated.
     ///
     /// # Errors
-    /// Returns an error with the exit code of an invalid configuration, or of a failed machine or service.
+    /// Returns an error if the configuration is invalid, or if this machine or a service fails. The error holds the
+    /// exit code for the case.
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError>;
 }
 

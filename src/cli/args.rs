@@ -150,7 +150,7 @@ pub struct Ingest {
     pub metrics_addr: Option<SocketAddr>,
 }
 
-/// Arguments that describe files or tables of records.
+/// Arguments that select records as the input, and describe the files or tables that hold the records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
     /// Ingest records instead of documents, from files with one JSON object per line or from a DynamoDB table
@@ -445,7 +445,7 @@ pub struct Cost {
     /// First day (UTC) to include: `2026-11-01`, or `7d` for the last seven days
     #[arg(long, value_name = "DAY")]
     pub since: Option<String>,
-    /// Maximum number of lines; only the most expensive ones are shown
+    /// Maximum number of lines to show, beginning with the most expensive line
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub top: usize,
     /// Print JSON
@@ -596,8 +596,9 @@ pub enum ConfigCommand {
     Schema,
     /// Trust the configuration file of the current folder, as it is now
     ///
-    /// A configuration that is found in the current folder may set keys that decide where data or secrets go only after
-    /// this command. A change of the file needs it again. A file named with --config needs no trust.
+    /// Some keys decide where data or secrets go. A configuration file that is found in the current folder may set such
+    /// keys only if it is trusted. After each change of the file, run this command again. A file named with --config
+    /// needs no trust.
     Trust,
 }
 

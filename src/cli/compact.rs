@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
-/// Time to wait for the release of the lease, which is one small write.
+/// Time to wait until the lease is released. The release is one small write.
 const RELEASE: Duration = Duration::from_millis(50);
 
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {

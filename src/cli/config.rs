@@ -43,7 +43,7 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-/// Records that the user trusts the file that a command in this folder would find.
+/// Marks the configuration file of the current folder as trusted, with its present content.
 fn trust(context: &Context) -> Result<Exit, Failure> {
     let file = config::read(&context.source()).map_err(|problem| Problems(vec![problem]))?;
     let Some((path, text)) = file else {

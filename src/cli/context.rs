@@ -94,10 +94,10 @@ impl Context {
     }
 }
 
-/// Returns the environment as text. Variables of other programs that are not UTF-8 are left out.
+/// Returns the environment as text. A variable that is not UTF-8 is left out if Docweir does not read it.
 ///
 /// # Errors
-/// A variable of Docweir's that is not UTF-8: it would otherwise be ignored.
+/// Returns an error if a variable that Docweir reads is not UTF-8, because its value would otherwise be ignored.
 pub fn environment() -> Result<Vec<(String, String)>, Failure> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {

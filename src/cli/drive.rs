@@ -18,8 +18,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
 use crate::pipeline::{self, IngestRequest, Monitoring, RunEnd, RunError, Services};
 
-/// Runs the pipeline for one command. `command` is a short form of the command line. Another process that finds the
-/// state folder locked prints this text.
+/// Runs the pipeline for one command. `command` is a short form of the command line and is stored in the lock of the
+/// state folder. If another process needs the lock meanwhile, the error message of that process contains `command`.
 pub async fn drive(
     context: &Context,
     engine: &Engine,

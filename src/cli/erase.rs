@@ -101,9 +101,9 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
     })
 }
 
-/// Selects the cached findings to delete. A finding is cached under the text that was sent to a service. The artefacts
-/// of a document contain these texts only if the artefacts were produced with the current configuration. Otherwise, all
-/// findings are deleted.
+/// Selects the cached findings to delete. A finding is cached under the text that was sent to a service. If the
+/// artefacts of all documents were produced with the current configuration, these texts are computed from the
+/// artefacts, and only their findings are deleted. Otherwise, all findings are deleted.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;

@@ -279,7 +279,7 @@ impl Estimator {
         self.texts(texts).await
     }
 
-    /// Counts the tokens of texts. Texts that are cached or were counted before add to the saved tokens.
+    /// Counts the tokens of texts. If a text is cached or was counted before, its tokens are added to the saved tokens.
     async fn texts(&self, texts: Vec<String>) -> Result<(), StageError> {
         for part in texts.chunks(ASKED) {
             let hashes: Vec<Sha256Hex> = part.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();

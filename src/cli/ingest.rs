@@ -129,7 +129,8 @@ pub fn records_of(
     Ok(Some(RecordsRequest { files, tables, shape, collection }))
 }
 
-/// Returns a short form of the command line. Another process that finds the state folder locked prints this text.
+/// Returns a short form of the command line, which is stored in the lock of the state folder. If another process needs
+/// the lock meanwhile, the error message of that process contains this text.
 fn command(args: &args::Ingest) -> String {
     let path = args.paths.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let more = if args.paths.len() > 1 { " …" } else { "" };

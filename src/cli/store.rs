@@ -295,8 +295,9 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
     Ok(records.then_some(batches))
 }
 
-/// Marks records to be embedded again if the collection does not hold the version that the item store expects. Returns
-/// the number of marked records.
+/// Compares the version of each record in the collection with the version in the item store. If the versions differ or
+/// the collection does not hold the record, marks the record to be embedded again. Returns the number of marked
+/// records.
 async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory

@@ -66,7 +66,7 @@ pub struct Payer {
     /// Id of the run, or a fixed word for short commands.
     pub run: String,
     pub stage: &'static str,
-    /// Function that reports when a share of the budget is spent.
+    /// Function that is called with a message for the user, for example when a share of the budget is spent.
     pub tell: ReportFn,
 }
 
@@ -241,7 +241,7 @@ impl Engine {
         self.stores.batches()
     }
 
-    /// Returns the store of the reports and copies of quarantined documents.
+    /// Returns the quarantine store, which holds the error reports and the copies of quarantined documents.
     pub fn quarantine_store(&self) -> QuarantineStore {
         let options = self.config.settings.quarantine.clone();
         QuarantineStore::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)

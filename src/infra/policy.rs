@@ -165,7 +165,8 @@ impl Places {
         format!("{}/{below}", self.bucket(bucket))
     }
 
-    /// Returns the ARN of a secret. AWS appends six random characters to the name.
+    /// Returns the ARN of a secret. If `name` is not an ARN, the returned ARN ends in six wildcards, because AWS
+    /// appends six random characters to the name of a secret.
     fn secret(&self, name: &str) -> String {
         match name.starts_with("arn:") {
             true => name.to_owned(),

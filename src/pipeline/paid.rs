@@ -33,9 +33,11 @@ pub struct PaidWork {
     pub collections: Rc<Collections>,
     /// Embedder for documents.
     pub embedder: Arc<dyn Embedder>,
-    /// If true, all texts of a document are requested in one step, so the document waits only once.
+    /// If true, all texts of a document are passed to the embedder in one call, so that the document waits only once
+    /// for batches.
     pub at_once: bool,
-    /// Service that the run waits for before it ends: the recorder, or the leader for batches.
+    /// Service that must stop before the run ends. This is the leader for batches if several processes share the
+    /// batches, and the recorder otherwise.
     ending: Running,
     _running: Vec<Running>,
 }
@@ -60,7 +62,8 @@ pub struct PaidWorkArgs<'a> {
 }
 
 impl PaidWork {
-    /// Starts the services. Returns `None` if there are no batches and records and the run creates none.
+    /// Starts the services. Returns `None` if no batches or items exist, and the run neither ingests records nor
+    /// creates batches.
     pub fn start(beginning: PaidWorkArgs<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
         let PaidWorkArgs {
             engine,

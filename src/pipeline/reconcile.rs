@@ -135,8 +135,9 @@ pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     Ok(used || !batches.list(1).await.map_err(|e| broken(&e))?.is_empty())
 }
 
-/// Resumes documents that wait for vectors of another model. If batches are no longer used, also resumes documents that
-/// wait for batches. These vectors would never arrive, so the documents continue with the configured model.
+/// Resumes documents that wait for vectors of another model. If the configured provider has no batches, also resumes
+/// documents that wait for batches. The awaited vectors would never arrive, so the documents continue with the
+/// configured model.
 pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
     if !engine.has_ledger() {
         return Ok(());

@@ -310,8 +310,9 @@ impl Tree {
         tokio::join!(consumers.stop(), self.drain_pools(release));
     }
 
-    /// Drains the pools. Without `release`, pools drain in the order of the stages, so that no job reaches a drained
-    /// pool.
+    /// Drains the pools. With `release`, all pools drain at the same time: running stages finish, and all waiting jobs
+    /// are released. Without `release`, the pools finish all jobs. They drain one after the other, in the order of the
+    /// stages, so that no job reaches a drained pool.
     async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();

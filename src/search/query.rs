@@ -22,8 +22,8 @@ pub struct QueryOptions {
     pub limit: usize,
     /// Condition that every passage must match.
     pub filter: Option<Filter>,
-    /// If true, the query is compared with every vector. If false, the query is compared only with vectors whose codes
-    /// are similar to the code of the query.
+    /// If true, the query is compared with every vector. If false, a scan of short codes of the vectors first selects
+    /// likely vectors, and the query is compared only with the selected vectors.
     pub exact: bool,
     /// Minimum score of a passage; the scale depends on the mode.
     pub min_score: Option<f32>,

@@ -94,8 +94,8 @@ impl SearchService {
         Ok(SearchSession { view, limits: store.options().clone(), embedder, options, charged, threads, places })
     }
 
-    /// Returns a collection from the cache, or opens it. A newly opened collection is not cached yet, because a
-    /// collection of this name may not exist.
+    /// Returns a collection from the cache, or opens it. Opening succeeds even if no collection of this name exists, so
+    /// a newly opened collection is not cached yet.
     fn store(&self, name: &str) -> Result<Arc<VectorStore>, SearchError> {
         let held = self.opened().get(name).cloned();
         match held {

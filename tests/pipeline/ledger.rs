@@ -12,8 +12,8 @@ use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
 use crate::shop::{RECORDS, plain, write_records};
 
-/// Waiting time that is longer than the leader's lease on batches. The lease is as long as the time limit of three
-/// requests (2 s each).
+/// Waiting time that is longer than the leader's lease on batches. The lease lasts 6 s, which is three times the time
+/// limit of a request.
 const OVER: Duration = Duration::from_secs(9);
 
 /// Combines an account with a mock provider that accepts batches.

@@ -39,7 +39,8 @@ fn state_is_private_whatever_the_umask() {
     assert!(shared.iter().any(|(mode, _)| mode & 0o060 == 0o060), "the group must be able to work: {shared:?}");
 }
 
-/// Attacks as a child would: a process of the same user reads the environment of the running program.
+/// Tries to read the environment of the running program from another process of the same user, as a hijacked parser
+/// process could. The attempt must fail.
 #[test]
 fn the_environment_of_a_running_process_is_hidden_from_its_user() {
     const NOBODY: &str = "65534";

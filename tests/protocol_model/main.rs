@@ -128,8 +128,9 @@ mod protocol {
         holds("reading while rolling back, far", Bounds { writers: 2, ..READING_WHILE_GOING_BACK }, &[]);
     }
 
-    /// Checks a commit that was applied, whose reply was lost, and which a rollback then undid. When the writer
-    /// resolves the lost reply, it must not report success. Production did so until this model found the error.
+    /// Checks a writer whose commit was applied, whose reply was lost, and whose commit a rollback then undid. When the
+    /// writer resolves the lost reply, it must not report success. Production code reported success until this model
+    /// found the error.
     #[test]
     fn does_not_acknowledge_what_was_undone_before_the_reply() {
         never(
@@ -209,8 +210,9 @@ mod mutant {
         fails("pins too early", SMALL_READING, &[Guard::PinsAfterHorizons], Breach::TornRead);
     }
 
-    /// Forgets the removal of a file that a rollback made live again, by a collector that read the pins before. A pin
-    /// names only a version. After the removal is forgotten, no list shows that the file was part of that version.
+    /// Lets a collector forget the removal of a file although a rollback has made the file live again. The collector
+    /// has read the pins before the rollback. A pin names only a version, so after the removal is forgotten, no list
+    /// shows that the file was part of that version.
     #[test]
     fn forgetting_what_is_live_again() {
         let bounds = Bounds { merges: 1, ..READING_WHILE_GOING_BACK };

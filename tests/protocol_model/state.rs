@@ -277,7 +277,7 @@ fn rows(truth: &Truth) -> [Option<u8>; DOCUMENTS] {
     truth.map(|t| t.filter(|(_, tombstone)| !tombstone).map(|(version, _)| version))
 }
 
-/// Returns, for each document, the change that takes precedence and the file that contains it.
+/// Returns, for each document, the change that takes precedence and the file that contains this change.
 pub fn winners<'a>(
     files: impl Iterator<Item = (&'a str, &'a Arc<Content>)>,
 ) -> [Option<(&'a str, &'a Change)>; DOCUMENTS] {

@@ -45,13 +45,13 @@ pub fn vault(settings: &Settings) -> Option<Arc<dyn Vault>> {
     Some(Arc::new(SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint)))
 }
 
-/// Returns access to files of this machine and to objects of any bucket. Copies of objects are stored in `folder`
-/// while they are open.
+/// Returns access to files of this machine and to objects of any bucket. While an object is open, a copy of the object
+/// exists in `folder`.
 pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
     Arc::new(originals::BucketOriginals::new(&settings.aws, &settings.s3, folder))
 }
 
-/// Opens queues by URL or name; an empty string means no queue.
+/// Opens the queues with these URLs or names. An empty string means no queue.
 pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     let sqs = Sqs::new(&aws, &settings.queues.endpoint);

@@ -18,8 +18,8 @@ use crate::exit::EngineError;
 
 /// Opens the S3 locations that `buckets.artefacts` and `buckets.vectors` name.
 ///
-/// If control records are in DynamoDB, small objects that are replaced atomically are stored in the table
-/// `dynamodb.state_table`. These are the leases, and the manifests if `buckets.register` is `dynamodb`.
+/// Leases are stored in the table `dynamodb.state_table` if control records or manifests are in DynamoDB, and in S3
+/// otherwise. Manifests are stored in this table if `buckets.register` is `dynamodb`, and in S3 otherwise.
 pub struct S3;
 
 /// Checks that S3 honours write conditions, if manifests are stored in S3. Endpoints of other vendors may ignore these

@@ -44,7 +44,7 @@ pub struct Records {
 }
 
 impl Numbers {
-    /// Computes the totals. `removals` is the number of requested deletions, which the summary does not count.
+    /// Computes the totals. `removals` is the number of requested deletions; `summary` does not count them.
     pub fn of(summary: &RunSummary, removals: u64) -> Self {
         let ended =
             summary.completed + summary.deleted + summary.quarantined_now() + summary.parked + summary.superseded;
@@ -77,7 +77,7 @@ pub struct Figures {
     pub left: Option<Duration>,
 }
 
-/// Keeps the samples of the last seconds, from which rates are computed.
+/// Keeps the samples of the last seconds. Rates are computed from these samples.
 #[derive(Default)]
 pub struct Recent(VecDeque<(Duration, Numbers)>);
 

@@ -1,5 +1,5 @@
-//! Draws the live display: a header and one line per stage at the bottom of the terminal, redrawn at most ten times a
-//! second.
+//! Draws the live display at the bottom of the terminal. The display consists of a header and one line per stage, and
+//! is redrawn at most ten times a second.
 //!
 //! The display neither hides the cursor nor sets a terminal mode, so at the end only its lines have to be removed.
 //! Lines are cut at the terminal's width, never wrapped. Other output to standard error goes through [`suspended`],

@@ -27,7 +27,8 @@ use crate::actors::timer::Timer;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::progress::SharedProgress;
 
-/// Maximum number of events that wait to be shown. The channel allocates one pointer per event when it is created.
+/// Maximum number of events that wait to be shown. When the channel is created, it allocates one pointer for each of
+/// these events.
 const QUEUE: usize = 65_536;
 /// Interval between two updates of the figures: ten updates per second.
 const TICK: Duration = Duration::from_millis(100);
@@ -100,7 +101,7 @@ impl Style {
     }
 }
 
-/// Holds the totals of a run and the queue that leads to the thread that shows events.
+/// Holds the totals of a run, and the queue of events for the thread that shows the events.
 struct Shared {
     summary: Mutex<RunSummary>,
     removals: AtomicU64,

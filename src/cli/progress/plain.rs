@@ -16,7 +16,7 @@ pub struct Plain {
     here: PathBuf,
     told: Duration,
     last: Numbers,
-    /// Downloaded amount when the last line was printed, in steps of ten megabytes.
+    /// Number of complete ten-megabyte steps that were downloaded when the last line was printed.
     fetched: Option<u64>,
 }
 
@@ -57,7 +57,7 @@ impl ProgressDisplay for Plain {
     fn end(&mut self, _: u64) {}
 }
 
-/// Returns the line that reports an event immediately, or `None` for an event that is not reported.
+/// Returns the line to print for an event, or `None` if nothing is printed for this kind of event.
 pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
     let path = |uri: &str| source::display(uri, here);
     let line = match event {

@@ -12,7 +12,7 @@ use docweir_index::manifest::{Manifest, ManifestVersion};
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, Content, State, Witness};
 
-/// Holds the version of the manifest that a reader has loaded, and the names of its live files.
+/// Holds the version of the manifest that a reader has loaded, and the names of the live files in that version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Loaded {
     version: ManifestVersion,

@@ -1,9 +1,9 @@
 //! Models writers, which claim a document, load the manifest, check the claim, stage a file, swap the manifest, and
 //! resolve a lost reply.
 //!
-//! Two pairs of actions are one step each, and neither pair hides a failure. The claim is checked and the file is
-//! staged: a file that is stored earlier can only be deleted earlier. The manifest is checked and swapped: a swap
-//! changes nothing if the manifest differs from the one that was checked.
+//! Two pairs of actions are combined into one step each, which hides no failure. Checking the claim and staging the
+//! file are one step, because a file that is stored earlier can only be deleted earlier. Checking the manifest and
+//! swapping it are one step, because a swap changes nothing if the manifest differs from the checked one.
 
 use std::borrow::Cow;
 
