@@ -33,15 +33,16 @@ use super::local::files::{Temporary, remove_leftovers};
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
 const TMP: &str = ".tmp";
-/// Age after which an unfinished copy counts as abandoned, even if its file is locked.
+/// Age after which an unfinished copy is deleted even if its file is locked. Younger copies are kept while they are
+/// locked, because a fetch may still be writing them.
 const LEFTOVER: Duration = Duration::from_secs(86_400);
 
 /// Configures the local copies of remote objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyOptions {
-    /// Maximum disk space, in bytes, for all local copies of objects. If the snapshots that are searched need more
-    /// space, they are fetched repeatedly.
+    /// Maximum disk space, in bytes, for all local copies of objects. If searches need more space than this for their
+    /// snapshots, the snapshots are fetched repeatedly.
     pub max_bytes: u64,
 }
 

@@ -4,8 +4,8 @@ use super::ObjectError;
 
 /// Maximum length of a key, in bytes. S3 has the same limit.
 pub const MAX_KEY: usize = 1024;
-/// Maximum length, in bytes, of one part of a key, between two slashes. File systems allow 255 bytes; the remaining
-/// bytes are reserved for suffixes.
+/// Maximum length, in bytes, of a part of a key. The parts are separated by slashes. File systems allow 255 bytes for a
+/// file name; the remaining bytes are reserved for suffixes.
 const MAX_PART: usize = 200;
 
 /// Checks that every part of a key consists of safe characters and does not begin with a dot. Such a key cannot point

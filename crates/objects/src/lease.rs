@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(second.record.epoch, 6);
     }
 
-    /// R 2: The heartbeat of an expired holder could overwrite the record of the new holder.
+    /// Covers the risk that the heartbeat of an expired holder overwrites the record of the new holder.
     #[tokio::test]
     async fn r02_an_expired_holder_does_not_write_over_the_next_one() {
         let (clock, _, register) = register();

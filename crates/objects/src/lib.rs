@@ -193,7 +193,7 @@ pub enum Durability {
     /// The object survives a power loss, because the file and its folders are synced.
     Durable,
     /// The object survives the end of the process, but not a power loss. Use this only for objects that can be rebuilt
-    /// and whose hash is checked on every read, such as the stages' artefacts.
+    /// and that are checked against a hash on every read. An example is the artefact of a stage.
     Rebuildable,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! root/chunks/doc_…_chunks.json   an object; its key is its path
 //! root/.tmp/…                     unfinished writes, on the same file system; never listed
-//! root/.locks/00 … 3f             a lock shared by many keys; held while a put compares and renames
+//! root/.locks/00 … 3f             64 locks, each for many keys; held while a put compares and renames
 //! ```
 //! A put writes a file in `.tmp` and then renames the file to the object's path. A reader therefore sees the old
 //! object or the new one, never a mixture. A put with a precondition holds the key's lock *exclusively* while it

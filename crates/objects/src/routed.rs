@@ -13,7 +13,8 @@ const VECTORS: &str = "vectors/";
 
 pub struct RoutedObjects {
     pub vectors: Arc<dyn ObjectStore>,
-    /// Store of the collections' leases. If [`RoutedObjects::manifests`] is true, this store also holds the manifests.
+    /// Store of the collections' leases. If [`RoutedObjects::manifests`] is true, this store also holds the manifests;
+    /// otherwise the manifests are in [`RoutedObjects::vectors`].
     pub registers: Arc<dyn ObjectStore>,
     pub manifests: bool,
     pub others: Arc<dyn ObjectStore>,

@@ -67,11 +67,13 @@ impl Drop for Temporary {
     }
 }
 
-/// Age up to which a temporary file may be unlocked although its writer is running.
+/// Minimum age at which an unlocked temporary file counts as abandoned. The writer of a younger file may be running and
+/// may not have locked the file yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Removes temporary files whose writers have ended, and all files older than `age`, whether locked or not. A put that
-/// is still running notices that its file is missing and writes the file again. Returns the number of removed files.
+/// Removes temporary files whose writers have ended. Files older than `age` are always removed, even if they are
+/// locked. A put that is still running notices that its file is missing and writes the file again. Returns the number
+/// of removed files.
 pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(folder)? {

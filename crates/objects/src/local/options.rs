@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalObjectOptions {
-    /// Maximum size, in bytes, of an object that is held in memory while it is written or read.
+    /// Maximum size, in bytes, of an object that is written or read as a whole and therefore held in memory. Larger
+    /// objects are refused, unless they are streamed.
     pub max_object_bytes: u64,
     /// Maximum time, in seconds, that a write waits while another process holds the lock of the key.
     #[serde(skip)]
