@@ -11,7 +11,7 @@
 //! | [`batches`] | items to embed or enrich, and the batches that carry them |
 //! | [`cache`] | vectors and findings of earlier runs |
 //! | [`queues`] | message queues that deliver documents |
-//! | [`record_table`] | the users' tables from which records are embedded |
+//! | [`record_table`] | users' tables that contain records to embed |
 //! | [`state`] | the state folder and its lock |
 //! | [`paid`] | the SQLite file that holds the ledger and the batches |
 //! | [`sqlite`] | code that all SQLite stores share |

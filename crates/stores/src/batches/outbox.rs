@@ -17,7 +17,8 @@ pub trait RecordOutbox: Send + Sync + 'static {
     /// Records that the vector store holds the tombstones of these removals.
     async fn removed(&self, removals: Vec<Removal>) -> Result<()>;
 
-    /// Lists records whose stored vector is still valid, but whose row in the vector store must be rewritten.
+    /// Lists records whose display data have changed but whose text has not. Their rows in the vector store must be
+    /// rewritten with the vectors that are already stored.
     async fn to_refresh(&self, space: &Space, limit: usize) -> Result<Vec<Sent>>;
 
     /// Records the outcome of rewriting rows. Each tuple holds an item, its version and whether the row was written.

@@ -14,18 +14,18 @@ pub trait BatchResults: Send + Sync + 'static {
     /// recorded.
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
-    /// Records that the vectors of items were stored, which completes these items. `batch` may be the name of a live
-    /// call.
+    /// Marks items as done, because their vectors are stored. `batch` is the id of a batch or the name of a live call.
     async fn made(&self, batch: &str, made: Vec<StoredVector>) -> Result<()>;
 
-    /// Makes refused items wait to be sent again, or marks them as failed.
+    /// Handles items that the provider refused. An item waits to be sent again if the refusal allows this and the item
+    /// has had fewer than `most_attempts` attempts. Otherwise the item is marked as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
     /// Marks items as failed if the provider reports their lines in the batch's file as invalid. Lines are counted
     /// from 1. Returns the number of items.
     async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
 
-    /// Ends a batch. Items without an answer wait to be sent again or are marked as failed, and the batch's money is
-    /// settled.
+    /// Ends a batch and settles its money. An item without an answer waits to be sent again, or is marked as failed
+    /// after [`Ending::most_attempts`] attempts.
     async fn end(&self, batch: &str, ending: Ending) -> Result<()>;
 }

@@ -21,12 +21,13 @@ pub trait DocumentTexts: Send + Sync + 'static {
     /// again.
     async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Result<()>;
 
-    /// Lists documents that wait for texts of a model other than the model of `space`. If `space` is `None`, lists all
-    /// documents that wait for texts. Nothing embeds these texts any more, so the listed documents would wait forever.
+    /// Lists documents that wait for vectors of a model other than the model of `space`. If `space` is `None`, lists
+    /// all documents that wait for vectors. These vectors are no longer computed, so the listed documents would wait
+    /// forever.
     async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
 
-    /// Lists at most `limit` documents that need not wait any longer. The documents are in order of their names, and
-    /// come after `after`.
+    /// Lists at most `limit` documents that need not wait any longer, because none of their texts is open or because
+    /// live calls were requested for them. The list is in order of the documents' names and begins after `after`.
     async fn ready(&self, after: &str, limit: usize) -> Result<Vec<String>>;
 
     /// Returns whether a document waits for texts.

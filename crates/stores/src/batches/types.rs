@@ -52,7 +52,7 @@ impl Space {
     }
 }
 
-/// Lists the states of a batch, with the names of the system that docweir replaces.
+/// Lists the states of a batch. The states have the same names as in the system that docweir replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BatchStatus {
@@ -184,8 +184,8 @@ pub enum TextLookup {
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
     /// Some texts have no vector yet; they are enqueued or already sent. The number counts these texts.
     Waits(u64),
-    /// Too few texts wait to fill a batch, so the document must embed the texts without a vector with live calls.
-    /// `tokens` is the number of tokens of the other texts that are charged to this document.
+    /// Too few texts wait to fill a batch. The document must use live calls to embed the texts that have no vector yet.
+    /// For the other texts, this document is charged `tokens` tokens.
     Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
     /// The provider refused a text; the error says why.
     Failed(String),
@@ -241,7 +241,7 @@ pub struct Ending {
     pub error: Option<String>,
 }
 
-/// Describes the current content of a record in its file or table.
+/// Describes an item to put: a record as it was read from its file or table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewItem {
     /// Unique key within the space.

@@ -49,7 +49,7 @@ impl DocumentStatus {
     ];
 }
 
-/// Describes a file that intake has found and hashed and whose type it has detected.
+/// Describes a file after intake has found the file, hashed its content and detected its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewDocument {
     /// URI of the file (`file:///…`), percent-encoded, so that file names that are not UTF-8 are possible. Each source

@@ -4,8 +4,8 @@ use ulid::Ulid;
 
 use docweir_core::clock::{UnixMicros, timestamp};
 
-/// Largest backward step of the clock, in microseconds, that is compensated, so that a document's entries keep the
-/// order in which they were written. After a larger step, the new time is used.
+/// Limit, in microseconds, below which a backward step of the clock is compensated. Keys then repeat the last time, so
+/// that a document's entries keep the order in which they were written. After a larger step, keys use the new time.
 const MAX_STEP_BACK: UnixMicros = 10 * 60 * 1_000_000;
 
 /// Generates keys, each of which is greater than the one before. Each writer has its own instance.

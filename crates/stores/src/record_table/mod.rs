@@ -1,8 +1,9 @@
-//! Finds records to embed in tables of users' applications, and writes each record's status back to its table.
+//! Reads the tables of users' applications, finds the records that request an embedding, and writes the status of each
+//! record back to the table.
 //!
-//! A write is conditional: the item must not have changed since it was read. The condition compares the item's text
-//! or, if one is configured, its version attribute. The [`RecordLocation`] of an item names the attribute to compare.
-//! The location is stored with the record as the record's origin.
+//! A status is written only if the item has not changed since it was read. The condition of the write compares the
+//! item's version attribute or, if no version attribute is configured, the item's text. The [`RecordLocation`] of an
+//! item names the attribute to compare. The location is stored with the record as the record's origin.
 //!
 //! # Layout
 //! - [`RecordTable`] – the operations on a table, and the pure check whether an item is unchanged
@@ -139,8 +140,8 @@ impl RecordLocation {
         held.at(&self.text)?.as_str()
     }
 
-    /// Returns a condition that stops a write if the item has changed. `text` is the text that the item had when the
-    /// location was created.
+    /// Returns the conditions of a write that must fail if the item has changed. `text` is the text that the item had
+    /// when the location was created.
     pub fn unchanged(&self, text: &str) -> Vec<Test> {
         let (path, value) = match &self.version {
             Some((name, value)) => (vec![name.clone()], value.clone()),
@@ -149,8 +150,8 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// Returns a condition that stops a write if the item has changed since `held` was read. Changes before that read
-    /// do not matter.
+    /// Returns the conditions of a write that must fail if the item has changed since `held` was read. Earlier changes
+    /// do not matter. `status` is the name of the attribute that holds the status.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),

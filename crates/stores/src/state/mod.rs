@@ -101,11 +101,12 @@ impl StateFolder {
         Ok(this)
     }
 
-    /// Denies others the folder, which contains the text of documents. `group_access` leaves the group its rights.
-    /// Folders of other users and stricter modes stay as they are.
+    /// Removes the access rights of other users, because the folder contains the text of documents. The group loses its
+    /// rights too, unless `group_access` is true. If another user owns the folder or its mode is already as strict,
+    /// nothing is changed.
     ///
     /// # Errors
-    /// The mode cannot be read or changed.
+    /// Returns an error if the mode cannot be read or changed.
     pub fn restrict(&self, group_access: bool) -> io::Result<()> {
         let meta = std::fs::metadata(&self.root)?;
         let allowed = if group_access { 0o7770 } else { 0o7700 };

@@ -28,7 +28,8 @@ pub trait World {
     fn ledger(&self) -> &dyn Ledger;
     /// Returns the key of a document's text.
     fn text_key(&self, document: &str, text: &str) -> String;
-    /// Returns whether a text that several documents request is a single item.
+    /// Returns `true` if the store keeps one item for a text that several documents request, and `false` if it keeps
+    /// one item per document.
     fn shares_texts(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Tests records that came from tables.
+//! Tests records that came from users' tables.
 
 use super::*;
 

@@ -3,18 +3,20 @@
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
-/// Describes the current content of a record in its file or table, in comparison with the stored record.
+/// Describes a record as it was just read from its file or table, and its differences from the item that the store
+/// already holds for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incoming {
     pub hash: Hash,
     pub noise: bool,
-    /// True if the record comes from a user's table. The table thereby requests an embedding of the record.
+    /// True if the record comes from a user's table. Such a record is always a request for an embedding, even if the
+    /// record is unchanged.
     pub from_table: bool,
-    /// True if the display data are equal to the display data of the stored record.
+    /// True if the display data are the same as in the item that the store holds.
     pub same_shown: bool,
 }
 
-/// Puts a record. `now` is the stored state, or `None` for a new record.
+/// Puts a record. `now` is the state of the item that the store holds, or `None` for a new record.
 pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     let status = if new.noise { ItemStatus::Noise } else { ItemStatus::None };
     let asks = u64::from(new.from_table);

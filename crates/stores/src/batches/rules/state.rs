@@ -115,7 +115,8 @@ impl ItemState {
         self.status == ItemStatus::None && !self.deleted && !self.reuse
     }
 
-    /// Returns whether the item has no vector and has not failed.
+    /// Returns whether the item is still to be processed: it is not deleted, and its status is
+    /// [`None`](ItemStatus::None) or [`Pending`](ItemStatus::Pending).
     pub fn is_open(&self) -> bool {
         !self.deleted && matches!(self.status, ItemStatus::None | ItemStatus::Pending)
     }
@@ -152,7 +153,7 @@ impl ItemState {
         self.mark().is_some_and(|mark| self.told.as_deref() != Some(&mark))
     }
 
-    /// Returns a copy of the item's state that is in no batch.
+    /// Returns a copy of the item's state in which the item belongs to no batch.
     pub(super) fn free(&self) -> Self {
         Self { batch: None, sent: None, ..self.clone() }
     }
@@ -166,7 +167,7 @@ pub enum Step {
     Write {
         state: Box<ItemState>,
         content: ItemContent,
-        /// Outcome of the item in its batch, if the decision settles the outcome.
+        /// Outcome of the item in its batch; `None` if the rule does not decide the outcome.
         fate: Option<ItemOutcome>,
     },
     Delete,

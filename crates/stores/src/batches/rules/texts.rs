@@ -1,4 +1,4 @@
-//! Decides how requests of documents for vectors are answered, and discards texts that no document needs any more.
+//! Decides how to answer a document that requests vectors, and when to discard texts that no document needs any more.
 
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::TextLookup;

@@ -26,8 +26,8 @@ pub const OWES: &str = "origin IS NOT NULL AND deleted = 0 AND status IN ('SUCCE
 /// Condition that implements the rule `ItemState::is_open`. In the query, the table of items has the alias `i`.
 pub const OPEN: &str = "i.deleted = 0 AND i.status IN ('NONE', 'PENDING')";
 
-/// Condition that implements the rule `ItemState::is_fresh_in`. In the query, the table of items has the alias `i`,
-/// and `?1` is the batch. A text that no document waits for is unwanted.
+/// Condition that implements the rule `ItemState::is_fresh_in`. In the query, the table of items has the alias `i`, and
+/// `?1` is the batch. A text is unwanted, and therefore excluded, if no document waits for the text.
 pub const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
     AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
 

@@ -128,8 +128,8 @@ impl State {
         PathBuf::from(name)
     }
 
-    /// Moves the damaged file aside and opens a new file. A damaged file that was moved aside earlier is replaced,
-    /// because one file is enough for analysis.
+    /// Moves the damaged file aside and opens a new file. If an earlier damaged file was moved aside, that file is
+    /// overwritten, because one damaged file is enough for analysis.
     fn begin_anew(&mut self) {
         self.table = None;
         let moved = std::fs::rename(&self.path, self.beside(".damaged"));

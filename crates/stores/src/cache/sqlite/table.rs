@@ -30,8 +30,8 @@ ALTER TABLE embeddings RENAME TO entries;
 ALTER TABLE entries RENAME COLUMN vector TO value;
 ";
 
-/// Maximum number of uses of rows that are kept in memory until the next write. Further uses are ignored until that
-/// write, which only makes eviction slightly less accurate.
+/// Maximum number of rows whose time of last use is kept in memory until the next write. If more rows are used before
+/// that write, their uses are not recorded. Eviction is then slightly less accurate.
 const MAX_TOUCHED: usize = 100_000;
 /// Number of rows that one statement of an eviction deletes.
 const DROPPED_AT_ONCE: i64 = 256;

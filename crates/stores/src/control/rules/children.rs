@@ -21,8 +21,8 @@ use super::commands::{key, register, request_delete};
 use super::{Effects, events};
 use crate::control::{ControlError, ControlRecord, DocumentStatus, Intent, NewDocument, Registered};
 
-/// Maximum number of documents that one document may contain. The list is part of the parent's record, which is
-/// written whole with every transition: 1,000 ids are 30 KB of the 400 KB that an item of DynamoDB holds.
+/// Maximum number of documents that one document may contain. The list is part of the parent's record, and every
+/// transition writes the whole record. In DynamoDB, 1,000 ids take 30 KB of the 400 KB that an item may have.
 pub const MAX_CHILDREN: usize = 1_000;
 
 /// Checks that `children` may be the children of `parent`.
@@ -59,8 +59,8 @@ pub fn stays_deleted(parent: &ControlRecord, child: &DocumentId) -> bool {
     parent.children_content.as_ref() == Some(&parent.content_sha256) && parent.children.contains(child)
 }
 
-/// Registers a child whose source has a record, as [`register`] does. If `stays_deleted` is true, a child that is
-/// deleted or scheduled for deletion is left unchanged.
+/// Registers a child whose source already has a record. This works like [`register`], with one exception: if
+/// `stays_deleted` is true, a child that is deleted or scheduled for deletion is not changed.
 pub fn register_child(
     record: &mut ControlRecord,
     child: NewDocument,

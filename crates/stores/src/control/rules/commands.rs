@@ -1,4 +1,5 @@
-//! Applies changes that are not transitions: registrations by intake, commands by users, and findings in the manifest.
+//! Applies changes that are not transitions: registrations by intake, commands by users, and versions that were found
+//! in the manifest.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
@@ -136,10 +137,10 @@ pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<
     Ok((claims::claim(record, Stage::Extraction), effects))
 }
 
-/// Records that the manifest contains `version`. A record that already contains this fact is not changed, so a
-/// document that was reset since then stays reset. If `version` is higher than the record's version, the record adopts
-/// `version`, because a power loss has undone the update of the record after the rows were loaded. Returns the
-/// effects, and whether this completed the document.
+/// Records that the manifest contains `version`. A record that already says this is not changed, so a document that was
+/// reset since then stays reset. If `version` is higher than the record's version, the record adopts `version`. This
+/// happens if a power loss has undone the record's update, but not the load of the rows. Returns the effects, and
+/// whether this completed the document.
 pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
     let known = record.loaded_version >= Some(version);
     let deleted_since = record.status == DocumentStatus::Deleted && version <= record.version;

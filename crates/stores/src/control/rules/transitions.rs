@@ -14,8 +14,8 @@ use crate::control::{
     Transition,
 };
 
-/// Field names of an entry in the stage map. A stage metric with one of these names is dropped, because the entry
-/// would contain the name twice.
+/// Field names of an entry in the stage map. A stage metric with one of these names is dropped, because the entry would
+/// otherwise contain the name twice.
 const RESERVED: [&str; 7] =
     ["status", "started_at", "completed_at", "duration_seconds", "output_s3_key", "output_sha256", "error"];
 

@@ -133,8 +133,8 @@ pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> O
 }
 
 /// Returns the failures that a transition must survive. A power loss may undo the progress of stages, because stage
-/// results are verified by hashes and stages can be repeated. A power loss must not undo the existence, permanent
-/// failure or completion of a document, nor a version that may already be in the manifest.
+/// results are verified by hashes and stages can be repeated. A power loss must not undo that a document is parked, has
+/// failed permanently, is complete or is deleted.
 pub fn durability(transition: &Transition) -> CommitDurability {
     match transition {
         Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => {

@@ -21,7 +21,7 @@ pub struct SqliteControlOptions {
     /// waits for the whole commit.
     #[serde(skip)]
     pub batch_operations: usize,
-    /// Number of read connections, which is also the number of concurrent reads.
+    /// Number of read connections. Each connection serves one read at a time.
     #[serde(skip)]
     pub read_connections: usize,
     /// Number of 4 KiB pages that the write-ahead log collects before they are copied into the database. A larger log
@@ -35,8 +35,8 @@ pub struct SqliteControlOptions {
     /// `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Number of days from a record's last change until the record expires (`ttl`). Of the expired records, only those
-    /// of deleted documents are removed.
+    /// Number of days that the record of a deleted document is kept after the record's last change. Records of other
+    /// documents are kept forever.
     pub record_days: u32,
     /// Number of days that an entry of the audit log is kept.
     pub audit_days: u32,

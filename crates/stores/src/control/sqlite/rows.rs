@@ -1,7 +1,8 @@
 //! Converts records and audit entries to rows and back.
 //!
-//! A person may have edited values by hand. An unreadable value is ignored if this costs only repeated work: a stage
-//! whose entry in the stage map is unreadable counts as not done.
+//! A person may have edited values by hand. An unreadable value is ignored if the only consequence is repeated work.
+//! For example, a stage with an unreadable entry in the stage map counts as not done. An unreadable id, status or
+//! content hash makes the whole row unreadable ([`OpError::Unreadable`]).
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -138,8 +138,8 @@ fn one(connection: &Connection, condition: &str, parameter: &str) -> OpResult<Op
 /// Deletes a limited number of expired rows. Returns the number of deleted rows; 0 means that no expired row is left.
 ///
 /// Audit entries are written in order of time, so the oldest entries are the first rows of the table and no index is
-/// needed. Control records are kept as long as the document may be in the vector store; only the records of deleted
-/// documents are removed.
+/// needed. Of the control records, only the records of deleted documents are removed, because any other document may
+/// still be in the vector store.
 pub fn prune(connection: &Connection, now: UnixMicros, at_most: u64) -> Result<u64, rusqlite::Error> {
     const STEP: u64 = 1000;
     let seconds = now.div_euclid(1_000_000);

@@ -9,7 +9,7 @@ use super::*;
 
 const LIMIT: u64 = 40_000;
 
-/// Holds the state of a reservation that follows from the ledger's answers.
+/// Holds the state that a reservation must have according to the ledger's answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     Reserved(u64),

@@ -1,4 +1,4 @@
-//! Tests the store's behaviour: the life of a document, concurrent writers, faults.
+//! Tests the store's behaviour: the life of a document, concurrent writers, damaged files and failing disks.
 
 mod faults;
 mod life;
