@@ -1,10 +1,10 @@
 //! Compiles the same source code for several instruction sets, and selects one of them at run time.
 //!
 //! The rotation, the encoding and the lookup tables are compiled once per kernel from the same source. The function
-//! that compares a query with a block is written by hand for each kernel. It needs a byte shuffle as a lookup in a
-//! table of sixteen bytes, and compilers do not generate this instruction. All kernels sum integers and convert each
-//! sum to an estimate by the same three operations in the same order, without fused multiply-add. Every kernel
-//! therefore computes the same estimates, bit for bit.
+//! that compares a query with a block is written by hand for each kernel, because it looks up bytes in a table of
+//! sixteen bytes. The fast instruction for this lookup is a byte shuffle, which compilers do not generate. All
+//! kernels sum integers and convert each sum to an estimate by the same three operations in the same order, without
+//! fused multiply-add. Every kernel therefore computes the same estimates, bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,17 +16,18 @@ use crate::layout::BLOCK_ROWS;
 use crate::query::Tables;
 use crate::rotation::Rotation;
 
-/// Distance in bytes from the codes that are being compared to the codes that are prefetched. The hardware prefetcher
-/// stops at the end of a page. Prefetching beyond the page makes a scan of a million rows in memory twice as fast.
+/// Prefetch distance in bytes: while a kernel processes a byte of the codes, it prefetches the byte this far ahead.
+/// The hardware prefetcher stops at the end of a page. Prefetching beyond the page makes a scan of a million rows in
+/// memory twice as fast.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
 /// Identifies one of the implementations. Each of them is compiled for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// x86-64 with AVX-512F and AVX-512BW: processes four groups of 32 rows at a time.
+    /// Requires x86-64 with AVX-512F and AVX-512BW. Processes four groups of 32 rows at a time.
     Avx512,
-    /// x86-64 with AVX2: processes two groups of 32 rows at a time.
+    /// Requires x86-64 with AVX2. Processes two groups of 32 rows at a time.
     Avx2,
     /// Portable code, compiled for the baseline of the target. It is the reference for the other kernels.
     Portable,
@@ -116,8 +117,8 @@ impl Kernel {
         dispatch!(self, tables(rotated, groups))
     }
 
-    /// Writes the estimates of a block's rows to `out`. Returns a mask with one bit per row, which is set if the
-    /// row's estimate is at least `bar`. If no bit is set, a kernel may leave `out` unwritten.
+    /// Writes the estimates of a block's rows to `out`. Returns a mask with one bit per row. A bit is set if the
+    /// estimate of its row is at least `bar`. If no bit is set, a kernel may leave `out` unwritten.
     #[inline(always)]
     pub(crate) fn block(self, tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLOCK_ROWS]) -> u32 {
         dispatch!(self, block(tables, block, bar, out))

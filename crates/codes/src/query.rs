@@ -149,8 +149,8 @@ pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     Tables { entries, step, offset: -0.5 * step * total as f32 }
 }
 
-/// Masks for each coordinate of a group. A mask is all ones for the entries whose bit for the coordinate is set, and
-/// zero for the others.
+/// Masks for each coordinate of a group, with one byte per table entry. The byte is 255 if the entry's bit for the
+/// coordinate is set, and 0 otherwise.
 const AGREEING: [[u8; ENTRIES]; GROUP] = {
     let mut masks = [[0; ENTRIES]; GROUP];
     let mut at = 0;

@@ -28,9 +28,9 @@ const DEVIATIONS: f32 = 3.0;
 /// Minimum number of candidates. A lower number would save nothing.
 const FEWEST: usize = 64;
 
-/// √(π/2 - 1): the standard deviation of a code's estimate times √d, for the dot product of orthogonal unit vectors.
+/// Standard deviation of a code's estimate, multiplied by √d, for two orthogonal unit vectors: √(π/2 - 1).
 const CODE_DEVIATION: f32 = 0.755_511;
-/// √(π/2) / √12 / 2: the standard deviation that rounding the query to half steps adds, in steps.
+/// Standard deviation, in steps, of the error that comes from rounding the query to half steps: √(π/2) / √12 / 2.
 const ROUNDING_DEVIATION: f32 = 0.180_9;
 
 impl Codec {

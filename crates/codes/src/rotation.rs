@@ -22,8 +22,8 @@ const LANES: usize = 16;
 pub(crate) struct Rotation {
     dimension: usize,
     span: usize,
-    /// Factors of all passes, `dimension` factors for each. A factor is a random sign; for a coordinate that takes
-    /// part in the pass's butterflies, it is multiplied by 1/√span.
+    /// Factors of all passes, `dimension` factors for each pass. A factor is a random sign. If the pass's butterflies
+    /// include the coordinate, the sign is also multiplied by 1/√span.
     factors: Vec<f32>,
 }
 

@@ -141,7 +141,7 @@ impl Labels {
 pub struct Documents {
     pub ids: Strings,
     pub versions: U64s,
-    /// First row of each document, followed by the total number of rows.
+    /// Index of each document's first row. One further entry holds the total number of rows.
     pub starts: U32s,
     /// Tombstone flag of each document, as one byte: 1 for a tombstone, 0 otherwise.
     pub tombstones: Buffer,
@@ -151,7 +151,8 @@ pub struct Documents {
     pub parents: Strings,
     /// Metadata of each document as a JSON object; an empty text if the document has no metadata.
     pub facts: Strings,
-    /// Indexes of the documents in the order of their ids; `None` if the documents are stored in this order.
+    /// Indexes of the documents in the order of their ids; `None` if the file already stores the documents in the
+    /// order of their ids.
     pub by_id: Option<Vec<u32>>,
 }
 
@@ -299,12 +300,12 @@ pub struct Rows {
     pub page_first: U32s,
     pub page_last: U32s,
     pub tokens: U32s,
-    /// Position of each row's text in its document, as four numbers: `start`, `end`, `start_byte`, `end_byte`.
+    /// Position of each row's text within the document, as four numbers: `start`, `end`, `start_byte`, `end_byte`.
     pub spans: U64s,
-    /// Index of the first box of each row, and the end index of the last row's boxes.
+    /// Index of each row's first box. One further entry holds the total number of boxes.
     pub box_starts: U64s,
     pub box_pages: U32s,
-    /// Sides of each box, as four numbers: `x0`, `y0`, `x1`, `y1`.
+    /// Coordinates of each box, as four numbers: `x0`, `y0`, `x1`, `y1`.
     pub box_sides: F32s,
     /// Metadata of each row as a JSON object; an empty text if the row has no metadata.
     pub metadata: Strings,

@@ -212,7 +212,8 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     ]
 }
 
-/// Returns the size of the footer in bytes, without the last [`TAIL_BYTES`] of the file.
+/// Returns the size of the footer in bytes, read from `tail`, the last [`TAIL_BYTES`] of the file. The size does not
+/// include the tail itself.
 pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]).into()),
@@ -220,7 +221,8 @@ pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     }
 }
 
-/// Decodes only the footer. `body` is the footer without the last [`TAIL_BYTES`] of the file.
+/// Decodes a footer without reading the table of the file. `body` holds the bytes of the footer; it ends where the
+/// last [`TAIL_BYTES`] of the file begin.
 pub fn decode_footer(file: &str, body: &[u8]) -> Result<Footer, VectorError> {
     let metadata = ParquetMetaDataReader::decode_metadata(body).map_err(|e| damaged(file, e))?;
     footer(file, &metadata)

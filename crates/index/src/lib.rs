@@ -103,7 +103,7 @@ pub struct VectorStore {
     options: VectorOptions,
     register: Register,
     cache: Mutex<Cache>,
-    /// Lets one reader at a time open files, so that two readers do not open the same files.
+    /// Lock that a reader holds while it opens files, so that two readers do not open the same file twice.
     opening: tokio::sync::Mutex<()>,
     /// Generates names and random waits.
     random: Mutex<fastrand::Rng>,
@@ -111,7 +111,7 @@ pub struct VectorStore {
     added: Option<OnCommit>,
 }
 
-/// Opens collections of one object store by name.
+/// Opens the collection with the given name in one object store.
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 /// Receives the name of a collection and each commit to it. Must not block.
@@ -119,7 +119,7 @@ pub type OnCommit = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
 
 #[derive(Default)]
 struct Cache {
-    /// Opened files of the last view, by name.
+    /// Opened files of the last view, keyed by file name.
     segments: HashMap<String, Arc<Segment>>,
     view: Option<(Tag, Arc<View>)>,
 }

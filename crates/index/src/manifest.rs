@@ -41,14 +41,14 @@ pub struct Manifest {
     pub retained_from: ManifestVersion,
     /// Id of the commit that made this version. A writer recognises its own commit by this id after a lost reply.
     pub commit_id: String,
-    /// Number of the generation that is read and written.
+    /// Number of the current generation, which all reads and commits use.
     pub generation: u32,
     pub generations: Vec<Generation>,
     /// Files of this version, in the order of their commits.
     pub live: Vec<LiveFile>,
     /// Files that are no longer live. After such a file was deleted, a later swap removes its entry.
     pub removed: Vec<RemovedFile>,
-    /// Last commit of each writer, by the writer's id.
+    /// Last commit of each writer, keyed by the writer's id.
     pub writers: BTreeMap<String, WriterMark>,
     /// Times of past versions, oldest first and thinned out with age. The last entry is this version.
     pub history: Vec<HistoryEntry>,
@@ -78,7 +78,7 @@ pub enum FileKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveFile {
-    /// Name below the collection's prefix, such as `delta/01J….parquet`. A name is never used twice.
+    /// File name relative to the collection's prefix, such as `delta/01J….parquet`. A name is never used twice.
     pub file: String,
     pub kind: FileKind,
     pub generation: u32,

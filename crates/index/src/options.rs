@@ -3,8 +3,9 @@
 use docweir_target::Capabilities;
 use serde::{Deserialize, Serialize};
 
-/// Selects the stemming of the full-text index. After a change, documents need not be ingested again: the index of an
-/// opened file is built again from the texts.
+/// Selects the stemming of the full-text index. A change does not require documents to be ingested again. If the
+/// index in a file was built with another stemming, the first search that needs the index rebuilds it in memory from
+/// the stored texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
@@ -48,7 +49,7 @@ pub struct VectorOptions {
     /// Upper limit of the wait between two attempts, in milliseconds.
     #[serde(skip)]
     pub backoff_max_milliseconds: u64,
-    /// Number of attempts to read the manifest and all its files before a reader fails.
+    /// Number of attempts to read the manifest and all files that it lists. After the last attempt, the reader fails.
     #[serde(skip)]
     pub read_attempts: u32,
     /// Memory limit of opened vector files and their full-text indexes, in bytes. If a collection needs more memory,
@@ -57,15 +58,17 @@ pub struct VectorOptions {
     /// If true, the CRC-32 of each vector file is checked when the file is opened, except for snapshots larger than
     /// `verify_bytes`.
     pub verify_checksums: bool,
-    /// Maximum size, in bytes, of a snapshot whose checksum is checked when the snapshot is opened. Larger snapshots
-    /// open faster. Their checksums are checked only by merges and by `docweir store verify`.
+    /// Maximum size, in bytes, of a snapshot whose checksum is checked when the snapshot is opened. Checksums of
+    /// larger snapshots are checked only by merges and by `docweir store verify`, so that these snapshots open
+    /// quickly.
     pub verify_bytes: u64,
     /// Maximum number of results of one search.
     pub max_results: usize,
     /// Maximum length of a query, in characters. Longer queries are refused.
     pub max_query_characters: usize,
-    /// Number of candidates that each part of a hybrid search (vector search, full-text search) contributes. More
-    /// candidates find more chunks that only one of the parts ranks high, but take longer.
+    /// Number of candidates that a hybrid search takes from each of its two parts, the vector search and the
+    /// full-text search. A higher number also finds chunks that rank high in only one of the two parts, but makes the
+    /// search slower.
     pub hybrid_candidates: usize,
     /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`.
     pub hybrid_normalisation: Normalisation,
@@ -74,7 +77,8 @@ pub struct VectorOptions {
     pub hybrid_context: f32,
     /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
-    /// Maximum number of versions whose time the manifest records. Older versions are thinned out.
+    /// Maximum number of versions whose times the manifest records. Above the maximum, every other one is removed
+    /// from the older half of these times.
     #[serde(skip)]
     pub history_entries: usize,
 }

@@ -57,7 +57,7 @@ enum Step {
     RollBack {
         share: f64,
     },
-    /// Pins the newest version, or views the pinned version and removes the pin.
+    /// Pins the newest version if nothing is pinned. Otherwise views the pinned version and removes the pin.
     Mark,
     /// Restarts the process of a writer.
     Reopen {
@@ -104,8 +104,8 @@ struct World {
     acknowledged: usize,
 }
 
-/// Returns the value of a step; `None` if the step was dropped or has failed. Panics unless the error is transient or
-/// throttled.
+/// Returns the value of a step; `None` if the step was dropped, or failed with a transient or throttled error. Panics
+/// on any other error.
 fn passes<T>(result: Option<Result<T, VectorError>>) -> Option<T> {
     match result? {
         Ok(value) => Some(value),

@@ -102,8 +102,9 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     (due != now).then_some(due)
 }
 
-/// Returns the version that removed the newest of the files above the limit `most`; 0 if the limit is not exceeded.
-/// The base versions of all files above the limit are older.
+/// Returns the version to which the horizons must rise so that at most `most` removed files are kept; 0 if there are
+/// no more. The result is the version that removed the newest surplus file. All surplus files were staged before that
+/// version.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
@@ -121,8 +122,9 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     oldest.copied().unwrap_or(manifest.version)
 }
 
-/// Returns the next manifest with higher horizons, or the reason for a refusal. Removes the entries of writers that
-/// have not committed since the floor. Every commit that such a writer may still attempt was staged below the floor.
+/// Returns the next manifest with the horizons `to`, or the reason for a refusal. Also removes the entries of writers
+/// whose last commit is older than the new floor. Every commit that such a writer may still attempt was staged below
+/// the floor.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -138,22 +140,24 @@ pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stam
     Ok(next)
 }
 
-/// Returns whether a file may be deleted. `base_version` is the manifest version that the file was staged against.
-/// The caller must keep files that readers have pinned.
+/// Returns whether a file may be deleted, not considering pins. `base_version` is the manifest version that the file
+/// was staged against. The caller must not delete files that readers have pinned.
 pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion) -> bool {
     let reachable = |r: &super::manifest::RemovedFile| r.file.file == file && r.at_version > manifest.retained_from;
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
-/// Returns whether a merge may drop a tombstone from an input that was added in `added_version`. Dropping is allowed
-/// only if every commit that is still possible was staged after the tombstone became visible. The caller also checks
-/// that no live file outside the merge holds an older version of the document.
+/// Returns whether a merge may drop the tombstones of an input file. `added_version` is the manifest version that
+/// added this file. Dropping is allowed only if every commit that is still possible was staged after the tombstones
+/// became visible. The caller also checks that no live file outside the merge holds an older version of the deleted
+/// document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)
 }
 
-/// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. A file that
-/// is live again is refused, because a reader that has pinned an older version would lose the file.
+/// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. The removal
+/// is refused for a file that a rollback has made live again, because a reader that has pinned an older version would
+/// lose the file.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
         // If an entry were removed too early, the name could be reused, and `as_of` would not find the file.

@@ -63,8 +63,8 @@ pub fn schema(dimension: i32) -> Arc<Schema> {
 /// Returns the properties of the Parquet writer.
 ///
 /// Pages are uncompressed and plain, so that a reader spends no time on decoding. Dictionaries are used only for
-/// columns whose values repeat. Statistics are written only for columns by which a query engine can skip data. Text
-/// columns have no statistics, because statistics would copy text into the footer.
+/// columns whose values repeat. Statistics are written only for columns whose statistics let a query engine skip
+/// data. Text columns have no statistics, because statistics would copy text into the footer.
 pub fn properties(rows: usize) -> parquet::file::properties::WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)

@@ -12,7 +12,7 @@ use crate::VectorStore;
 use crate::view;
 use crate::writer::{Base, CollectionWriter};
 
-/// Holds a writer and the base of its next commit. `begin` sets the base, and `write` uses it up.
+/// Holds a writer and the base of its next commit. `begin` sets the base, and `write` takes the base for its commit.
 struct IndexWriter {
     writer: CollectionWriter,
     base: Option<Base>,

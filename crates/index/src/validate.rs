@@ -203,8 +203,8 @@ pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// Returns the next manifest with the content of version `target`, or the reason for a refusal. The version, the
-/// sequence numbers and the epoch do not go back.
+/// Returns the next manifest with the content of version `target`, or the reason for a refusal. Only the content goes
+/// back: the version number still rises, and the sequence numbers and the epoch keep their current values.
 ///
 /// The next manifest refuses all files that were staged before the rollback. A merge that was planned on an undone
 /// version may have dropped a tombstone that the restored files need. A writer with a commit in progress must check

@@ -79,8 +79,8 @@ pub fn append<W: Write + Send>(
     group.append_column(&Bytes::from(sink.into_inner()?), close)
 }
 
-/// Reads the last column and returns the numbers of all rows; `None` if its pages do not have the layout of
-/// [`append`].
+/// Reads the last column and returns the numbers of all rows; `None` if a page of the column does not have the layout
+/// that [`append`] writes.
 pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: usize) -> Option<F32s> {
     // A damaged footer may claim any size, so the reservation is limited to the size of the file.
     let bytes = rows.checked_mul(dimension)?.checked_mul(4).filter(|bytes| dimension > 0 && *bytes <= file.len())?;

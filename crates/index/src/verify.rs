@@ -17,7 +17,7 @@ use super::segment::Segment;
 use super::{VectorStore, View, WinningVersion};
 use docweir_target::{DocumentRows, Write};
 
-/// Describes a fault in a file of a collection.
+/// Describes one missing, damaged or contradictory file of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Object key of the file.
@@ -40,7 +40,8 @@ pub struct Verified {
 }
 
 impl VectorStore {
-    /// Reads every file that the manifest lists and checks checksums, counts and orders.
+    /// Reads every file of the current version and of the retained past versions. Checks each file's checksums, its
+    /// counts, the order of its documents and the lengths of its vectors.
     pub async fn verify(&self) -> Result<Verified, VectorError> {
         let mut verified = Verified::default();
         let Some(manifest) = self.manifest().await? else { return Ok(verified) };
@@ -186,7 +187,8 @@ fn in_order(documents: &Documents) -> bool {
 /// Describes a disagreement between the control store and the collection about a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Disagreement {
-    /// The control store records the document as loaded, but its version is not visible. A retry loads it again.
+    /// The control store records a version of the document as loaded, but this version is not visible. A retry loads
+    /// the document again.
     NotVisible { document: DocumentId, recorded: u64, visible: Option<u64> },
     /// The document is visible, but the control store records it as deleted or has no record of it.
     NotRecorded { document: DocumentId, visible: u64 },

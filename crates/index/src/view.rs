@@ -146,7 +146,8 @@ impl VectorStore {
         }
     }
 
-    /// Reads the footer of a delta of this collection, live or not.
+    /// Reads the footer of a delta of this collection, whether the delta is live or not. `bytes` is the size of the
+    /// file.
     pub async fn footer(&self, file: &str, bytes: u64) -> Result<Footer, VectorError> {
         let key = self.key(file);
         // One read is enough for most files; a long list of documents needs a second read.
@@ -304,7 +305,8 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
     winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
 }
 
-/// Returns the parent of each visible document. All files hold the same entry for the same version of a document.
+/// Returns the parent of each visible document. If several files hold the same version of a document, their entries
+/// are equal, so any of them gives the parent.
 fn parents(
     held: &BTreeMap<DocumentId, WinningVersion>,
     entries: impl Iterator<Item = DocumentEntry>,
@@ -314,7 +316,7 @@ fn parents(
     entries.filter(visible).filter_map(|entry| Some((entry.id, entry.parent?))).collect()
 }
 
-/// Identifies a document of a view by the index of its segment and its index within the segment.
+/// Identifies a document of a view by the index of its segment and the document's index within that segment.
 #[derive(Clone, Copy)]
 struct Winner {
     segment: usize,
@@ -367,7 +369,7 @@ impl View {
         })
     }
 
-    /// Returns the winning version of a document, including tombstones.
+    /// Returns the winning version of a document, even if it is a tombstone.
     fn find(&self, document: &DocumentId) -> Option<(Winner, WinningVersion)> {
         self.segments.iter().enumerate().find_map(|(segment, s)| {
             let documents = s.segment.documents();

@@ -46,7 +46,7 @@ pub struct Base((Manifest, Option<Tag>));
 pub struct Committed {
     /// Manifest version that contains the commit.
     pub version: ManifestVersion,
-    /// Name of the delta below the collection's prefix.
+    /// Name of the delta, relative to the collection's prefix.
     pub file: String,
     pub documents: u64,
     pub tombstones: u64,

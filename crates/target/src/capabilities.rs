@@ -17,7 +17,7 @@ pub struct Capabilities {
     pub atomic: bool,
 }
 
-/// Names the quantity that a limit applies to.
+/// Identifies the quantity that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Documents,
@@ -32,7 +32,7 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Returns the maximum number of documents, rows or bytes in one call. `what` selects the unit.
+    /// Returns the maximum number of documents, rows or bytes in one call. `what` selects which of the three.
     pub fn limit(&self, what: Limit) -> u64 {
         match what {
             Limit::Documents => self.max_documents,
@@ -41,7 +41,8 @@ impl Capabilities {
         }
     }
 
-    /// Returns an error if `found` exceeds the limit `limited`. `what` names the unit in the error message.
+    /// Returns an error if `found` exceeds the limit that `limited` selects. `what` is the unit of `found` in the
+    /// error message.
     pub(crate) fn admit(&self, what: &'static str, limited: Limit, found: u64) -> Result<(), WriteError> {
         let limit = self.limit(limited);
         if found > limit { Err(WriteError::TooLarge { what, limited, found, limit }) } else { Ok(()) }

@@ -64,7 +64,7 @@ pub trait Target: Send + Sync + 'static {
     /// documents.
     async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
-    /// Returns up to `limit` visible documents whose id follows `after`, in the order of their ids.
+    /// Returns the first `limit` visible documents after the id `after`, in the order of their ids.
     async fn list(
         &self,
         after: Option<&DocumentId>,

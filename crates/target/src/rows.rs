@@ -31,7 +31,8 @@ pub struct DocumentRows {
     pub version: Version,
     /// URI of the document's source.
     pub source: String,
-    /// Document that contains this document. Only shown to users; visibility depends on versions alone.
+    /// Document that contains this document. The parent is shown to users; it does not affect which documents are
+    /// visible.
     pub parent: Option<DocumentId>,
     /// Metadata of the whole document, usable in search filters (`media_type`, `tenant`, `title`).
     pub metadata: Map<String, Value>,

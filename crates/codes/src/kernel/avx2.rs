@@ -1,4 +1,4 @@
-//! Implements the AVX2 kernel. One register holds one slice, which is two groups of 32 rows.
+//! Implements the AVX2 kernel. One register holds one slice of a block: two groups of each of the 32 rows.
 
 use std::arch::x86_64::*;
 

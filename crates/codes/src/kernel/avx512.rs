@@ -1,4 +1,4 @@
-//! Implements the AVX-512 kernel. One register holds two slices, which are four groups of 32 rows.
+//! Implements the AVX-512 kernel. One register holds two slices of a block: four groups of each of the 32 rows.
 
 use std::arch::x86_64::*;
 

@@ -96,9 +96,9 @@ pub(super) async fn merge(
     })
 }
 
-/// Converts the error about a missing file. If the manifest still lists the file, the collection is damaged.
-/// Otherwise other processes have merged and deleted the file since this merge was planned. This merge would then be
-/// refused, so it is cancelled.
+/// Converts the error about a missing input file to the error that the merge returns. If the manifest still lists the
+/// file, the collection is damaged. Otherwise other processes have merged and deleted the file since this merge was
+/// planned. The result of this merge would then be refused, so the error is [`VectorError::Cancelled`].
 async fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
     let VectorError::Object(ObjectError::NotFound(key)) = error else { return error };
     match store.manifest().await {
@@ -155,9 +155,9 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// Opens the live files outside the merge, to check that they hold no older version of a deleted document.
-    /// Returns `None` if no tombstone may be dropped. This is so if no tombstone is old enough, or if another live
-    /// file is a delta, which would have to be decoded.
+    /// Opens the live files that are not inputs of the merge. A tombstone may be dropped only if none of these files
+    /// holds an older version of its document. Returns `None` if the merge may drop no tombstone. This is the case if
+    /// no tombstone is old enough, or if one of the other files is a delta, which would have to be decoded.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
         if !inputs.iter().any(|f| old_enough(&f)) {

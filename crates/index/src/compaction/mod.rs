@@ -73,7 +73,7 @@ impl Compactor {
         Self { store, options, random: fastrand::Rng::new() }
     }
 
-    /// Creates a compactor whose names and waits depend on a seed, for simulations.
+    /// Creates a compactor that derives its file names and random waits from a seed, for simulations.
     pub fn seeded(store: Arc<VectorStore>, options: CompactionOptions, seed: u64) -> Self {
         Self { store, options, random: fastrand::Rng::with_seed(seed) }
     }

@@ -14,9 +14,10 @@ pub struct CompactionOptions {
     pub deltas: usize,
     /// Total size of the deltas, in bytes, at which a merge starts.
     pub delta_bytes: u64,
-    /// Age of the oldest delta, in seconds, at which a merge starts.
+    /// Age, in seconds, at which a delta causes a merge, even if it is the only one.
     pub delta_age_seconds: u64,
-    /// Number of snapshots in one tier at which a merge starts. It is also the ratio of the sizes of adjacent tiers.
+    /// Number of snapshots in one tier at which these snapshots are merged. The maximum size of a snapshot also grows
+    /// by this factor from one tier to the next.
     #[serde(skip)]
     pub tier_factor: usize,
     /// Maximum number of rows of a snapshot in the smallest tier.
@@ -26,7 +27,7 @@ pub struct CompactionOptions {
     pub memory_bytes: u64,
     /// Number of groups of deltas that are merged in parallel. The groups share `memory_bytes`.
     pub threads: usize,
-    /// Interval between two checks for files to merge, in seconds.
+    /// Interval, in seconds, at which the compactor checks whether a merge is due.
     pub poll_seconds: u64,
     /// Time, in seconds, after which the lease on merging expires if it is not renewed. After a crash, the next merge
     /// waits for this time.
@@ -36,7 +37,7 @@ pub struct CompactionOptions {
     /// Number of consecutive failed heartbeats after which the holder abandons the lease.
     #[serde(skip)]
     pub heartbeat_failures: u32,
-    /// Maximum duration of one merge, in seconds.
+    /// Maximum duration of one merge, in seconds. A merge that takes longer is cancelled and fails.
     pub work_seconds: u64,
 }
 

@@ -69,8 +69,8 @@ fn writes() -> impl Strategy<Value = Vec<Vec<Write>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Checks that the merged file has the winning version of each document, with all columns, codes and words.
-    /// Merges in one step and in two steps.
+    /// Checks that the merged file has the winning version of each document, with all columns, codes and words. The
+    /// files are merged twice: once in one step, and once in two steps.
     #[test]
     fn a_merge_is_the_sum_of_its_inputs(files in writes()) {
         let inputs: Vec<Input> =

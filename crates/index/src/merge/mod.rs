@@ -4,8 +4,8 @@
 //! documents of all inputs, traversed in parallel ─▶ plan: which document of which input ─▶ copy column after column
 //! ```
 //! The plan takes eight bytes per document, and the table of new row numbers four bytes per row. All columns are
-//! copied through buffers of a fixed size. The inputs are memory-mapped, or were opened for the merge. A merge needs
-//! no lock and can be abandoned at any time.
+//! copied through buffers of a fixed size. Inputs are either memory-mapped snapshots or deltas that were decoded for
+//! this merge. A merge needs no lock and can be abandoned at any time.
 
 mod postings;
 mod write;
@@ -43,7 +43,7 @@ pub struct Plan {
     pub dropped_tombstones: u64,
 }
 
-/// Identifies a document of an input.
+/// Identifies one document of the merged file by its input and its index within that input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Winner {
     pub input: u32,
@@ -51,8 +51,9 @@ pub struct Winner {
     pub document: u32,
 }
 
-/// Chooses the winning version of each document. If the winning version is a tombstone, `may_drop` decides whether it
-/// is dropped. The arguments of `may_drop` are the input, the document's id and the tombstone's version.
+/// Chooses the winning version of each document. If the winning version is a tombstone, `may_drop` decides whether
+/// the tombstone is dropped. The arguments of `may_drop` are the input, the document's id and the tombstone's
+/// version.
 pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) -> Plan {
     let mut plan = Plan::default();
     // The next document of each input, smallest id first.
@@ -102,7 +103,7 @@ impl Plan {
         self.winners.is_empty()
     }
 
-    /// Iterates over the winners with their segments, in order.
+    /// Iterates over the winners with their segments, in the order of document ids.
     fn each<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = (&'i Segment, usize)> {
         let winners = self.winners.iter();
         winners.filter_map(|w| Some((&*inputs.get(w.input as usize)?.segment, w.document as usize)))

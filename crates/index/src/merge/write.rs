@@ -60,7 +60,7 @@ struct Merge<'m, 'o> {
     out: SnapshotWriter<'o>,
 }
 
-/// Returns one column of an opened file.
+/// Function that returns one column of an opened file.
 type Column<T> = fn(&Segment) -> &T;
 
 impl<'m> Merge<'m, '_> {

@@ -20,7 +20,7 @@ impl Bits {
         all
     }
 
-    /// Returns the number of rows that the bitmap covers, in the set or not.
+    /// Returns the number of rows that the bitmap covers, including the rows that are not in the set.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -46,7 +46,7 @@ impl Bits {
         self.each_word(range, |word, mask| *word &= !mask);
     }
 
-    /// Calls `f` for each word that a range touches, with the mask of the range in the word.
+    /// Calls `f` for each word that `range` touches, with a mask of the word's bits that lie in `range`.
     fn each_word(&mut self, range: Range<usize>, f: impl Fn(&mut u64, u64)) {
         let mut at = range.start;
         let end = range.end.min(self.len);

@@ -53,7 +53,7 @@ pub enum Filter {
     },
 }
 
-/// Names the value that a condition tests.
+/// Identifies the value of a row that a condition tests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Field {

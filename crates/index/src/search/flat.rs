@@ -118,7 +118,7 @@ fn rows(segments: &[(&Segment, Bits)]) -> usize {
 /// Holds the work of one thread: indexes of segments, and a range of rows for each of these segments.
 type Share = Vec<(usize, std::ops::Range<usize>)>;
 
-/// Divides the rows into one share per thread, and calls `part` on each share in its thread.
+/// Divides the rows into one share per thread, and calls `part` on each share in a thread of its own.
 fn divided<T: Send>(segments: &[(&Segment, Bits)], threads: usize, part: impl Fn(&Share) -> T + Sync) -> Vec<T> {
     let threads = threads.max(1);
     // Shares end at a multiple of a block of codes.

@@ -65,8 +65,8 @@ pub struct SearchRequest {
     pub k: usize,
     pub mode: Mode,
     pub filter: Option<Filter>,
-    /// Number of candidates that each part of a hybrid search (vector search, full-text search) contributes, at least
-    /// `k`; `None` means the configured number.
+    /// Number of candidates that a hybrid search takes from each of its two parts, the vector search and the
+    /// full-text search. At least `k` are taken from each part. `None` means the configured number.
     pub candidates: Option<usize>,
     /// Number of threads that a scan may use; 1 means only the calling thread.
     pub threads: usize,
@@ -203,7 +203,7 @@ impl View {
         Ok(vector.iter().map(|x| x / length).collect())
     }
 
-    /// Returns the BM25 scores of all visible rows, by segment.
+    /// Returns the BM25 scores of all visible rows, as one list per segment.
     fn bm25(&self, terms: &[(String, u32)]) -> Vec<Vec<f32>> {
         if terms.is_empty() {
             return vec![Vec::new(); self.segments.len()];

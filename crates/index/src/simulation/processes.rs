@@ -45,7 +45,7 @@ pub struct World {
     pub deletions: u64,
     pub rollbacks: u64,
     pub dropped_tombstones: u64,
-    /// Descriptions of errors that must not happen.
+    /// Descriptions of the errors that occurred although the faulty store cannot cause them.
     pub faults: Vec<String>,
 }
 

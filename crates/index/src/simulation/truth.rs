@@ -56,7 +56,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks the commits that were acknowledged, and the views that readers saw, since the last call.
+    /// Checks the commits that were acknowledged and the views that readers opened since the last call of this
+    /// method.
     pub fn acknowledged(&mut self, world: &mut World) -> Verdict {
         if let Some(fault) = world.faults.first() {
             return Err(fault.clone());
