@@ -21,9 +21,9 @@ use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondi
 
 /// Maximum size of a stored body, in bytes. This is DynamoDB's limit of 400 KB minus space for names and keys.
 const MAX_BYTES: usize = 390_000;
-/// Maximum size of an object before compression, in bytes.
+/// Maximum size, in bytes, of an object before compression.
 const MAX_PLAIN_BYTES: usize = 16 << 20;
-/// Minimum size of objects that are compressed, in bytes. DynamoDB charges by the kilobyte, and a manifest that lists
+/// Objects of at least this size, in bytes, are compressed. DynamoDB charges by the kilobyte, and a manifest that lists
 /// thousands of files must fit into one item.
 const COMPRESSED_FROM: usize = 2_048;
 const DEFLATE: &str = "deflate";

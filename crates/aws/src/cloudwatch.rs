@@ -15,8 +15,8 @@ use crate::access::{Aws, answered, once};
 pub const MOST: usize = 1_000;
 /// Maximum size of one call, in bytes. This is CloudWatch's limit of 1 MB minus space for the headers.
 const MOST_BYTES: usize = 990_000;
-/// Upper bound of the size of a serialised datum without its texts, in bytes. A datum has at most fifteen fields.
-/// Each field is sent with its full path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
+/// Upper bound, in bytes, of the size of a serialised datum without its texts. A datum has at most fifteen fields. Each
+/// field is sent with its full path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
 const DATUM_BYTES: usize = 800;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

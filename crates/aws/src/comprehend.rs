@@ -22,9 +22,9 @@ use crate::fault::{Fault, FaultKind};
 
 /// Largest number of texts in one request.
 pub const MOST_TEXTS: usize = 25;
-/// Largest size of each text in a request of several texts, in bytes.
+/// Largest size, in bytes, of each text in a request of several texts.
 pub const MOST_BYTES: usize = 5_000;
-/// Largest size of a text that is searched for personal data, in bytes.
+/// Largest size, in bytes, of a text that is searched for personal data.
 pub const MOST_PERSONAL_BYTES: usize = 100_000;
 
 /// Sends calls to Comprehend. Cheap to clone.

@@ -76,11 +76,12 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
-/// Roles of setup operations that [`Role::Serve`] also calls, for example in `docweir doctor`.
+/// Roles of operations that [`Role::Infra`] needs for setup. [`Role::Serve`] needs them too, for example for
+/// `docweir doctor`.
 const CHECK: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
-/// Roles of operations that only tests call: none.
+/// Empty list of roles, for operations that only tests call.
 const NO_ONE: &[Role] = &[];
 
 /// All AWS operations that Docweir calls, sorted by service and name.

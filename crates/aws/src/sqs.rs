@@ -59,7 +59,7 @@ pub struct Message {
     pub receives: u32,
 }
 
-/// Describes a redrive policy: after how many receipts a message is moved, and to which dead-letter queue.
+/// Describes a redrive policy. SQS moves a message that was received too often to the dead-letter queue of this policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
     /// ARN of the dead-letter queue.

@@ -1,7 +1,7 @@
 //! Applies the shared rules of all stores to items in DynamoDB.
 //!
-//! A rule decides how the state of an item changes. This module builds the item that is written, with the content
-//! that the rule's step names. It also records the outcome of the item in its batch.
+//! A rule decides how the state of an item changes. This module builds the item to be written: it adds the content that
+//! the rule's step names, and the outcome of the item in its batch.
 
 use docweir_stores::batches::NewItem;
 use docweir_stores::batches::rules::{self, ItemContent, ItemState};

@@ -1,10 +1,10 @@
 //! Stores documents that wait for the vectors of their texts. Each text of a document is one item, and each waiting
 //! document has a marker.
 //!
-//! Documents do not share texts here, because the embedding cache already avoids paying twice. Each time a text has
-//! changed, all texts of its document are read to decide whether the document may continue. There is no counter that
-//! could become wrong. The marker is set to "waiting" before the texts are read. If another process finds the texts
-//! complete after that, its change of the marker is not overwritten.
+//! Documents do not share texts here, because the embedding cache already avoids paying twice. Whenever a text has
+//! changed, all texts of its document are read to decide whether the document may continue. No counter is kept, so none
+//! can become wrong. A new request for texts sets the marker to "waiting" before it reads the texts. Another process
+//! may then find the texts complete and update the marker. The request does not overwrite this update.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -23,7 +23,8 @@ use super::store::{DynamoBatches, Step, StoreResult};
 /// Number of documents that are read from an index at a time.
 const PAGE: usize = 1_000;
 
-/// Marks a document as waiting for the vectors of its texts.
+/// Holds the marker of a document, which exists from the request for the vectors of its texts until the document has
+/// received them.
 #[derive(Clone, Debug, PartialEq)]
 struct Mark {
     space: String,
@@ -233,8 +234,8 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Returns the documents that may continue if `ready` is true, and those that must wait otherwise. Each comes
-    /// with the space of its texts.
+    /// Returns documents with a marker, each with the space of its texts. If `ready` is true, returns the documents
+    /// that may continue; otherwise, returns those that must still wait.
     async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {

@@ -20,11 +20,11 @@ pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
 pub const WORK_INDEX: &str = "work-index";
 pub const LIST_INDEX: &str = "list-index";
-/// Number of most recent batches whose outcomes are stored with an item.
+/// Maximum number of batches for which an item stores its outcome. The oldest outcomes are dropped first.
 const REMEMBERED: usize = 4;
-/// Maximum length of a record key within an item's key, in bytes. A longer record key is replaced by its hash.
+/// Maximum length, in bytes, of a record key within an item's key. A longer record key is replaced by its hash.
 const LONGEST: usize = 1_024;
-/// Days for which a discarded text is kept. Until then, its batch may still count the text's outcome.
+/// Number of days for which a discarded text is kept, so that its batch can still count the outcome of the text.
 const GONE_DAYS: i64 = 30;
 
 /// Maps each outcome of an item in a batch to the letter that is stored for it.

@@ -24,7 +24,7 @@ use super::store::{DynamoBatches, StoreResult};
 /// Number of items that are read at a time.
 const PAGE: usize = 500;
 
-/// Holds the attributes of a record to set and to remove.
+/// Holds the attributes that a write sets in a record, and the attributes that it removes.
 #[derive(Default)]
 pub struct Change {
     sets: Vec<(&'static str, AttributeValue)>,

@@ -14,7 +14,7 @@
 //! | `text#SPACE#DOCUMENT` | the text's hash | a text of a document |
 //! | `document#DOCUMENT` | `waits` | a marker that the document waits for texts |
 //! | `batch#ID` | `record` | a batch |
-//! | `provider#NAME` | `batch` | the batch that has this name at the provider |
+//! | `provider#ID` | `batch` | the batch that has this id at the provider |
 //! | `collections`, `spaces` | a name | collections and their models; spaces that have items |
 //!
 //! The table has two indexes. [`item::WORK_INDEX`] lists the work that is due. It does not contain finished items, so

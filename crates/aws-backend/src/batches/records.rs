@@ -14,7 +14,7 @@ use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Maximum number of waiting items in a space that are counted. A larger backlog is reported as about this number.
+/// Maximum number of waiting items that are counted in each space. A larger backlog is reported as about this number.
 const MOST_COUNTED: usize = 200_000;
 /// Number of index entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -135,7 +135,7 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Returns the index entries of the items with a status in a space.
+    /// Returns the index entries of all items in a space that have this status.
     pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> StoreResult<Vec<Attributes>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
@@ -253,7 +253,8 @@ impl DynamoBatches {
     }
 }
 
-/// Stores a record as its file or table contains it now. `since` is the queue position of a new record.
+/// Decides how an item changes when the current content of its record is stored. `since` is the queue position of a new
+/// record.
 fn put_record(space: &str, new: &NewItem, given: &apply::Put, since: &str, now: Option<&Item>) -> Step<Put> {
     let incoming = Incoming {
         hash: hash_of(&new.input),

@@ -29,8 +29,8 @@ const AT_ONCE: usize = 32;
 const WAIT: Duration = Duration::from_millis(10);
 /// Assumed maximum lag of an index, with a margin.
 const LAG: Duration = Duration::from_secs(30);
-/// Maximum number of recently written names that are remembered. Other names are found only after the index contains
-/// them.
+/// Maximum number of keys or ids that are remembered. A write that is not remembered is found only after the index
+/// contains it.
 const MOST_RECENT: usize = 10_000;
 
 /// Describes how a rule changes an item, and holds the answer to the caller.
@@ -41,7 +41,7 @@ pub enum Step<T> {
     Delete(T),
 }
 
-/// Remembers names that were written recently, because an index may not contain them yet.
+/// Remembers the keys or ids that were written recently, because an index may not contain them yet.
 pub struct Recent<K>(Mutex<HashMap<K, Instant>>);
 
 impl<K> Default for Recent<K> {
@@ -175,7 +175,7 @@ impl DynamoBatches {
         format!("{:020}", last.saturating_add(1).max(now))
     }
 
-    /// Stores the name of a space that has items. Writes only once per process.
+    /// Stores the name of a space that has items. Each process writes each name only once.
     pub(super) async fn register(&self, space: &str) -> StoreResult<()> {
         let known =
             |spaces: &Mutex<HashSet<String>>| spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(space);
@@ -277,7 +277,8 @@ impl DynamoBatches {
         Query { table: self.table.clone(), key, consistent: true, ..Query::default() }
     }
 
-    /// Returns the query for the entries of an index with one hash key, in the order of the index.
+    /// Returns the query for all entries of an index whose hash key has the value `name`. The results are ordered by
+    /// the index's range key.
     pub(super) fn index(&self, index: &str, attribute: &str, name: &str) -> Query {
         Query {
             table: self.table.clone(),
@@ -377,8 +378,8 @@ impl DynamoBatches {
         }
     }
 
-    /// Returns a cursor over the keys of all items in a space with one kind of work due. The items that have waited
-    /// longest come first.
+    /// Returns a cursor over the keys of all items in a space for which this kind of work is due. The items that have
+    /// waited longest come first.
     pub(super) fn line(&self, kind: &str, space: &str) -> ShardCursor<'_> {
         let shard = |shard| {
             let query = self.index(WORK_INDEX, WORK, &item::work(kind, space, shard));
@@ -387,7 +388,7 @@ impl DynamoBatches {
         ShardCursor { store: self, shards: (0..SHARDS).map(shard).collect() }
     }
 
-    /// Returns at most `limit` keys of items with one kind of work due.
+    /// Returns the keys of at most `limit` items for which this kind of work is due.
     pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> StoreResult<Vec<Key>> {
         self.line(kind, space).take(limit).await
     }

@@ -319,8 +319,8 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
     assert!(requests > 8, "{requests}");
 }
 
-/// Checks that a paused leader cannot write to batches after another process took over, and that its claimed items
-/// are returned.
+/// Checks that a paused leader cannot write to batches after another process has taken over, and that the items of
+/// the paused leader's batches return to the backlog.
 #[tokio::test]
 async fn whoever_was_taken_over_from_writes_to_no_batch() {
     let Some(server) = shared_dynoxide() else { return };
@@ -353,8 +353,8 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
     assert_eq!(fixture.counts().await[0], 6);
 }
 
-/// Checks that items of a missing batch are returned to the backlog. They were claimed by a process that was paused
-/// while the batch was undone, and that died later.
+/// Checks that claimed items return to the backlog if the record of their batch does not exist. This happens if a
+/// leader is paused while another process undoes its batch, then claims more items and dies.
 #[tokio::test]
 async fn items_of_a_batch_that_is_none_wait_again() {
     let Some(server) = shared_dynoxide() else { return };

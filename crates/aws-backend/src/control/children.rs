@@ -19,7 +19,7 @@ use super::writer::Subject;
 /// source.
 const STEP: usize = 30;
 
-/// Holds a child and the id that its parent lists.
+/// Holds a child and the document id under which the parent lists it.
 struct Planned {
     id: DocumentId,
     stays_deleted: bool,

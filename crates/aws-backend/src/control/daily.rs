@@ -13,7 +13,8 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use super::items::string;
 use super::new_token;
 
-/// Time for which a transaction is repeated with the same token. DynamoDB remembers a token for one minute longer.
+/// Maximum time, in microseconds, for which a transaction is repeated with the same token. DynamoDB remembers a token
+/// for one minute longer.
 const TOKEN: UnixMicros = 9 * 60 * 1_000_000;
 
 pub struct Daily {

@@ -20,9 +20,10 @@ use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 /// reply to a write is lost, the id shows whether the write was applied.
 pub const WRITE_ID: &str = "write_id";
 
-/// Attributes of a stage's entry in the stage map whose values are not numbers.
+/// Attributes that hold text in the entry of a stage. The other attributes that Docweir reads from such an entry hold
+/// numbers.
 const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
-/// Maximum length of a text in an item, in bytes. Longer texts are truncated, because errors may contain long
+/// Maximum length, in bytes, of a text in an item. Longer texts are truncated, because errors may contain long
 /// quotations and an item is limited to 400 KB.
 const LONGEST_TEXT: usize = 8_000;
 
@@ -143,7 +144,7 @@ fn bounded(value: Value) -> Value {
     }
 }
 
-/// Returns the hash key of documents that wait for an event, in the index of parked documents.
+/// Returns the hash key under which the index of parked documents lists the documents that wait for this event.
 pub fn on(word: &str) -> String {
     format!("on:{word}")
 }

@@ -23,7 +23,8 @@ use super::writer::{ControlWriter, Subject};
 /// Number of candidates that are read for each document to be claimed. One is not enough, because other replicas
 /// claim the same candidates.
 const CROWD: usize = 4;
-/// Minimum time between searches for documents of dead processes, while enough other documents are waiting.
+/// Minimum time between two searches for documents of dead processes while enough other documents are waiting. If there
+/// are too few, every claim searches for them.
 const LOOK: Duration = Duration::from_secs(5);
 /// Number of documents that are resumed or marked as loaded in one step.
 const STEP: usize = 500;
@@ -81,8 +82,8 @@ impl DynamoControlStore {
     }
 
     /// Returns the ids of documents that may be claimed, each with the time of its last change. Also returns the
-    /// position at which the list of pending documents continues. If `start` is such a position, returns only pending
-    /// documents from there on.
+    /// position at which the list of pending documents continues. If `start` is a position that an earlier call
+    /// returned, returns only the pending documents after it.
     async fn line(
         &self,
         owner: &str,
@@ -157,8 +158,8 @@ impl DynamoControlStore {
         due
     }
 
-    /// Resumes the documents that the index of parked documents lists under the key `what`. If `until` is set,
-    /// resumes only documents with a time up to `until`. Returns the number of resumed documents.
+    /// Resumes the documents that the index of parked documents lists under the key `what`. If `until` is set, resumes
+    /// only the documents that wait for a time not later than `until`. Returns the number of resumed documents.
     async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),

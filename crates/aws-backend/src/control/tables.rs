@@ -22,9 +22,9 @@ pub const RANGE: &str = "processing_version";
 pub const PARKED_FOR: &str = "parked_for";
 pub const PARKED_UNTIL: &str = "parked_until";
 pub const UNTIL: &str = "until";
-/// Attribute with the time from which DynamoDB may delete a record, in Unix seconds. Only records of deleted
-/// documents have this attribute. All records have the attribute `ttl`, at which the former system would have deleted
-/// even searchable documents.
+/// Attribute with the time, in Unix seconds, after which DynamoDB may delete a record. Only records of deleted
+/// documents have this attribute. The attribute `ttl` cannot serve this purpose, because all records have it, even
+/// those of searchable documents.
 pub const FORGET_AT: &str = "forget_at";
 
 pub fn tables(options: &DynamoOptions) -> [Table; 4] {

@@ -453,7 +453,8 @@ impl Task {
         Ok(sources)
     }
 
-    /// Returns the entry of each source that has an entry.
+    /// Looks up which documents these sources belong to. Returns the entry of each source, and omits sources that have
+    /// no entry.
     async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, SourceEntry>, Fault> {
         let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
@@ -621,8 +622,8 @@ fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Pre
     }
 }
 
-/// Replies to the commands on a document whose item cannot be parsed. Claims on this document are reported as
-/// invalid, and other documents are not blocked.
+/// Replies to the commands on a document whose item cannot be parsed, so that these commands do not block other
+/// documents. No claim succeeds, existing claims count as invalid, and most other commands are refused.
 fn unreadable(document: Document) {
     for job in document.jobs {
         let text = "the item can't be parsed (see the log); correct the item, or delete it and submit its file again";

@@ -1,8 +1,8 @@
 //! Decides how a command changes an entry of the ledger, without I/O.
 //!
-//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late. Ids
-//! are known in advance, shares are settled in several steps, and a void entry blocks an earlier attempt that may
-//! still arrive.
+//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late. A
+//! reservation may be repeated under an id that is known in advance, and shares are settled in several steps. If a
+//! reservation is refused while an earlier attempt may still arrive, a void entry blocks that attempt.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;

@@ -2,7 +2,7 @@
 //!
 //! | `pk` | `sk` | content |
 //! | --- | --- | --- |
-//! | `entries#DAY#SHARD` | name of the entry | a call, a batch, or a share of one |
+//! | `entries#DAY#SHARD` | name of the entry | a call, a batch, or a settled share of a call or batch |
 //! | `sums#DAY` | run, mode, stage, model and collection, as JSON | sums of this day and group, by state |
 //! | `days` | DAY | total of the day |
 //! | `run#RUN` | `total` | total of the run |

@@ -6,9 +6,8 @@
 //! increases only on condition that the budget covers the increase, so concurrent processes can never exceed a
 //! budget.
 //!
-//! # Writer
-//! Each process has one task that writes (`writer`). The task combines many entries in a transaction, so that each
-//! total is written once for all of them. If several processes write the same total at once, DynamoDB rejects
+//! Each process has one task that writes (`writer`). The task combines many entries in a transaction, so that the
+//! transaction writes each total only once. If several processes write the same total at once, DynamoDB rejects
 //! conflicting transactions, and their processes retry them. A settlement of exactly the reserved amount does not
 //! change the totals.
 //!
@@ -44,8 +43,8 @@ use writer::{Job, LedgerWriter};
 
 /// Name of the index that lists the open reservations of the live calls of all processes.
 pub const OPEN: &str = "open-index";
-/// Number of partition keys over which the entries of one day are spread, and likewise the open reservations.
-/// DynamoDB limits one partition key to a thousand writes per second.
+/// Number of partition keys over which the entries of one day are spread. The index of open reservations uses the same
+/// number of keys. DynamoDB limits one partition key to a thousand writes per second.
 const SHARDS: u64 = 4;
 /// Maximum number of shares that are settled in one transaction. A transaction holds at most a hundred writes.
 const SHARES: usize = 80;

@@ -83,7 +83,7 @@ fn answer(status: &str, word: &str) -> Act {
     Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
 }
 
-/// Makes a quarter of all calls fail or lose their replies. Returns the proxy and the count of faults.
+/// Makes a quarter of all calls fail or lose their replies. Returns the proxy and a counter of the affected calls.
 fn on_a_bad_day(endpoint: &str) -> (Proxy, Arc<AtomicU64>) {
     let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
     let (faults, mut random) = (Arc::new(AtomicU64::new(0)), fastrand::Rng::with_seed(11));

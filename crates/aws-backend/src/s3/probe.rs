@@ -17,8 +17,9 @@ const TRIES: u32 = 6;
 const HINT: &str = "use an endpoint that enforces conditional writes, or set `buckets.register = \"dynamodb\"`";
 
 impl S3Objects {
-    /// Tests conditional writes on a small temporary object, with conditions that hold and conditions that do not. It
-    /// is called at start-up. The error says what the server did wrong and how to change the configuration.
+    /// Tests conditional writes on a small temporary object, both with conditions that hold and with conditions that do
+    /// not hold. This test runs at start-up. The error says what the server did wrong and how to change the
+    /// configuration.
     pub async fn probe(&self) -> Result<(), ObjectError> {
         let backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_millis(1_600));
         for retries in 0..TRIES - 1 {

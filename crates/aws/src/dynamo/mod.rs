@@ -90,8 +90,8 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancelled {
     pub fault: Fault,
-    /// Reason for which each write failed, in the order of the writes; `None` for a write that did not cause the
-    /// failure. The list is empty if the failure was not caused by a particular write.
+    /// Reasons of the failure, with one entry for each write, in the order of the writes. An entry is `None` if its
+    /// write did not cause the failure. The list is empty if no particular write did.
     pub reasons: Vec<Option<FaultKind>>,
 }
 

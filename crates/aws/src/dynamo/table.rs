@@ -109,7 +109,8 @@ impl Dynamo {
         }))
     }
 
-    /// Creates a table and waits until it is active. If the table already exists, only its expiry is enabled.
+    /// Creates a table and waits until it is active. If the table already exists, the call only enables the expiry of
+    /// its items.
     pub async fn create(&self, table: &Table, timeout: Duration) -> Result<(), Fault> {
         let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
         let mut names = vec![table.key.hash];

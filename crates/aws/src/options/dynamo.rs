@@ -40,14 +40,14 @@ pub struct DynamoOptions {
     /// Maximum number of attempts of a write. A write is retried if it conflicts with another writer of the same
     /// document, or if DynamoDB throttles it.
     pub attempts: u32,
-    /// Maximum time for which a conflicting write of the ledger is retried, in seconds. Conflicts arise when several
+    /// Maximum time, in seconds, for which a conflicting write of the ledger is retried. Conflicts arise when several
     /// processes update the same totals at once.
     #[serde(skip)]
     pub conflict_seconds: u64,
     /// Time without a heartbeat, in seconds, after which the ledger regards a process as dead. Unsettled reservations
     /// of the process are then in doubt, because their calls may have been charged.
     pub ledger_lease_seconds: u64,
-    /// Time for which daily metrics are collected before they are written, in seconds. If a process is killed, its
+    /// Time, in seconds, for which daily metrics are collected before they are written. If a process is killed, its
     /// metrics since the last write are lost.
     #[serde(skip)]
     pub metrics_seconds: u64,
@@ -55,9 +55,8 @@ pub struct DynamoOptions {
     /// `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Retention of the records of deleted documents, in days since their last change. DynamoDB deletes these records
-    /// afterwards. All records have a `ttl` that is computed from this value, but records of other documents never
-    /// expire.
+    /// Number of days for which the record of a deleted document is kept after its last change. Records of other
+    /// documents are kept forever, although every record has a `ttl` that is computed from this value.
     pub record_days: u32,
     /// Retention of audit-log entries, in days.
     pub audit_days: u32,

@@ -20,14 +20,14 @@ pub struct S3Options {
     /// If true, each write sends a CRC-32 checksum, and each read of a whole object verifies the checksum that the
     /// server returns. Set it to `false` only for servers that reject checksums.
     pub checksums: bool,
-    /// Maximum size of an object that is read or written in memory, in bytes.
+    /// Maximum size, in bytes, of an object that is read or written in memory.
     pub max_object_bytes: u64,
     /// Size of each part of a large object, in bytes. An object smaller than one part is written in one request. An
     /// object has at most 10,000 parts, so this value also limits the object size: the default of 16777216 (16 MiB)
     /// allows 156 GiB.
     pub part_bytes: u64,
-    /// Number of parts of one large object that are transferred in parallel. An upload needs memory for this number
-    /// of parts plus two.
+    /// Number of parts that are transferred in parallel for one large object. An upload needs memory for this number of
+    /// parts plus two.
     #[serde(skip)]
     pub parallel_parts: usize,
     /// Maximum number of small objects that are written in parallel.

@@ -12,8 +12,8 @@ use crate::{Fault, FaultKind};
 
 /// Size of the write buffer, in bytes. The buffer combines many small pieces of a body into one write.
 const BUFFER: usize = 1 << 20;
-/// Number of bytes that an interrupted attempt must have downloaded to not count towards the retry limit. Long
-/// downloads may be interrupted often.
+/// Minimum progress of an attempt, in bytes. An interrupted attempt that made this progress does not count towards the
+/// retry limit, because long downloads may be interrupted often.
 const PROGRESS: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]

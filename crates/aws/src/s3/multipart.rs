@@ -59,7 +59,7 @@ impl Bucket {
         Ok(Multipart { bucket: self.clone(), key: key.to_owned(), id, whole })
     }
 
-    /// Returns unfinished uploads under `prefix`: at most `limit`, and never more than 1,000.
+    /// Returns at most `limit` unfinished uploads under `prefix`, and never more than 1,000.
     pub async fn unfinished(&self, prefix: &str, limit: usize) -> Result<Vec<Unfinished>, Fault> {
         let most = limit.min(1000) as i32;
         let call = self.s3.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).max_uploads(most);

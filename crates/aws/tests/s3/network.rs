@@ -86,7 +86,8 @@ async fn a_lost_reply_is_not_known_and_a_put_with_a_condition_is_sent_once() {
     }
 }
 
-/// Checks the faults for replies that none of the installed servers returns. A proxy sends these replies.
+/// Checks how replies are converted to faults. A proxy sends prepared replies that none of the installed servers
+/// returns.
 #[tokio::test]
 async fn what_the_service_says_becomes_a_fault() {
     let proxy = Proxy::start("127.0.0.1:9").unwrap();
