@@ -28,8 +28,8 @@ pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Multiplies the `M` rows in `a` by the panel `b`, whose length is the inner dimension. A row may occur in `a`
-/// repeatedly.
+/// Multiplies the `M` rows in `a` by the panel `b`. The length of `b` is the inner dimension of the product. The same
+/// row may occur in `a` more than once.
 #[inline(always)]
 pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
     a: [&[f32]; M],

@@ -1,5 +1,5 @@
-//! Tests the encoder with the model all-MiniLM-L6-v2, if DOCWEIR_TEST_MODEL names the model's folder or the cache
-//! contains it.
+//! Tests the encoder with the model all-MiniLM-L6-v2. The tests need the model's files: in the folder that
+//! DOCWEIR_TEST_MODEL names, or in the user's cache.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; a skip is printed")]
 

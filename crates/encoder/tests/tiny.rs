@@ -21,7 +21,7 @@ fn cosine(a: &[f32], b: &[f64]) -> f64 {
 }
 
 /// Returns token sequences of all critical lengths: one token, and lengths around the size of a tile, a panel and a
-/// block. Together they exceed one group.
+/// block. Together, the sequences have more tokens than fit into one group.
 fn sequences(words: u32) -> Vec<Vec<u32>> {
     let lengths = [1, 2, 3, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 95, 96, 97, 129, 200];
     let id = |i: u32, n: u32| (i * 31 + n * 17 + i * i) % words;

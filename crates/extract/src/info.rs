@@ -2,7 +2,8 @@
 //!
 //! lopdf reads the whole structure of a file into memory, and a few hundred hostile bytes can make it request a
 //! gigabyte. lopdf therefore runs last, after all pages were sent. If it fails, panics or exceeds the memory limit of
-//! the process, the document keeps its text. Only the document information and the outline are lost, with a note.
+//! the process, the document keeps its text. Only the document information and the outline are lost, and a note on the
+//! document says so.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
 //! Extracts the text and layout of a file into an [`ExtractedDocument`].
 //!
 //! Parsers of hostile input run in child processes of this binary. The parent sends a child one open file at a time and
-//! receives a stream of small messages. Both sides limit the memory, time and output of a child. If a child dies, this
-//! counts as one attempt of the document that it was reading.
+//! receives a stream of small messages. Both sides limit the memory, time and output of a child. The death of a child
+//! counts as one attempt of the document that the child was reading.
 //!
 //! ```text
 //! parent: Extractor ── request + file descriptor ──▶ child: worker_main

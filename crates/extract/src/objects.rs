@@ -279,7 +279,8 @@ impl HeadingPath {
 }
 
 /// Reads a document from its objects. `get` returns the content of the object with a given key. Also returns the
-/// version for which the objects were written, so that callers can compare it with the version they expect.
+/// document version for which the objects were written. Callers can compare this version with the version that they
+/// expect.
 pub fn from_objects(
     id: &DocumentId,
     get: impl Fn(&str) -> Option<Vec<u8>>,

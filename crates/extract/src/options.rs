@@ -26,19 +26,21 @@ pub struct ExtractOptions {
     /// left out.
     #[serde(skip)]
     pub info_seconds: u64,
-    /// Memory limit of a child process, in bytes, in addition to the memory that the process maps when it starts. A
-    /// document that needs more is refused. The child process of each worker of the stage may use this much memory.
+    /// Memory, in bytes, that a child process may use in addition to the memory that it maps at its start. A document
+    /// that needs more is refused. Each worker of the stage has its own child process, and each child process may use
+    /// this much memory.
     pub memory_limit_bytes: u64,
     /// Number of documents after which a child process is replaced by a new one.
     #[serde(skip)]
     pub max_documents_per_child: u32,
-    /// Resident memory of a child process, in bytes, above which a new process replaces it after the current document.
+    /// Maximum resident memory of a child process between two documents, in bytes. A child process that has more memory
+    /// after a document is replaced by a new one.
     #[serde(skip)]
     pub recycle_above_bytes: u64,
     /// Maximum size of one message from a child process, in bytes. Each page is one message, with its words and their
     /// boxes.
     pub max_frame_bytes: u64,
-    /// Maximum size of the result of one document, in bytes: all pages together.
+    /// Maximum size of all extracted pages of one document together, in bytes.
     pub max_result_bytes: u64,
     /// Limits on the content of one document.
     pub limits: ExtractLimits,

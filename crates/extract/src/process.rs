@@ -79,7 +79,8 @@ impl Child {
         Ok(Self { process, socket, received: BytesMut::new(), stderr, stderr_tail: Vec::new(), documents: 0 })
     }
 
-    /// Returns whether the child still runs, as far as this is known without waiting.
+    /// Returns whether the child still runs. This call does not wait, so it may return true for a child that is about
+    /// to exit.
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }

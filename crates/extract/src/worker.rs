@@ -78,10 +78,10 @@ fn fixed(n: u64) -> Rlimit {
     Rlimit { current: Some(n), maximum: Some(n) }
 }
 
-/// Sets `RLIMIT_AS` to the memory limit of the first request. Under this limit, a process that requests too much gets
-/// an allocation error; otherwise the kernel would choose a process to kill. Address space counts all mapped memory,
-/// used or not. The limit is therefore added to the mappings of the fresh process (the program, its libraries, its
-/// stack).
+/// Limits the address space of this process (`RLIMIT_AS`) when the first request arrives. A process that then requests
+/// too much memory gets an allocation error. Without the limit, the kernel would choose a process to kill. The address
+/// space includes all mapped memory, used or not. The limit is therefore the request's memory limit plus the size of
+/// what the process has mapped before (the program, its libraries, its stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);

@@ -1,9 +1,9 @@
 //! Converts text to normalised words in one pass, as BERT's uncased normaliser and pre-tokeniser do.
 //!
 //! The reference library makes four passes over the text: clean up, put spaces around ideographs, decompose and drop
-//! marks, convert to lower case. Then it splits the text at white space and around punctuation. Each step inspects one
-//! character at a time, except for the order of combining marks. One pass over runs of characters therefore gives the
-//! same result.
+//! marks, convert to lower case. Then it splits the text at white space and around punctuation. Only the sorting of
+//! combining marks depends on neighbouring characters; every other step treats each character alone. One pass over runs
+//! of characters therefore gives the same result.
 
 use unicode_normalization::UnicodeNormalization;
 

@@ -119,7 +119,7 @@ fn bounds(segments: &[Segment]) -> Box4 {
     segments.iter().map(|s| s.bbox).reduce(join).unwrap_or_default()
 }
 
-/// Returns the median font size; each segment counts once per character.
+/// Returns the median font size of all characters in the segments.
 fn usual_size(segments: &[Segment]) -> f32 {
     let mut sizes: Vec<(f32, usize)> = segments.iter().map(|s| (s.size, s.chars())).collect();
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -134,8 +134,8 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Groups lines of one style that are directly below each other. A line with two lines directly below (or above) joins
-/// neither of them, because columns begin or end there.
+/// Groups lines of one style that are directly below each other. If two lines are directly below (or above) a line,
+/// they are not grouped with that line, because columns begin or end there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();

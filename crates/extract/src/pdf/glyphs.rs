@@ -13,7 +13,8 @@ use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, I
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization;
 
-/// Maximum number of ruled lines that are kept of one page. Tables have fewer lines; maps have more.
+/// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
+/// lines. Only drawings such as maps have more.
 const MAX_RULES: usize = 4000;
 /// Maximum thickness in points of a filled rectangle that counts as a line.
 const RULE_WIDTH: f64 = 2.5;
@@ -130,8 +131,8 @@ impl Fonts {
     }
 }
 
-/// Extracts the font's key from a glyph identifier, by recording the first value that the identifier hashes. No other
-/// key identifies a font across pages.
+/// Extracts the font's key from a glyph identifier. The identifier is hashed with this hasher, which keeps the first
+/// `u128` that it receives: the font's key. The interpreter offers no other key that is the same on all pages.
 #[derive(Default)]
 struct ProgramKey(Option<u128>);
 

@@ -6,7 +6,7 @@
 //! ```
 //! Drafts of pages wait in a window until the document's body text and running heads are known. Pages leave the window
 //! in order. Neither memory nor the time to the first page therefore grows with the document. If the interpreter panics
-//! on a page, only that page is lost, with a note.
+//! on a page, only that page is lost, and a note on the document names the page.
 
 mod blocks;
 mod glyphs;

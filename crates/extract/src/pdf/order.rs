@@ -122,7 +122,7 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     best.map(|(_, x)| x)
 }
 
-/// Returns the total length that both sets of ranges cover.
+/// Returns the total length of the overlap between two sets of ranges.
 fn both(a: &mut Vec<(f32, f32)>, b: &mut Vec<(f32, f32)>) -> f32 {
     merge(a);
     merge(b);

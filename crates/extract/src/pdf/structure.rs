@@ -164,8 +164,8 @@ impl Structure {
             || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
     }
 
-    /// Assigns levels to headings: the level in the outline, or else a level by font size, where 1 is the largest size
-    /// so far.
+    /// Assigns levels to headings. A heading whose title is in the outline gets its level in the outline. Any other
+    /// heading gets a level by font size; level 1 is the largest size so far.
     fn give_levels(&mut self, pages: &mut [(Draft, Vec<Judged>)], body: f32) {
         let headings = pages.iter().flat_map(|(_, b)| b).filter(|j| matches!(j.kind, BlockKind::Heading { .. }));
         for size in headings.map(|j| half_points(j.block.size)).filter(|&s| s as f32 / 2.0 >= 1.1 * body) {

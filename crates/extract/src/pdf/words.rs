@@ -169,7 +169,7 @@ fn words(page: &PageGlyphs, fonts: &Fonts, angle: u16, frame: Frame) -> Vec<Word
 }
 
 /// Returns the mean gap between glyphs of letter-spaced text as a multiple of the font size, or 0 for other text. Text
-/// counts as letter-spaced if at least seven of ten gaps are wide. [`WORD_GAP`] is added to this gap.
+/// counts as letter-spaced if at least seven of ten gaps are wide. The caller adds [`WORD_GAP`] to the returned gap.
 fn letter_spacing(page: &PageGlyphs, angle: u16, frame: Frame) -> f32 {
     let (mut n, mut wide, mut sum) = (0u32, 0u32, 0.0f32);
     let mut last: Option<(f32, f32)> = None;

@@ -69,7 +69,8 @@ async fn a_child_reads_many_documents_and_says_the_same_as_the_function() {
     assert_eq!(extractor.stats().children_started, 1);
 }
 
-/// Attacks with a descriptor that the parent leaks: without close-on-exec, a child inherits it.
+/// Opens a descriptor without close-on-exec in the parent, so that a child inherits it. The child must close this
+/// descriptor at its start.
 #[tokio::test]
 async fn a_child_inherits_no_descriptor_and_gains_no_privileges() {
     let mut secret = tempfile::NamedTempFile::new().unwrap();

@@ -51,15 +51,16 @@ impl<'a> Paths<'a> {
         self.tokens.window()
     }
 
-    /// Returns the number of tokens that remain for content under this path. The number is an estimate, because token
-    /// counts of parts are added.
+    /// Returns the number of tokens that remain for content under this path. The number is an estimate: path and
+    /// content are counted separately, and the joined text may have another number of tokens.
     pub fn room(&self, id: PathId) -> usize {
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
         self.window().saturating_sub(self.special + path).max(1)
     }
 
-    /// Returns the preferred number of tokens of content under this path. Path and content together have the embedder's
-    /// best length. If the path takes more than half of that length, the content still gets half of it.
+    /// Returns the preferred number of tokens of content under this path. Path and this much content together have the
+    /// embedder's best length. If the path takes more than half of the best length, the content still gets half of the
+    /// best length.
     pub fn best(&self, id: PathId) -> usize {
         let best = self.tokens.best();
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);

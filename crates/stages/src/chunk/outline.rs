@@ -35,7 +35,8 @@ impl<'a> Outline<'a> {
         Self { entries: entries.into(), here: VecDeque::new() }
     }
 
-    /// Advances to `page`. Returns the entries up to that page whose titles are not in the text of their pages.
+    /// Advances to `page` and takes the remaining entries up to that page. Entries whose titles are in the text of
+    /// `page` are kept for [`Self::placed`]. Level and title of all other entries are returned.
     pub fn at_start_of(&mut self, page: &Page) -> Vec<(u8, String)> {
         self.here.clear();
         let mut unplaced = Vec::new();

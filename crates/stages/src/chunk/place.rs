@@ -12,14 +12,14 @@ use docweir_core::model::{
 use super::Text;
 use super::pack::{Cut, Kinds};
 
-/// Turns cuts into chunks, which must be passed in document order.
+/// Turns cuts into chunks. The cuts must be passed in document order.
 pub struct Placer<'a> {
     doc: &'a ExtractedDocument,
     document: &'a DocumentId,
     text: &'a Text,
-    /// First byte of each page in the extracted text.
+    /// Byte offset in the extracted text at which each page starts.
     starts: Vec<usize>,
-    /// Number of earlier chunks, by the hash of heading path and content.
+    /// Number of chunks made so far for each hash of heading path and content.
     seen: HashMap<String, u32>,
     next: u32,
 }
@@ -61,8 +61,8 @@ impl<'a> Placer<'a> {
     }
 
     /// Returns an id made from the document id, a hash of heading path and content, and the number of earlier chunks
-    /// with the same hash. Changes elsewhere in the document keep the id, unless they add or remove an earlier copy of
-    /// the same passage.
+    /// with the same hash. A change elsewhere in the document does not change the id, unless the change adds or removes
+    /// an earlier copy of the same passage.
     fn id(&mut self, path: &[String], content: &str) -> String {
         let mut hash = Sha256::new();
         for part in path {

@@ -1,4 +1,5 @@
-//! Divides pages into runs of blocks, whose borders no chunk crosses, and determines the heading path of each block.
+//! Divides pages into runs of blocks, and determines the heading path of each block. No chunk crosses the border
+//! between two runs.
 //!
 //! A run ends at page furniture such as a running foot. A chunk is a verbatim, contiguous slice without furniture, so a
 //! paragraph that continues after a running foot is cut there. A run also ends at a change of the top heading, and
@@ -134,7 +135,8 @@ impl Walk<'_, '_, '_> {
         self.stack.first().map(|h| h.serial)
     }
 
-    /// Applies headings from the file's outline that begin at this page, but whose titles are not in the text.
+    /// Adds headings from the file's outline to the heading path at the start of a page. The titles of these headings
+    /// are not in the text of the page.
     fn page_starts(&mut self, headings: Vec<(u8, String)>) {
         for (level, title) in headings {
             let before = self.top();

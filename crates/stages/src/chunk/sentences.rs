@@ -18,8 +18,8 @@ const ABBREVIATIONS: &[&str] = &[
     "str", "tab", "u.a", "u.s", "usw", "v", "vgl", "viz", "vol", "vols", "vs", "z.b",
 ];
 
-/// Describes a sentence: its range without surrounding white space, and whether the sentence ends a paragraph inside
-/// the text. A blank line ends a paragraph.
+/// Describes a sentence. `range` excludes surrounding white space. `ends_paragraph` is true if a blank line separates
+/// the sentence from the next one. It is false for the last sentence of the text.
 #[derive(Debug, PartialEq)]
 pub struct Sentence {
     pub range: Range<usize>,

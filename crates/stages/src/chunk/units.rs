@@ -18,7 +18,7 @@ use super::sections::Piece;
 use super::sentences::sentences;
 use super::text::Text;
 
-/// Rates how well a chunk can end after a unit; the best variant is first.
+/// Classifies the end of a unit as a place to end a chunk. The variants are in order from the best place to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Break {
     /// The next unit is a heading.
@@ -30,13 +30,13 @@ pub enum Break {
     Sentence,
     /// A position inside a sentence, or in a paragraph that continues on the next page.
     Inside,
-    /// The end of a heading or caption, which belongs to the unit after it.
+    /// The end of a heading or caption. A heading or caption belongs to the unit after it.
     Glued,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Unit {
-    /// First byte in the extracted text.
+    /// Byte offset in the extracted text at which the unit starts.
     pub start: usize,
     pub end: usize,
     /// Number of code points before `start` in the extracted text; `last_char` is the number before `end`.
@@ -125,7 +125,8 @@ impl Units<'_, '_> {
         }
     }
 
-    /// Divides a table into rows, or code into lines. All rows after the first get the table's header row as context.
+    /// Divides a table into rows, or code into lines. For all rows after the first, the table's header row is appended
+    /// to the heading path.
     fn lines(&mut self, piece: &Piece, limits: Limits, out: &mut Vec<Unit>) {
         let table = piece.kind == BlockKind::Table;
         self.split_tables += usize::from(table);

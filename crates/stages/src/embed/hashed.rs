@@ -1,6 +1,7 @@
 //! Makes vectors without a model, as hashed bags of words.
 //!
-//! This embedder is for tests and benchmarks of the code that uses an embedder. Its vectors match on equal words only.
+//! This embedder is for tests and benchmarks of the code that uses an embedder. The vectors of two texts are similar
+//! only if the texts have words in common.
 
 use std::time::Duration;
 

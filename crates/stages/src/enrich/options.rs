@@ -90,8 +90,8 @@ impl EnrichOptions {
         found
     }
 
-    /// Returns the options that affect the findings. For `local`, the value has no key for the provider, so that
-    /// fingerprints from before the choice of provider stay valid.
+    /// Returns the options that affect the findings. For `local`, the value has no key for the provider. Fingerprints
+    /// that were made before a second provider existed therefore stay valid.
     pub fn shape(&self) -> serde_json::Value {
         let mut shape = serde_json::to_value(self).unwrap_or_default();
         if let Some(members) = shape.as_object_mut() {

@@ -1,10 +1,10 @@
 //! Extracts key phrases by word statistics, with a method similar to RAKE.
 //!
 //! Candidates are runs of words between stop words, punctuation and masked ranges, and parts of runs that occur more
-//! than once. A word has more weight if its runs are long (degree over frequency), and less weight if many chunks of
-//! the document contain it. The score of a phrase is the mean weight of its words, with logarithmic bonuses for length
-//! and repetition. In a language without a stop word list, short words count as stop words. In scripts without spaces,
-//! the candidates are runs of ideographs or katakana.
+//! than once. A word has more weight if the runs that contain the word are long (degree over frequency). It has less
+//! weight if many chunks of the document contain it. The score of a phrase is the mean weight of its words, with
+//! logarithmic bonuses for length and repetition. In a language without a stop word list, short words count as stop
+//! words. In scripts without spaces, the candidates are runs of ideographs or katakana.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

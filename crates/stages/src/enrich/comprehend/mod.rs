@@ -342,7 +342,7 @@ fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
 }
 
 /// Returns the texts that are sent to Comprehend: the texts before redaction for personal data, and the texts after
-/// redaction for all other APIs. Caches store answers under these texts.
+/// redaction for all other APIs. The cache of Comprehend's answers uses these texts as keys.
 pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
     let whole =
         PersonalDataTexts::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);

@@ -24,7 +24,8 @@ pub struct ComprehendOptions {
     /// Language code for passages if no language is detected in the passage or in its document. If this code is empty,
     /// such passages are not sent to Comprehend.
     pub default_language: String,
-    /// Kinds of personal data that are ignored if Comprehend reports them. The default kinds occur in every report.
+    /// Kinds of personal data that are ignored if Comprehend finds them. By default, dates (`"DATE_TIME"`) and web
+    /// addresses (`"URL"`) are ignored, because almost every business document contains them.
     pub ignored_kinds: Vec<String>,
     /// Maximum size of one text that is sent to Comprehend, in bytes. Longer passages are split between sentences and
     /// sent in parts.
@@ -44,11 +45,11 @@ pub struct ComprehendOptions {
     /// attempt counts too.
     #[serde(skip)]
     pub item_attempts: u32,
-    /// Maximum time that a call waits for the rate limits, in seconds. After this time, the document is retried later;
-    /// this does not count as an attempt.
+    /// Maximum time that a call waits for the rate limits, in seconds. After this time, the call ends and the document
+    /// is retried later. The wait does not count as an attempt.
     pub max_wait_seconds: f64,
     /// Maximum time spent on one document, in seconds. After this time, an unfinished document returns to the queue.
-    /// This does not count as an attempt, and the answers received so far are kept. The sum of this value,
+    /// The interruption does not count as an attempt, and the answers received so far are kept. The sum of this value,
     /// `max_wait_seconds` and `request_seconds` must be below `enrich.deadline_seconds`.
     pub max_document_seconds: f64,
     /// Wait after the first throttled request, in seconds. The wait doubles each time another request is throttled.

@@ -79,13 +79,13 @@ struct Part {
     code: String,
 }
 
-/// Language code with which a chunk is searched (`Ok`), or the code of an unsupported language, whose chunk is skipped
-/// (`Err`).
+/// Language code with which a chunk is searched (`Ok`), or the chunk's language code if Comprehend can't search this
+/// language (`Err`). A chunk with `Err` is skipped.
 pub type SearchLanguage = Result<String, String>;
 
-/// Returns the language with which each chunk is searched: the document's language, or the chunk's own language if the
-/// document's is unknown or unsupported. The document's language takes precedence because a list of names is easily
-/// mistaken for another language; such a chunk would be skipped.
+/// Returns the language with which each chunk is searched. This is the document's language, or the chunk's own language
+/// if the document's language is unknown or unsupported. The document's language takes precedence, because language
+/// detection often assigns a wrong language to a list of names. With a wrong language, the chunk might be skipped.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
