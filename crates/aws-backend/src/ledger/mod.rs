@@ -6,6 +6,7 @@
 //! increases only on condition that the budget covers the increase, so concurrent processes can never exceed a
 //! budget.
 //!
+//! # Writer
 //! Each process has one task that writes (`writer`). The task combines many entries in a transaction, so that the
 //! transaction writes each total only once. If several processes write the same total at once, DynamoDB rejects
 //! conflicting transactions, and their processes retry them. A settlement of exactly the reserved amount does not
