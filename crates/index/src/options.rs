@@ -77,8 +77,8 @@ pub struct VectorOptions {
     pub hybrid_context: f32,
     /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
-    /// Maximum number of versions whose times the manifest records. Above the maximum, every other one is removed
-    /// from the older half of these times.
+    /// Maximum number of versions whose times the manifest records. Above the maximum, the older half of these
+    /// times is thinned out: every other time is removed.
     #[serde(skip)]
     pub history_entries: usize,
 }

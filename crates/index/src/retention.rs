@@ -102,9 +102,9 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     (due != now).then_some(due)
 }
 
-/// Returns the version to which the horizons must rise so that at most `most` removed files are kept; 0 if there are
-/// no more. The result is the version that removed the newest surplus file. All surplus files were staged before that
-/// version.
+/// Returns the version to which the horizons must rise so that at most `most` removed files are kept; 0 if the limit
+/// is not exceeded. The result is the version that removed the newest surplus file. All surplus files were staged
+/// before that version.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));

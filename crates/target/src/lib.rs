@@ -64,7 +64,8 @@ pub trait Target: Send + Sync + 'static {
     /// documents.
     async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
-    /// Returns the first `limit` visible documents after the id `after`, in the order of their ids.
+    /// Returns the first `limit` visible documents after the id `after`, in the order of their ids. `None` starts at the
+    /// beginning.
     async fn list(
         &self,
         after: Option<&DocumentId>,
