@@ -195,7 +195,7 @@ impl Artefacts {
     }
 }
 
-/// Lists the files of the pages that belong to an artefact of extraction.
+/// Lists the page files of one extraction artefact.
 #[derive(Deserialize)]
 struct PageIndex {
     pages: Vec<PageFile>,
@@ -210,8 +210,8 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// Hashes the keys, lengths and bytes of objects. Because of the lengths, two different sets of objects never yield
-/// the same input of the hash.
+/// Hashes the keys, lengths and bytes of objects. The lengths mark where each object ends, so different sets of
+/// objects are never hashed as the same bytes.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
     for (key, body) in objects {

@@ -65,7 +65,7 @@ pub struct Committer {
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
     pub retry: RetryOptions,
-    /// Duration of a lease after the claim was renewed.
+    /// Duration of a lease. Each claim is renewed for this time before its document is committed.
     pub lease: Duration,
     /// Request that did not fit into the previous group.
     pub carried: Option<Commit>,

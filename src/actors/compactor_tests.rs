@@ -78,8 +78,8 @@ async fn leaves_the_work_to_who_has_the_lease() {
     .await;
 }
 
-/// R 9: throttling once moved messages to the dead-letter queue. Waiting for a lease that another process holds must
-/// not count as a failure.
+/// Guards against a defect of the former system (R 9), in which throttling moved messages to the dead-letter queue.
+/// Waiting for a lease that another process holds must not count as a failure.
 #[tokio::test]
 async fn r09_being_kept_waiting_is_no_failure() {
     locally(async {

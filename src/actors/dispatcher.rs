@@ -80,7 +80,8 @@ pub struct Dispatcher {
     /// True if other processes may work on the same documents.
     pub is_shared: bool,
     pub retry: RetryOptions,
-    /// Number of interruptions at which a document is quarantined.
+    /// Number of interruptions at which a document is quarantined. An interruption is a death of the process during a
+    /// stage of the document.
     pub max_interruptions: u32,
     /// Number of interruptions at which a document is processed alone.
     pub alone_after_interruptions: u32,

@@ -1,8 +1,8 @@
 //! Tracks the documents that other processes still hold when this run has no work left.
 //!
-//! If this run ended and such another process died, no process would take over its documents. The run therefore waits
-//! until each of these documents is finished or claimed by this run. Documents that other processes claim later are
-//! not awaited, so the run ends even if another process always has work.
+//! If this run ended and one of those processes then died, no process would take over the documents of the dead
+//! process. The run therefore waits until each of these documents is finished or claimed by this run. Documents that
+//! other processes claim later are not awaited, so the run ends even if another process always has work.
 
 use std::collections::HashSet;
 

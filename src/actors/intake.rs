@@ -357,7 +357,8 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
     Ok(FileSummary { content, bytes, media_type, tag: None })
 }
 
-/// Returns the SHA-256, the length and the first bytes of the rest of a file.
+/// Reads a file from its current position to its end. Returns the SHA-256, the number and the first few of the bytes
+/// that were read.
 pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];

@@ -58,7 +58,7 @@ pub struct Failure {
     /// Number of failed attempts at the stage, including the last attempt.
     pub attempts: u32,
     pub quarantined_at: String,
-    /// Input artefact of the failed stage, from which a replay resumes. `None` if the input was the original.
+    /// Input artefact of the failed stage. A replay resumes from this artefact. `None` if the input was the original.
     pub input: Option<StageOutput>,
     pub original: Option<String>,
     /// Reason why no copy of the original exists; `None` if a copy exists.
@@ -143,8 +143,8 @@ impl QuarantineStore {
         Ok(QuarantineKeys { artefact, original })
     }
 
-    /// Deletes objects that no control record refers to any more. A failed deletion is only logged, because the sweep
-    /// of the next run repeats it.
+    /// Deletes the objects with the given keys, to which no control record refers any more. A failed deletion is only
+    /// logged, because the sweep of the next run repeats it.
     pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
             if let Err(error) = self.objects.delete(key).await {
@@ -156,7 +156,7 @@ impl QuarantineStore {
         }
     }
 
-    /// Deletes all quarantine objects of a deleted document's versions, up to and including the version `through`.
+    /// Deletes the quarantine objects of a deleted document, for all versions up to and including `through`.
     pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());

@@ -27,8 +27,8 @@ pub struct ExtractStage {
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
-    /// Maximum number of times, in one run, that a document's file may change between its registration and its
-    /// reading.
+    /// Maximum number of times, in one run, that a document's file may change after its registration and before it is
+    /// read.
     pub max_changes: u32,
     /// Number of changes of each document's file in this run.
     pub changes: Arc<DashMap<DocumentId, u32>>,

@@ -27,7 +27,8 @@ const READS: usize = 8;
 const MARKS: usize = 16;
 /// Maximum number of records that are read in one call.
 const PART: usize = 100;
-/// Maximum number of receipts that a pass remembers, and of refused items that are remembered.
+/// Maximum number of receipts that a pass remembers. The same limit applies to the refused items that are remembered
+/// across passes.
 const REMEMBERED: usize = 100_000;
 
 /// Finds the items of tables that request an embedding, and enqueues them.

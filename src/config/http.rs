@@ -13,7 +13,7 @@ pub struct HttpOptions {
     pub metrics_address: String,
     /// Maximum number of concurrent connections to the HTTP endpoint. Further connections wait.
     pub max_connections: usize,
-    /// Maximum time until a client has sent its request, in seconds. It cannot be configured.
+    /// Maximum time that a client may take to send its request, in seconds. This value cannot be configured.
     #[serde(skip)]
     pub request_seconds: u64,
 }

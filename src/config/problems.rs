@@ -8,7 +8,8 @@ use super::settings::{ObjectPlace, Provider, Settings, StagePool};
 use crate::actors::batches::EmbedMode;
 
 impl Settings {
-    /// Returns the key of every invalid setting, together with an error message that follows the key.
+    /// Returns the key of each invalid setting, and an error message. The message continues the sentence that begins
+    /// with the key.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |section: &str, found: Vec<(&'static str, String)>| {

@@ -143,9 +143,9 @@ pub struct StagePool<T> {
 pub struct Workers {
     /// Minimum number of workers of this stage.
     pub min: usize,
-    /// Maximum number of workers of this stage. With 0, Docweir chooses: for a stage that computes, the number of
-    /// cores plus two; for a stage that calls an embedding endpoint, the maximum number of concurrent calls. More
-    /// workers help until the processor or the provider's rate limit is the bottleneck.
+    /// Maximum number of workers of this stage. With 0, a stage that computes has as many workers as the processor has
+    /// cores, plus two. A stage that calls an embedding endpoint then has one worker for each call that may run at the
+    /// same time. More workers help until the processor or the provider's rate limit is the bottleneck.
     pub max: usize,
 }
 
@@ -249,8 +249,8 @@ pub struct StateOptions {
     pub control: ControlPlace,
     /// Folder of the state. If the state is in AWS, the folder holds only caches and temporary files.
     pub folder: String,
-    /// If true, the group of the user may read and write the state. If false, only the user may. Files that are
-    /// ingested may be readable by the user only, and the state contains their text.
+    /// If true, the user and the user's group may read and write the state. If false, only the user may. The state
+    /// contains the text of all ingested files, even of files that only the user may read.
     pub group_access: bool,
     /// Name of the collection into which documents are loaded.
     pub collection: String,
@@ -317,8 +317,8 @@ pub struct BucketOptions {
     /// Bucket of vector files and their manifests, as `BUCKET` or `BUCKET/PREFIX`. If empty, `buckets.artefacts` is
     /// used.
     pub vectors: String,
-    /// Store that holds the manifest: `s3` (conditional writes, which are checked at the start) or `dynamodb` (for
-    /// endpoints that do not enforce conditional writes).
+    /// Store that holds the manifest: `s3` (for endpoints that enforce conditional writes; Docweir checks this when it
+    /// starts) or `dynamodb` (for all other endpoints).
     pub register: Register,
     /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the move.
     /// Archived artefacts must be restored before a stage of their document can be retried.

@@ -1,8 +1,9 @@
 //! Decides whether a configuration that was found in the current folder may choose where data goes.
 //!
-//! A folder may come from anybody. A `docweir.toml` in it could send every passage and a secret of the environment to an
-//! address of its author, or name a package to download. So a found file may set such keys only if the user has trusted
-//! exactly this file: `docweir config trust` records its path and its hash in the user's configuration folder, as direnv
+//! A folder may come from a stranger. A `docweir.toml` in this folder could send every passage and a secret from the
+//! environment to the stranger's server, or make Docweir download a harmful package. A file that was found in the
+//! current folder may therefore change sensitive keys only if the user has trusted exactly this file. For this,
+//! `docweir config trust` records the path and the hash of the file in the user's configuration folder, as direnv
 //! does. A file that the user names by `--config` or `DOCWEIR_CONFIG` needs no record.
 
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ const RECORDS: &str = "docweir/trusted.json";
 /// Holds the user's records of trust: canonical paths of configuration files, each with the SHA-256 of its text.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// `None` if the environment names no folder of the user.
+    /// Path of the file with the records. `None` if neither `XDG_CONFIG_HOME` nor `HOME` is an absolute path.
     records: Option<PathBuf>,
 }
 
@@ -69,7 +70,7 @@ impl Trust {
     /// Records that the user trusts this file with this text. Returns the canonical path of the file.
     ///
     /// # Errors
-    /// A sentence for the user, if the file belongs to somebody else or the record cannot be written.
+    /// Returns a message for the user if the file belongs to another user or the record cannot be written.
     pub fn add(&self, file: &Path, text: &str) -> Result<PathBuf, String> {
         let Some(records) = &self.records else {
             return Err("neither XDG_CONFIG_HOME nor HOME is set; set one of them".into());
@@ -91,7 +92,7 @@ impl Trust {
     }
 }
 
-/// Replaces the records in one step, so that no reader sees a part of them.
+/// Replaces the file of records in one step, so that no reader sees an incomplete file.
 fn write(path: &Path, records: &BTreeMap<String, String>) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -23,9 +23,10 @@ pub struct LeaseGuard {
     pub epoch: u64,
     /// Cancel token of the work under the lease. It is cancelled when the lease is lost.
     pub cancelled: Cancel,
-    /// Channel that the task watches. When the guard is dropped, the channel closes and the task releases the lease.
+    /// Channel that the renewing task watches. When the guard is dropped, the channel closes and the task releases the
+    /// lease.
     pub held: oneshot::Sender<()>,
-    /// Channel that the task closes after it has released the lease.
+    /// Channel that the renewing task closes after it has released the lease.
     pub given_back: oneshot::Receiver<()>,
 }
 

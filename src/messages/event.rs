@@ -78,7 +78,8 @@ pub enum Event {
         document: DocumentId,
         source: String,
     },
-    /// A document's claim was taken over or superseded. The process that holds the newer claim reports the outcome.
+    /// This process lost its claim on a document, because a newer claim exists. The process that holds the newer claim
+    /// reports the outcome.
     Superseded {
         document: DocumentId,
     },
@@ -100,9 +101,9 @@ pub enum Event {
         stored: u64,
         /// Number of items that the provider refused permanently.
         failed: u64,
-        /// Number of items whose text changed or that were deleted after they were sent. Their results are dropped.
+        /// Number of items that were deleted, or whose text changed, after they were sent. Their results are dropped.
         stale: u64,
-        /// Number of items without a result, which will be sent again.
+        /// Number of items without a result. These items will be sent again.
         returned: u64,
         tokens: u64,
         cost_usd: f64,
@@ -131,8 +132,8 @@ pub enum Event {
         line: u64,
         reason: String,
     },
-    /// A message for the user that concerns no single document, such as the download of a model or the start of a
-    /// drain.
+    /// A message for the user that concerns the run as a whole and not one document. Examples are the download of a
+    /// model and the start of a drain.
     Notice {
         text: String,
     },

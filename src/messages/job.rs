@@ -62,8 +62,8 @@ impl Input {
 /// Holds the result of a stage for one job.
 #[derive(Clone, Debug)]
 pub struct StageResult {
-    /// Artefact of the stage, from which the document is resumed after a crash. `None` after loading, because the
-    /// manifest then holds the result.
+    /// Artefact of the stage. After a crash, the document is resumed from this artefact. `None` after loading, because
+    /// the manifest then holds the result.
     pub output: Option<StageOutput>,
     pub metrics: StageMetrics,
     pub duration: std::time::Duration,

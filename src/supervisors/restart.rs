@@ -28,7 +28,7 @@ pub struct RestartOptions {
     /// Maximum wait before a restart, in seconds.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Time that cancelled work has to stop on its own before it is dropped, in seconds.
+    /// Time, in seconds, that cancelled work has to stop on its own before it is dropped.
     #[serde(skip)]
     pub grace_seconds: f64,
     /// Maximum number of threads that cancelled work of a pool may leave behind during a run. Beyond this limit, the

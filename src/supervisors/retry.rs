@@ -18,7 +18,8 @@ pub struct RetryOptions {
     /// Maximum number of attempts at a stage, including the first. A document whose attempts all failed is
     /// quarantined. Throttled calls and system failures do not count as attempts.
     pub attempts: u32,
-    /// Wait before each attempt, in seconds. The last value also applies to all further attempts.
+    /// List of waits, in seconds: the first value belongs to the first attempt, the second value to the second
+    /// attempt, and so on. The last value also applies to all further attempts. The first attempt never waits.
     pub waits_seconds: Vec<f64>,
     /// Wait after the first throttled call, in seconds, unless the service names a wait. Each consecutive throttled
     /// call doubles the wait.

@@ -1,8 +1,8 @@
 //! Decides how many workers a pool should have. The decision is a function without I/O, and it has hysteresis.
 //!
-//! A worker is added if, in several consecutive observations, the oldest job had waited too long and all workers were
-//! busy. A worker is removed if workers were idle in a larger number of consecutive observations. After each change
-//! the counting restarts, so the number of workers does not oscillate.
+//! A worker is added if several consecutive observations show that the oldest job has waited too long and that all
+//! workers are busy. A worker is removed after a larger number of consecutive observations without waiting jobs and
+//! with too many idle workers. After each change the counting restarts, so the number of workers does not oscillate.
 
 /// Configures how pools add and remove workers. These options are not settings; users set `workers.min` and
 /// `workers.max` of each pool instead.
@@ -10,14 +10,16 @@
 pub struct ScalingOptions {
     /// Interval between two observations of a pool, in seconds. The default is 0.1.
     pub interval_seconds: f64,
-    /// Waiting time of the oldest job from which a pool may add workers, in seconds. The default is 0.1.
+    /// Time, in seconds, that the oldest job must have waited before a pool adds workers. The default is 0.1.
     pub queue_age_seconds: f64,
-    /// Number of consecutive observations of an old queue after which a worker is added. The default is 2.
+    /// Number of consecutive observations after which a worker is added, if each shows that all workers are busy and
+    /// that a job has waited too long. The default is 2.
     pub up_after: u32,
     /// Share of busy workers, from 0 to 1. If a smaller share is busy, the pool has one worker too many. The default
     /// is 0.5.
     pub idle_below: f64,
-    /// Number of consecutive observations of idle workers after which a worker is removed. The default is 100.
+    /// Number of consecutive observations after which a worker is removed, if each shows too many idle workers. The
+    /// default is 100.
     pub down_after: u32,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The inbox of a service is bounded and outlives the loop. A loop that panics is restarted after a backoff, up to a
 //! limit. The new loop finds the messages that the old loop had not received. If the old loop had already received a
-//! message, its sender notices that the reply channel was dropped, and sends the message again.
+//! message, the sender of this message notices that the reply channel was dropped, and sends the message again.
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Runs tests of actors under a paused clock. A test fails if an actor still runs at its end.
+//! Runs tests of actors under a paused clock. A test fails if an actor is still running when the test ends.
 
 use std::cell::Cell;
 

@@ -61,8 +61,7 @@ pub(super) struct Run<J> {
     pub cancel: Cancel,
     pub deadline: Duration,
     pub grace: Duration,
-    /// Ends the work immediately when the sender of this channel is dropped, because the supervisor has died or was
-    /// halted.
+    /// Channel that ends the work immediately when it closes. It closes when the supervisor dies or is halted.
     pub kill: oneshot::Receiver<()>,
 }
 
@@ -82,7 +81,8 @@ pub(super) struct Worker<S: Stage> {
     _alive: Alive,
 }
 
-/// Reports the death of the worker when dropped, wherever the worker dies. `drop` must not panic itself.
+/// Reports the death of the worker when this guard is dropped, wherever the worker dies. The guard's `drop` must never
+/// panic.
 struct DeathGuard<S: Stage> {
     worker: WorkerId,
     supervisor: Recipient<Report<S>>,

@@ -21,8 +21,8 @@ pub enum CloudWatchMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudWatchOptions {
-    /// Destination of the metrics: `"off"` (not published), `"api"` (calls to CloudWatch's API) or `"emf"` (lines in
-    /// the embedded metric format on standard output, from which the CloudWatch agent or Lambda reads the metrics).
+    /// Destination of the metrics: `"off"` (not published), `"api"` (calls to CloudWatch's API) or `"emf"` (lines on
+    /// standard output in the embedded metric format, which the CloudWatch agent and Lambda can read).
     pub mode: CloudWatchMode,
     /// Endpoint of CloudWatch. If empty, `aws.endpoint` is used; if both are empty, AWS's own endpoint.
     pub endpoint: String,

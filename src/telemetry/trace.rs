@@ -9,9 +9,9 @@ use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 /// span.
 pub const DOCUMENT: &str = "document";
 
-/// Returns the trace id of a document version. The id is the first half of a hash of the document id and the version,
-/// as 32 hexadecimal digits in the format of W3C Trace Context. Every process can derive it from the control record.
-/// It does not depend on the document's name or content.
+/// Returns the trace id of a document version. The trace id is the first half of a hash of the document id and the
+/// version, as 32 hexadecimal digits in the format of W3C Trace Context. Every process can therefore derive the trace
+/// id from the control record. The trace id does not depend on the document's name or content.
 pub fn trace_id(document: &DocumentId, version: Version) -> String {
     let hash = Sha256Hex::of(format!("docweir:{document}:{version}").as_bytes());
     hash.as_str().get(..32).unwrap_or_default().to_owned()
@@ -29,7 +29,7 @@ pub fn span(document: &DocumentId, version: Version, stage: Stage, attempt: u32)
     )
 }
 
-/// Returns the span for log lines about a document version that concern no single stage.
+/// Returns the span for log lines that concern a document version as a whole, not one of its stages.
 pub fn span_of_version(document: &DocumentId, version: Version) -> Span {
     tracing::error_span!("document", document_id = document.as_str(), version, trace_id = trace_id(document, version))
 }

@@ -11,8 +11,8 @@ use crate::actors::outcomes::Claims;
 
 /// Shares the progress of the batch services with the code that enqueues items and with the dispatcher.
 pub struct BatchProgress {
-    /// Counter that grows whenever items are enqueued. Each service reports the value up to which it has processed
-    /// items.
+    /// Counter that grows by one whenever items are enqueued. Each service reports the value of this counter up to
+    /// which the service has processed the items.
     asks: AtomicU64,
     /// Wakes the submitter when there may be items to send.
     pub submit: Notify,
@@ -20,7 +20,7 @@ pub struct BatchProgress {
     pub poll: Notify,
     /// Wakes the recorder when there may be records to embed by live calls, or to remove.
     pub record: Notify,
-    /// Collections whose records are embedded by live calls, because they are not worth a batch.
+    /// Collections whose records are embedded by live calls, because they have too few records to be worth a batch.
     live: Mutex<HashSet<String>>,
     /// Batches that are being imported or wait for their import.
     harvesting: Mutex<HashSet<String>>,
@@ -57,9 +57,11 @@ pub struct Left {
 /// Holds the state that the batch services report. A run may end when this state shows no pending work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct BatchProgressState {
-    /// Value of the counter up to which all items were sent, as far as possible. `None` while more items may arrive.
+    /// Value of the counter `asks` up to which all items that could be sent were sent. `None` while more items may
+    /// arrive or must be sent again.
     sent_up_to: Option<u64>,
-    /// Value of the counter up to which all records that need live calls are embedded. `None` if an attempt failed.
+    /// Value of the counter `asks` up to which all records that need live calls are embedded. `None` if the last
+    /// attempt failed.
     recorded_up_to: Option<u64>,
     /// True if nothing more can be sent for a reason that does not end by waiting, such as a spent budget.
     stopped: bool,
@@ -112,7 +114,8 @@ impl BatchProgress {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Returns whether no items are being enqueued at the moment. If none are, the waiting items are complete.
+    /// Returns whether all expected items are enqueued. If so, intake has finished (for `docweir serve`, no items have
+    /// arrived for the gathering time), and this process holds no claims.
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -136,8 +139,8 @@ impl BatchProgress {
         self.wait
     }
 
-    /// Records that another process is the leader for batches. That process sends the items that were enqueued up to
-    /// `asks`.
+    /// Records that another process is the leader for batches. The leader sends the items that were enqueued before
+    /// the counter reached `asks`.
     pub fn led_elsewhere(&self, asks: u64, quiet: bool, left: Left) {
         self.change(|s| {
             *s = BatchProgressState {
@@ -219,7 +222,7 @@ impl BatchProgress {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Embeds the records of a collection by live calls from now on, because they are not worth a batch.
+    /// Switches a collection to live calls, because its records are not worth a batch.
     pub fn go_live(&self, collection: &str) {
         if self.live().insert(collection.to_owned()) {
             self.asked();

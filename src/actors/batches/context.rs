@@ -45,7 +45,7 @@ pub struct BatchContext {
     pub endpoint: OpenAiOptions,
     pub options: BatchOptions,
     pub mode: EmbedMode,
-    /// True if waiting items are packed into new batches.
+    /// True if waiting items are packed into new batches. If false, the run only polls the open batches.
     pub packs: bool,
     pub model: ModelIdentity,
     pub objects: Arc<dyn ObjectStore>,
@@ -192,7 +192,8 @@ impl BatchContext {
         Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
     }
 
-    /// Returns the spaces that have items to send, for the configured model.
+    /// Returns the spaces of the configured model that have items to send. Reports once that items of other models
+    /// wait.
     pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
         let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
         let texts = Space::texts(&self.model);
@@ -239,8 +240,8 @@ impl BatchContext {
         Ok(first)
     }
 
-    /// Cancels a batch that was created twice at the provider. It is unknown whether the provider charges for the
-    /// duplicate, so the cost is recorded as in doubt.
+    /// Cancels `twin`, a duplicate of `batch` at the provider. It is unknown whether the provider charges for the
+    /// duplicate, so its cost is recorded as in doubt.
     pub async fn cancel_twin(&self, batch: &Batch, twin: &BatchObject) {
         if let Err(error) = self.client.cancel_batch(&twin.id).await {
             tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");

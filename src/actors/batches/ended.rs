@@ -11,7 +11,7 @@ use super::context::BatchContext;
 use crate::messages::event::Event;
 
 impl BatchContext {
-    /// Deletes the files of ended batches that a dead process left behind.
+    /// Deletes the files that a dead process left behind, unless their batches are still open.
     pub async fn sweep(&self) -> Result<(), StageError> {
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
         let open: HashSet<String> = self.batches.open().await?.into_iter().map(|b| b.id).collect();
@@ -33,8 +33,8 @@ impl BatchContext {
         Ok(())
     }
 
-    /// Returns the data with which a batch is ended in the store, including the configured price and limit on
-    /// attempts.
+    /// Returns the data that the store needs to end a batch. The configured price and the limit on attempts are
+    /// included.
     pub fn ending(
         &self,
         status: BatchStatus,

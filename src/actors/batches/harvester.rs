@@ -3,8 +3,8 @@
 //! Results are imported in groups. First, the vectors of a group are stored: vectors of records in their collection,
 //! and vectors of texts for the documents that wait for them. Then the items of the group are marked as done. If the
 //! process dies in between, the batch is imported again from the start. Results that are already stored are then
-//! stored again under the same version, and results of finished items are ignored. The batch itself ends last,
-//! together with its reservation in the ledger.
+//! stored again under the same version, and results of finished items are ignored. Last, the store marks the batch as
+//! ended and settles its reservation in the ledger.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

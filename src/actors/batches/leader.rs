@@ -128,7 +128,8 @@ impl BatchLeader {
         }
     }
 
-    /// If this run waits for batches, reports whether batches that another process manages are still open.
+    /// Reports to the run that another process is the leader. If this run waits for batches, the report says whether
+    /// batches are still open and items still wait.
     async fn leave_to_others(&self) -> Result<(), StageError> {
         let (asks, quiet) = (self.batch_progress.asks(), self.batch_progress.is_quiet());
         let left = match &self.context {

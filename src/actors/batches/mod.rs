@@ -1,4 +1,4 @@
-//! Embeds texts and records in batches at a provider, and records also by live calls.
+//! Embeds texts and records in batches at a provider. Records can also be embedded by live calls.
 //!
 //! ```text
 //! documents ─┐                     ┌─────────── provider ───────────┐

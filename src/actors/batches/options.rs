@@ -31,18 +31,19 @@ pub struct BatchOptions {
     pub max_file_bytes: u64,
     /// Maximum total number of tokens in all open batches. It should equal the provider's limit on queued tokens.
     pub max_enqueued_tokens: u64,
-    /// Maximum number of times that an item is sent in a batch. After that, the item counts as failed.
+    /// Maximum number of times that an item is sent in a batch. If the last of these attempts fails too, the item
+    /// counts as failed.
     pub max_attempts: u32,
     /// Interval between two polls of the open batches, in seconds. A shorter interval imports results sooner but
     /// makes more calls.
     pub poll_seconds: f64,
     /// Number of hours after which a warning is given about a batch that is still open.
     pub warn_hours: f64,
-    /// Time, in seconds, for a batch whose creation was not confirmed to appear in the provider's list. After this
-    /// time, the batch is created again. If the provider takes longer, the batch may be created twice.
+    /// Time, in seconds, that Docweir searches the provider's list for a batch whose creation was not confirmed. After
+    /// this time, the batch is created again. If the provider lists the batch later, it was created twice.
     pub confirm_seconds: f64,
     /// Maximum number of hours that a document or record may wait if `embed.mode` is `"auto"`. With a value below 24,
-    /// everything is embedded by live calls.
+    /// everything is embedded by live calls, because a batch may take up to 24 hours.
     pub deadline_hours: f64,
     /// Minimum saving, in US dollars, for which a batch is used if `embed.mode` is `"auto"`. Items that save less are
     /// embedded by live calls.
@@ -54,7 +55,8 @@ pub struct BatchOptions {
     /// memory in total.
     #[serde(skip)]
     pub harvest_bytes: usize,
-    /// Maximum length of a line of results, in bytes. A longer line is ignored.
+    /// Maximum length of a line of results, in bytes. A longer line is ignored, so its item has no result and is sent
+    /// again.
     #[serde(skip)]
     pub max_line_bytes: usize,
     /// Configures the transfer of files to and from the provider.

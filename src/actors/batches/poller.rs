@@ -117,8 +117,9 @@ impl Poller {
         Ok(batch.status)
     }
 
-    /// Handles a batch that the provider does not know. The endpoint may be wrong, or the batch may be too new. The
-    /// batch is therefore given up only if the provider's list lacks it too.
+    /// Handles a batch that the provider does not know. Right after its submission, a batch may not be visible yet, so
+    /// nothing is done. Later, the batch is searched in the provider's list, because the endpoint may be wrong. If the
+    /// list lacks the batch too, the batch is abandoned.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();

@@ -312,7 +312,7 @@ impl Submitter {
     }
 
     /// Writes the requests of a batch to a file, in the order in which they are sent. Requests whose items have
-    /// changed since are left out.
+    /// changed since the batch was packed are left out.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
         let context = &self.context;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());

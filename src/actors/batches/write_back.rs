@@ -25,7 +25,7 @@ use super::once_notifier::OnceNotifier;
 const PAGE: usize = 100;
 /// Maximum number of items that are written concurrently.
 const AT_ONCE: usize = 16;
-/// Maximum number of attempts to write an item while others change it.
+/// Maximum number of attempts to write an item while other programs change the item.
 const LOOKS: usize = 10;
 
 /// Writes outcomes back to the user's tables.
@@ -164,8 +164,8 @@ impl WriteBack {
         ))
     }
 
-    /// Returns whether the item no longer exists, or has changed and requests an embedding again. Returns `None` if
-    /// the item must be read again.
+    /// Returns `Gone` if the item no longer exists, and `Changed` if it has changed and requests an embedding again.
+    /// Returns `None` if the item must be read again.
     async fn left(
         &self,
         tables: &dyn RecordTable,

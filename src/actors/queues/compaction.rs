@@ -115,8 +115,9 @@ impl Handler for Compactions {
     }
 }
 
-/// Converts an error of a merge to an outcome. The message of a failed merge is never deleted as handled. After
-/// permanent errors and merges that took too long, the message's receipt counts as failed.
+/// Converts an error of a merge to an outcome. The message of a failed merge is never deleted as handled. Temporary
+/// errors count as an outage, and the message is retried. All other errors, and merges that took too long, count as a
+/// failed receipt of the message.
 fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {

@@ -7,7 +7,7 @@
 //! finally moves it to the dead-letter queue.
 //!
 //! A message must sometimes be returned although the queue permits no further receipt. In this case, a copy of the
-//! message is sent, whose receipts are counted from 0, and the message is deleted.
+//! message is sent, and the original is deleted. The queue counts the receipts of the copy from 0.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -113,7 +113,7 @@ impl Drop for Waits<'_> {
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    /// Number of latest consecutive failures that show that the queue is unusable.
+    /// Number of consecutive failures that show that the queue is unusable. Any other failure resets this number to 0.
     broken: u32,
 }
 
@@ -298,8 +298,8 @@ impl Consumer {
         }
     }
 
-    /// Leaves a failed message to the queue, which delivers it again and counts its receipts. Returns whether the
-    /// message is to be deleted instead.
+    /// Leaves a failed message to the queue, which delivers it again and counts its receipts. Returns `true` if the
+    /// message must be deleted instead, because its receipts are used up and there is no dead-letter queue.
     fn refuse(&self, receives: u32, reason: &str, hand: &HeldMessages) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// Queue of bucket events, as a URL or name. `docweir serve` ingests the objects that the events name. If empty,
-    /// no events are received. S3 sends events only to standard queues. To send events to a FIFO queue (`NAME.fifo`),
-    /// set up a rule of EventBridge; `docweir infra` does not create one.
+    /// Queue of bucket events, as a URL or name. `docweir serve` ingests the objects that are named in the events. If
+    /// empty, no events are received. S3 sends events only to standard queues. To send events to a FIFO queue
+    /// (`NAME.fifo`), set up a rule of EventBridge; `docweir infra` does not create one.
     pub intake: String,
     /// Queue of requests to merge vector files, as a URL or name. `docweir serve` fulfils the requests. If empty, no
     /// requests are received or sent.
@@ -20,7 +20,8 @@ pub struct QueueOptions {
     pub watch: Vec<String>,
     /// If true, a document is removed from the index when its object in the bucket is deleted.
     pub follow_removals: bool,
-    /// If true, no merge request is sent to the queue after vector files were added.
+    /// If true, no merge request is sent to the queue after vector files were added. If false, requests are sent
+    /// to `queues.compaction`, provided that this key is set and the control records are in DynamoDB.
     pub skip_notification: bool,
     /// Maximum number of event messages that are held at the same time. A larger number registers objects faster but
     /// uses more memory.

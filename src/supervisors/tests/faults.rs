@@ -1,4 +1,5 @@
-//! Tests that each job ends exactly once and that the pool gets back its number of workers, whatever a worker does.
+//! Tests that a pool survives every fault of its workers. Each job still ends exactly once, and lost workers are
+//! replaced.
 
 use super::*;
 
