@@ -99,12 +99,21 @@ impl Tokenizer {
         if model.kind.as_deref().is_some_and(|kind| kind != "WordPiece") || model.continuing_subword_prefix != "##" {
             return Err("the tokenizer's model is not WordPiece with the prefix ##".into());
         }
+        if model.unk_token != "[UNK]" || model.max_input_chars_per_word != 100 {
+            return Err("the tokenizer's model does not treat unknown words as BERT does".into());
+        }
         let id = |token: &str| model.vocab.get(token).copied().ok_or_else(|| format!("the token {token} is missing"));
         let (start, end, unknown) = (id("[CLS]")?, id("[SEP]")?, id(&model.unk_token)?);
         let mut special = Vec::with_capacity(file.added_tokens.len());
         for token in file.added_tokens {
             if token.single_word || token.lstrip || token.rstrip || token.normalized || token.content.is_empty() {
                 return Err(format!("the added token {:?} has an unsupported rule", token.content));
+            }
+            // The model's identity covers the vocabulary. A token with another id, or a word instead of a special
+            // token, would change vectors without changing the identity.
+            let is_special = token.content.starts_with('[') && token.content.ends_with(']');
+            if !is_special || model.vocab.get(&token.content) != Some(&token.id) {
+                return Err(format!("the added token {:?} is not a special token of the vocabulary", token.content));
             }
             special.push((token.content, token.id));
         }

@@ -60,13 +60,21 @@ fn a_word_of_more_than_a_hundred_characters_is_unknown() {
 #[test]
 fn what_is_not_implemented_is_refused() {
     type Change = fn(&mut TokenizerFile);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 10] = [
         ("uncased", |f| f.normalizer.lowercase = false),
         ("uncased", |f| f.normalizer.strip_accents = Some(false)),
         ("BertPreTokenizer", |f| f.pre_tokenizer.kind = "Metaspace".into()),
         ("WordPiece", |f| f.model.kind = Some("Unigram".into())),
         ("[CLS]", |f| f.model.vocab.retain(|token, _| token != "[CLS]")),
         ("rule", |f| f.added_tokens[0].lstrip = true),
+        // A token that is added to the file changes vectors, and the hash of the vocabulary does not cover it.
+        ("special token", |f| {
+            let added = r#"{"id": 7, "content": "lease"}"#;
+            f.added_tokens.push(serde_json::from_str(added).unwrap());
+        }),
+        ("special token", |f| f.added_tokens[0].id += 1),
+        ("unknown words", |f| f.model.max_input_chars_per_word = 5),
+        ("unknown words", |f| f.model.unk_token = "[PAD]".into()),
     ];
     for (word, change) in changes {
         let mut file = small();

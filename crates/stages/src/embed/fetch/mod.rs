@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use docweir_core::clock::{Clock, SystemClock};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 
@@ -61,14 +62,16 @@ pub fn has_model(options: &ModelOptions) -> bool {
 /// without a network. Returns the system error `model_cache` if the cache folder is unusable.
 pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Result<ModelFiles, StageError> {
     let folder = cache_folder(options)?;
-    if let Some(files) = verify::cached(&folder, options) {
+    if let Some(files) = verify::cached(&folder, options)
+        && (verify::is_fresh(&folder, SystemClock.now()) || is_intact(&folder, options).await)
+    {
         return Ok(files);
     }
     std::fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
     let _lock = lock(&folder, options, progress).await?;
     // The previous holder of the lock may have fetched the model. Files without a verification note (a copied cache)
     // are hashed once.
-    if let Some(files) = verify::cached(&folder, options) {
+    if let Some(files) = verify::cached(&folder, options).filter(|_| verify::is_fresh(&folder, SystemClock.now())) {
         return Ok(files);
     }
     let (checked, at) = (options.clone(), folder.clone());
@@ -98,6 +101,11 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
         tried.join("; ")
     );
     Err(StageError::system("no_model", text))
+}
+
+async fn is_intact(folder: &Path, options: &ModelOptions) -> bool {
+    let (at, checked) = (folder.to_owned(), options.clone());
+    tokio::task::spawn_blocking(move || verify::is_intact(&at, &checked)).await.unwrap_or(false)
 }
 
 /// Reason why the model could not be fetched from one source.

@@ -54,6 +54,33 @@ fn a_folder_of_the_users_own() {
     assert_eq!(leftovers(&options), 0);
 }
 
+/// Attacks with a file of the same size and modification time as the verified one.
+#[test]
+fn a_replaced_file_is_found_by_its_change_time_and_an_old_note_is_renewed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
+    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
+    let folder = dir.path().to_string_lossy().into_owned();
+    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let files = run(&options).unwrap();
+    std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
+    let note = files.weights.with_file_name("verified.json");
+    let age = |path: &Path, days: u64| {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(modified - Duration::from_secs(days * 86_400)).unwrap();
+    };
+    age(&note, 31);
+    assert!(!verify::is_fresh(note.parent().unwrap(), SystemClock.now()));
+    assert_eq!(run(&options).unwrap(), files, "hashed again, and still right");
+    assert!(verify::is_fresh(note.parent().unwrap(), SystemClock.now()));
+
+    let modified = std::fs::metadata(&files.weights).unwrap().modified().unwrap();
+    std::fs::write(&files.weights, "wEights").unwrap();
+    std::fs::File::options().write(true).open(&files.weights).unwrap().set_modified(modified).unwrap();
+    assert_eq!(run(&options).unwrap_err().code, "no_model");
+}
+
 #[test]
 fn a_wrong_file_is_refused_by_its_hash() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,13 @@
 //! Verifies by hash that files belong to the model that the configuration names.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
+use docweir_core::clock::UnixMicros;
 use docweir_core::documents::Sha256Hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,8 +22,49 @@ const VERIFIED: &str = "verified.json";
 struct Verified {
     weights_sha256: String,
     vocabulary_sha256: String,
-    /// Size in bytes, and change time in seconds and nanoseconds, of each file.
-    files: BTreeMap<String, (u64, i64, i64)>,
+    /// Identity of each file when it was verified.
+    files: BTreeMap<String, FileIdentity>,
+}
+
+/// Identifies the content of a file without reading it. A program can set the modification time of a file, but neither
+/// its inode nor its change time.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct FileIdentity {
+    bytes: u64,
+    inode: u64,
+    /// Modification and change time, each in seconds and nanoseconds.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileIdentity {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            bytes: meta.len(),
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// Time after which the files are hashed again even if their identities are unchanged: 30 days.
+const TRUSTED: Duration = Duration::from_secs(30 * 86_400);
+
+/// Returns whether the files were hashed within the last 30 days.
+pub fn is_fresh(folder: &Path, now: UnixMicros) -> bool {
+    let modified = std::fs::metadata(folder.join(VERIFIED)).map(|meta| meta.mtime());
+    let age = |seconds: i64| now / 1_000_000 - seconds;
+    modified.is_ok_and(|seconds| (0..=TRUSTED.as_secs() as i64).contains(&age(seconds)))
+}
+
+/// Hashes the files again, and renews the verification note if the folder is writable.
+pub fn is_intact(folder: &Path, options: &ModelOptions) -> bool {
+    let intact = check(folder, options).is_ok();
+    if intact && let Err(Failed(reason)) = note(folder, folder, options) {
+        tracing::debug!(reason, "verification note of the model not renewed");
+    }
+    intact
 }
 
 /// Returns the cached model, if it exists and has not changed since its last verification.
@@ -87,7 +130,7 @@ fn describe(folder: &Path, options: &ModelOptions) -> std::io::Result<Verified> 
     let mut files = BTreeMap::new();
     for name in [WEIGHTS, TOKENIZER] {
         let meta = std::fs::metadata(folder.join(name))?;
-        files.insert(name.to_owned(), (meta.len(), meta.mtime(), meta.mtime_nsec()));
+        files.insert(name.to_owned(), FileIdentity::of(&meta));
     }
     let (weights_sha256, vocabulary_sha256) = (options.weights_sha256.clone(), options.vocabulary_sha256.clone());
     Ok(Verified { weights_sha256, vocabulary_sha256, files })
