@@ -7,6 +7,7 @@
 //!
 //! An object is not read again if its tag is the same as at its registration.
 
+use docweir_core::files::open_regular;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -337,7 +338,7 @@ pub struct FileSummary {
 /// unknown type is registered too. Extraction then detects the type again and refuses the file, so that the document
 /// appears in the quarantine.
 pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
-    let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
+    let mut file = open_regular(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
     look_at_file(&mut file, name.as_deref(), limit)
 }

@@ -3,6 +3,7 @@
 //! The command runs the steps of `ingest` that come before embedding and counts tokens. It uses the same files, the
 //! same chunks and the model's own tokenizer. Texts that are cached, repeated or already in the index cost nothing.
 
+use docweir_core::files::open_regular;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -254,7 +255,7 @@ impl Estimator {
         let cancel = Cancel::default();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
         let hint = InputHint { media_type: None, name };
-        let file = source::open_regular(path).map_err(|e| refuse(e.to_string()))?;
+        let file = open_regular(path).map_err(|e| refuse(e.to_string()))?;
         let document = extractor.extract(file, hint, &cancel).await?;
         let (embedder, config) = (self.embedder.clone(), self.config.clone());
         let chunking = cancel.clone();

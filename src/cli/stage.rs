@@ -4,7 +4,7 @@
 //! state folder exists, the command changes no documents in the folder; it only reads the location of a document's
 //! file.
 
-use std::fs::File;
+use docweir_core::files::open_regular;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,7 +136,7 @@ struct StagePreview<'a> {
 impl StagePreview<'_> {
     async fn extract(&self) -> Result<ExtractedDocument, Failure> {
         let shown = self.path.display();
-        let file = File::open(self.path).map_err(|e| Failure::no(format!("cannot open {shown}: {e}")))?;
+        let file = open_regular(self.path).map_err(|e| Failure::no(format!("cannot open {shown}: {e}")))?;
         let program = ChildProgram::this_program();
         let program = program.map_err(|e| Failure::system(format!("cannot find the path of this program: {e}")))?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned());

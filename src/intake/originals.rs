@@ -3,6 +3,7 @@
 //! An object in a bucket is first copied to an unnamed local file, which disappears when it is closed. The copy is
 //! needed because parsers receive open files, and because the content is read twice, first to compute its hash.
 
+use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io;
 
@@ -72,7 +73,7 @@ impl Originals for LocalOriginals {
     async fn open(&self, source: &str) -> Result<Original, StageError> {
         let path = source::to_path(source)
             .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is not a local file")))?;
-        let opened = tokio::task::spawn_blocking(move || source::open_regular(&path)).await;
+        let opened = tokio::task::spawn_blocking(move || open_regular(&path)).await;
         let opened = opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?;
         let file = opened.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {

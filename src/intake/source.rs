@@ -5,9 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use docweir_core::member::split_member;
@@ -26,17 +24,6 @@ pub fn of_path(path: &Path) -> String {
         }
     }
     uri
-}
-
-/// Opens a regular file for reading. Other kinds of files are refused, because opening a pipe would block until the
-/// pipe has a writer, and a device may have no end.
-pub fn open_regular(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 /// Returns the common prefix of the URIs of all files in a folder.

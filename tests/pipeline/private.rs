@@ -74,3 +74,40 @@ fn the_environment_of_a_running_process_is_hidden_from_its_user() {
     serve.wait().unwrap();
     assert!(!read.status.success() && read.stdout.is_empty(), "{}", String::from_utf8_lossy(&read.stdout));
 }
+
+/// Attacks with a named pipe in the place of a file of the state: opening a pipe waits for a writer that never comes.
+#[test]
+fn a_pipe_in_the_state_is_an_error_and_no_wait() {
+    let place = TestFolder::new();
+    place.write("a.md", "# A\n\nText.\n");
+    place.ingest(&[]).code(0);
+    let objects = place.state().join("objects");
+    let manifest = crate::kit::files(&objects).into_iter().find(|path| path.ends_with("MANIFEST")).unwrap();
+    let data = crate::kit::files(&objects).into_iter().find(|path| path.extension().is_some_and(|e| e == "parquet"));
+    for file in [manifest, data.unwrap(), place.state().join("format")] {
+        let kept = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for args in [&["search", "text"][..], &["store", "verify"], &["status"]] {
+            let mut command = place.command(args);
+            let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+            let mut ended = None;
+            eventually("the command ends", || {
+                ended = child.try_wait().unwrap();
+                ended.is_some()
+            });
+            let may_succeed = args == ["status"] && !file.ends_with("format");
+            assert!(may_succeed || !ended.unwrap().success(), "{args:?} with a pipe as {}", file.display());
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, kept).unwrap();
+    }
+    place.run(["search", "text"]).code(0);
+
+    // Nor may the folder be a link: its target could be readable or writable by others.
+    let elsewhere = place.path().join("elsewhere");
+    std::fs::rename(&objects, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &objects).unwrap();
+    let ran = place.run(["search", "text"]);
+    assert!(!ran.status.success() && ran.err.contains("symbolic link"), "{}", ran.err);
+}

@@ -14,6 +14,7 @@
 //! | [`cancel`] | the token that cancels work |
 //! | [`clock`] | the only access to the clock |
 //! | [`money`] | exact amounts |
+//! | [`files`] | the opening of files that others may have replaced |
 //! | [`isolation`] | the isolation of processes from each other |
 //! | [`memory`] | the memory use of this process |
 //! | [`ranges`] | the check of options against their ranges |
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod documents;
 pub mod error;
 pub mod failpoint;
+pub mod files;
 pub mod isolation;
 pub mod member;
 pub mod memory;

@@ -14,9 +14,10 @@
 //! time do not count each other's unfinished copies. Together they may exceed the limit by the size of these
 //! unfinished copies.
 
+use docweir_core::files::open_regular;
 use docweir_core::ranges::out_of_range;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -96,7 +97,7 @@ impl CachedObjects {
 
     /// Opens an existing copy and marks it as the most recently used.
     fn held(&self, path: &Path) -> Option<File> {
-        let file = OpenOptions::new().read(true).open(path).ok()?;
+        let file = open_regular(path).ok()?;
         // Ignore the failure: a cache on a read-only disk can still be read.
         let _ = file.set_modified(self.now());
         Some(file)

@@ -17,6 +17,7 @@ pub mod local;
 pub mod memory;
 pub mod routed;
 
+use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::Write;
 
@@ -119,7 +120,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// readable after the object is deleted.
     async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
         let Some(path) = self.local_path(key) else { return Ok(None) };
-        match File::open(path) {
+        match open_regular(&path) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ObjectError::NotFound(key.to_owned())),
             Err(e) => Err(local::failure("map", key, &e)),

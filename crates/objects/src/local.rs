@@ -26,6 +26,7 @@ mod options;
 mod tests;
 mod upload;
 
+use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,12 @@ impl LocalObjectStore {
         let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
         for folder in [TMP, LOCKS] {
             std::fs::create_dir_all(root.join(folder)).map_err(failed("create the folders of"))?;
+        }
+        // A linked folder could place the state, with the text of documents, where others can read or replace it.
+        if root.is_symlink() {
+            let link =
+                io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link; replace it by the folder itself");
+            return Err(failed("open")(link));
         }
         let root = root.canonicalize().map_err(failed("open"))?;
         let age = Duration::from_secs(options.leftover_seconds);
@@ -237,12 +244,12 @@ impl Inner {
     /// Opens the object's file. If the path is a folder, the object counts as not found.
     fn open(&self, key: &str) -> Result<File, ObjectError> {
         let not_found = || ObjectError::NotFound(key.to_owned());
-        let file = File::open(self.path(key)).map_err(|e| match e.kind() {
+        let path = self.path(key);
+        open_regular(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => not_found(),
+            _ if path.is_dir() => not_found(),
             _ => failure("read", key, &e),
-        })?;
-        let metadata = file.metadata().map_err(|e| failure("read", key, &e))?;
-        if metadata.is_file() { Ok(file) } else { Err(not_found()) }
+        })
     }
 
     fn read(&self, key: &str) -> Result<Bytes, ObjectError> {

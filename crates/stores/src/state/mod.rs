@@ -20,6 +20,7 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
+use docweir_core::files::open_regular;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -78,7 +79,7 @@ impl StateError {
 /// Returns whether a folder is a state folder, whatever its name and version. Intake skips such folders.
 pub fn is_state_folder(folder: &Path) -> bool {
     let mut head = [0; FORMAT_NAME.len()];
-    let read = File::open(folder.join("format")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
+    let read = open_regular(&folder.join("format")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
     read.is_ok() && head == *FORMAT_NAME.as_bytes()
 }
 
@@ -174,7 +175,7 @@ impl StateFolder {
     /// Checks the format file. Returns `None` if the file does not exist yet.
     fn read_format(&self) -> Result<Option<()>, StateError> {
         let path = self.root.join("format");
-        let text = match File::open(&path).and_then(|f| io::read_to_string(io::Read::take(f, MAX_FORMAT_BYTES))) {
+        let text = match open_regular(&path).and_then(|f| io::read_to_string(io::Read::take(f, MAX_FORMAT_BYTES))) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(StateError::Damaged(path)),
