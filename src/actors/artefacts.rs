@@ -30,6 +30,8 @@ pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
     /// Fence for writes. Present if other processes may take over documents.
     fence: Option<Fence>,
+    /// If true, personal data is redacted, so artefacts from before the redaction are deleted.
+    redacts: bool,
     /// Chunking options, which are written to the metadata of artefacts.
     pub chunking: chunk::ChunkOptions,
     /// Embedding model, which is written to the metadata of artefacts.
@@ -38,11 +40,30 @@ pub struct Artefacts {
 
 impl Artefacts {
     pub fn new(objects: Arc<dyn ObjectStore>, chunking: chunk::ChunkOptions, model: ModelIdentity) -> Self {
-        Self { objects, fence: None, chunking, model }
+        Self { objects, fence: None, redacts: false, chunking, model }
     }
 
     pub fn fenced(self, fence: Option<Fence>) -> Self {
         Self { fence, ..self }
+    }
+
+    /// Sets whether personal data is redacted.
+    pub fn redacting(self, redacts: bool) -> Self {
+        Self { redacts, ..self }
+    }
+
+    /// Deletes the artefacts that contain the text before redaction, if personal data is redacted. A retry of a stage
+    /// that needs them starts from the original.
+    pub async fn forget_unredacted(&self, claim: &Claim) -> Result<(), StageError> {
+        if !self.redacts {
+            return Ok(());
+        }
+        if let Some(fence) = &self.fence {
+            fence.demand(&claim.key).await?;
+        }
+        let id = &claim.key.id;
+        docweir_objects::delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
+        self.objects.delete(&chunk::artefact::chunks_key(id)).await.map_err(storage)
     }
 
     pub async fn put_extracted(&self, claim: &Claim, document: &ExtractedDocument) -> Result<StageOutput, StageError> {

@@ -303,7 +303,9 @@ pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>
     });
     StageContext {
         control: engine.control.clone(),
-        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
+        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model)
+            .fenced(fence)
+            .redacting(settings.enrich.options.redact),
         quarantine: engine.quarantine_store(),
         // A failure to open is reported by the code that requires the batches.
         batches: engine.has_ledger().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),

@@ -111,3 +111,35 @@ fn a_pipe_in_the_state_is_an_error_and_no_wait() {
     let ran = place.run(["search", "text"]);
     assert!(!ran.status.success() && ran.err.contains("symbolic link"), "{}", ran.err);
 }
+
+/// With redaction, the text before redaction is in no file of the state: neither of a complete document nor of one that
+/// is quarantined after its text was extracted, nor after a crash between the stages.
+#[test]
+fn text_before_redaction_is_not_kept() {
+    const PRIVATE: &str = "zenobia.q@example.org";
+    let place = TestFolder::new();
+    place.write("letter.md", &format!("# A letter\n\nWrite to {PRIVATE} about the lease of the flat.\n"));
+    let redact = ["--set", "enrich.options.redact=true", "--set", "quarantine.copy_original=false"];
+    let holders = || {
+        let holds = |path: &std::path::PathBuf| {
+            let body = std::fs::read(path).unwrap();
+            body.windows(PRIVATE.len()).any(|window| window == PRIVATE.as_bytes())
+        };
+        crate::kit::files(&place.state()).into_iter().filter(holds).collect::<Vec<_>>()
+    };
+    // The program dies between the end of enrichment and the deletion.
+    let mut crashing = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    crashing.args(redact).env("DOCWEIR_FAILPOINT", "enrichment.persisted=1");
+    assert!(!crashing.output().unwrap().status.success());
+    assert!(!holders().is_empty(), "the crash left the text, or this test tests nothing");
+    place.ingest(&redact).code(0);
+    assert_eq!(holders(), Vec::<std::path::PathBuf>::new());
+    assert!(place.run(["search", "lease of the flat"]).code(0).out.contains("[REDACTED_EMAIL]"));
+
+    // A stage between extraction and redaction always fails, so the document is quarantined.
+    place.write("letter.md", &format!("# Another letter\n\nWrite to {PRIVATE} about the house.\n"));
+    let mut failing = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    failing.args(redact).args(["--set", "retry.waits_seconds=[0.0]"]).env("DOCWEIR_FAILPOINT", "chunking.work=panic:*");
+    assert_eq!(failing.output().unwrap().status.code(), Some(3));
+    assert_eq!(holders(), Vec::<std::path::PathBuf>::new());
+}

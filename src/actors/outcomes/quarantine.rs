@@ -21,6 +21,7 @@ impl StageContext {
     ) -> Result<bool, StageError> {
         let kept = self.quarantine.keep(claim, stage, error, attempts).await.map_err(storage)?;
         failpoint::reach("quarantine.kept", &claim.source);
+        self.artefacts.forget_unredacted(claim).await?;
         let transition = Transition::Quarantined {
             stage,
             error: error.clone(),

@@ -138,6 +138,10 @@ impl StageOutcomes {
         }
         let (metrics, duration) = (result.metrics.clone(), result.duration);
         let last = self.stage == Stage::Loading;
+        if last {
+            // Enrichment has already tried. A document is complete only after the text before redaction is deleted.
+            context.artefacts.forget_unredacted(claim).await?;
+        }
         let transition = match last {
             true => Transition::Completed { metrics, duration },
             false => Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration },
@@ -146,6 +150,11 @@ impl StageOutcomes {
             return Ok(false);
         }
         failpoint::reach(&format!("{}.persisted", self.stage), &claim.source);
+        if self.stage == Stage::Enrichment
+            && let Err(error) = context.artefacts.forget_unredacted(claim).await
+        {
+            tracing::warn!(%error, "text before redaction not deleted; retried when the document is complete");
+        }
         context.events.emit(Event::StageCompleted {
             document: document.clone(),
             stage: self.stage,

@@ -22,8 +22,9 @@ pub struct EnrichOptions {
     pub patterns: bool,
     /// If true, reports the kind and position of personal data, never its text.
     pub personal_data: bool,
-    /// If true, replaces personal data by `[REDACTED_KIND]` before any later step stores the text. Redacted text
-    /// cannot be searched or restored. Redaction searches for personal data even if `personal_data` is false.
+    /// If true, replaces personal data by `[REDACTED_KIND]` before any later step stores the text. Artefacts of
+    /// earlier steps are deleted. Redacted text cannot be searched or restored. Redaction searches for personal data
+    /// even if `personal_data` is false.
     pub redact: bool,
     /// Kinds of personal data to redact; empty means all kinds.
     pub redact_kinds: Vec<String>,
