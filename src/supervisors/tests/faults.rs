@@ -84,7 +84,7 @@ fn too_many_threads_left_behind_end_the_process() {
         pool.submit(spec(1, vec![Act::Hang])).await.unwrap();
         pool.submit(spec(2, vec![Act::Hang])).await.unwrap();
         let failure = root.failed().await;
-        assert!(failure.reason.contains("3 threads"), "{failure}");
+        assert!(failure.reason.contains("3 attempts exceeded their deadline"), "{failure}");
     });
 }
 
