@@ -135,8 +135,8 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Converts an error of a target (the index or its replacement) into an error with an exit code. Only commands that
-    /// do not run the pipeline use this conversion.
+    /// Adds an exit code to an error that occurred while vectors were written to the index or to the target that
+    /// replaces the index. Only commands that do not run the pipeline use this conversion.
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,

@@ -54,15 +54,16 @@ pub trait ObjectBackend: Send + Sync {
     /// Opens the object store that the settings describe. Opening writes only data that can be recreated.
     ///
     /// # Errors
-    /// Returns an error if the configuration is invalid, or if this machine or a service fails. The error holds the
-    /// exit code for the case.
+    /// Returns an error if the configuration is invalid, or if this machine or a service fails. The error also holds
+    /// the exit code that distinguishes these two cases.
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError>;
 }
 
 /// Holds an opened object store.
 pub struct StateObjects {
     pub objects: Arc<dyn ObjectStore>,
-    /// Check to run before the first commit, if the store may ignore the conditions of writes.
+    /// Check that must succeed before the first commit. `None` if manifests are in a store that
+    /// always honours the conditions of writes.
     pub conditions: Option<Arc<dyn KeepsConditions>>,
 }
 
@@ -101,8 +102,8 @@ pub trait StateStores: Send + Sync {
     /// Returns whether other processes may work on the same documents at the same time.
     fn is_shared(&self) -> bool;
 
-    /// Returns whether a call may have been charged or an item may have been enqueued for embedding. This method makes
-    /// no call to a service.
+    /// Returns whether the ledger, the items and the batches have to be read. Returns false only if no call was ever
+    /// charged and no item was ever enqueued. This method makes no call to a service.
     fn may_have_batches(&self) -> bool;
 
     fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError>;
@@ -128,7 +129,7 @@ fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     known
 }
 
-/// Opens the objects and the stores that the settings select.
+/// Opens the object store and the control stores that the settings select.
 ///
 /// # Errors
 /// Returns an error if the program was built without a selected backend, or if a backend cannot be opened.

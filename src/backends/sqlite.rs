@@ -17,7 +17,7 @@ use docweir_stores::state::StateFolder;
 use super::{ControlBackend, Opening, StateStores};
 use crate::exit::EngineError;
 
-/// Opens `control.db` and `paid.db` of the state folder.
+/// Opens `control.db` of the state folder, and later `paid.db` on first use.
 pub struct SqliteControl;
 
 struct SqliteStores {

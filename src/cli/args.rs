@@ -170,7 +170,7 @@ pub struct RecordArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecordShape {
-    /// Receipts read by OCR; their lines and words are stored in the collections `receipt_lines` and `receipt_words`
+    /// OCR results of receipts; lines are stored in the collection `receipt_lines`, words in `receipt_words`
     Receipts,
     /// JSON objects of any kind with an id and a text
     Records,
@@ -284,7 +284,7 @@ pub enum Quarantine {
         #[arg(long, conflicts_with = "documents")]
         all: bool,
     },
-    /// Give up on documents permanently; an earlier version that is in the index stays in the index
+    /// Give up on documents permanently; if the index holds an earlier version of a document, that version stays
     Discard {
         /// Ids of the documents to discard, or paths of their files
         #[arg(value_name = "DOC", required = true)]

@@ -45,7 +45,8 @@ async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), F
     Ok((engine, batches))
 }
 
-/// Runs the pipeline without new files. `docweir batch submit` sends batches even if `embed.mode` is `live`.
+/// Runs the pipeline without new files, to send or poll batches. With the verb `submit`, batches are sent even if the
+/// configuration sets `embed.mode` to `live`.
 async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Failure> {
     let mut config = context.config()?;
     let embed = &mut config.settings.embed;

@@ -16,7 +16,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
-/// Time to wait until the lease is released. The release is one small write.
+/// Time that the process stays alive after a merge, so that a separate task can release the lease on compaction. The
+/// release is one small write.
 const RELEASE: Duration = Duration::from_millis(50);
 
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {

@@ -24,7 +24,8 @@ impl Context {
         Ok(Self { out: Out::new(global.color), here, global })
     }
 
-    /// Loads the configuration from defaults, file, environment and arguments, and starts the log with its settings.
+    /// Loads the configuration from defaults, file, environment and arguments. Then starts the log as the configuration
+    /// requires.
     pub fn config(&self) -> Result<Config, Failure> {
         self.config_with(Vec::new())
     }
@@ -59,7 +60,8 @@ impl Context {
         Ok(config)
     }
 
-    /// Returns the configuration file that the user named, or the folder to look for one.
+    /// Returns the configuration file that the user named. If the user named none, returns the folder in which a
+    /// configuration file is searched.
     pub fn source(&self) -> Source {
         match &self.global.config {
             Some(path) => Source::Named(path.clone()),
@@ -69,8 +71,8 @@ impl Context {
 
     /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
     ///
-    /// A blocked thread does not delay the end of the process. Its unfinished work is not recorded as done, so the next
-    /// run repeats the work.
+    /// When the command ends, threads that are still blocked get one second to finish. Unfinished work is not recorded
+    /// as done, so the next run repeats this work.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -127,8 +129,9 @@ fn is_read(name: &str) -> bool {
     name.starts_with("DOCWEIR__") || ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name)
 }
 
-/// Makes files and folders that this process creates private to the user, or to the user and the group, whatever the
-/// umask of the shell is. State and caches contain the text of documents that others may not be allowed to read.
+/// Denies other users access to the files and folders that this process creates, whatever the umask of the shell is.
+/// The user's group has access only if `group_access` is true. State and caches contain the text of documents that
+/// others may not be allowed to read.
 fn restrict_new_files(group_access: bool) {
     let others = rustix::fs::Mode::from_raw_mode(if group_access { 0o007 } else { 0o077 });
     rustix::process::umask(others);

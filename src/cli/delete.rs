@@ -28,7 +28,8 @@ use crate::pipeline;
 const TOMBSTONES: usize = 2_000;
 /// Interval at which the control record is polled while another process carries out the deletion.
 const LOOK: Duration = Duration::from_millis(500);
-/// Time to wait for a deletion, in addition to two poll intervals of a run. This margin covers the commit.
+/// Time that a run gets to commit a deletion after it has seen the request. The command waits for two poll intervals
+/// of the run plus this time.
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
@@ -54,8 +55,8 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
     })
 }
 
-/// Deletes records immediately, because any process may write tombstones to a collection of records. If a record is in
-/// an open batch, its result is discarded when the batch ends.
+/// Deletes records immediately, because any process may write tombstones to a collection of records. If an open batch
+/// contains a deleted record, the result for the record is discarded when the batch ends.
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("collection `{}` contains no records", printable(collection)));
@@ -126,8 +127,8 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
     Ok(left.len() as u64)
 }
 
-/// Handles documents whose control records say that they are deleted already. A rollback may have made such a document
-/// visible again; only its tombstone is then written again.
+/// Handles documents that are deleted already according to their control records. If a rollback has made such a
+/// document visible again, its tombstone is written again. Otherwise, nothing is written.
 async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord, String)>) -> Result<(), Failure> {
     if deleted.is_empty() {
         return Ok(());

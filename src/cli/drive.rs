@@ -89,7 +89,8 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     Ok((batches.open().await?.len() as u64, waiting))
 }
 
-/// Returns the location of all state, as it is shown to users: a folder, or a bucket with a folder or a table.
+/// Returns the location of all state, as it is shown to users. Local state has one folder. Other state has a bucket
+/// for objects, and either a folder or a DynamoDB table for control records.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;
     let root = engine.state.root();

@@ -20,7 +20,8 @@ use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Maximum number of merges. A merge is repeated if another process supersedes it.
+/// Maximum number of attempts to merge the erased rows out of the vector files. An attempt fails if another process
+/// changes the files meanwhile.
 const ATTEMPTS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
@@ -101,9 +102,9 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
     })
 }
 
-/// Selects the cached findings to delete. A finding is cached under the text that was sent to a service. If the
-/// artefacts of all documents were produced with the current configuration, these texts are computed from the
-/// artefacts, and only their findings are deleted. Otherwise, all findings are deleted.
+/// Selects the cached findings to delete. The key of a cached finding is the hash of the text that was sent to a
+/// service. These texts can be computed only if the artefacts of all documents were produced with the current
+/// configuration. In this case, the findings for these texts are selected; otherwise, all findings are.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;

@@ -79,8 +79,8 @@ fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest
     records_of(&args.records, &args.paths, &config.settings.state.collection)
 }
 
-/// Returns the request for records, or `None` if the arguments describe documents. `documents` is the name of the
-/// collection that holds documents.
+/// Converts the arguments into a request to ingest records, or returns `None` if the arguments describe documents.
+/// `documents` is the name of the collection that holds documents.
 pub fn records_of(
     args: &args::RecordArgs,
     paths: &[PathBuf],

@@ -128,8 +128,8 @@ mod tests {
         assert!(examples >= 10, "only {examples} examples found");
     }
 
-    /// Splits a line as a shell does. Quotes group words, a pipe or redirection ends the command, and three spaces
-    /// start a remark.
+    /// Splits an example of a help text into words, as a shell does. Quotes group words, and a pipe or redirection ends
+    /// the command. In help texts, three spaces separate the command from an explanation, which is left out.
     fn words(line: &str) -> Vec<String> {
         let line = line.split("   ").next().unwrap_or(line);
         let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);

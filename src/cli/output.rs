@@ -20,8 +20,8 @@ impl Out {
         Self { colour }
     }
 
-    /// Prints one or more lines. If the reader of a pipe has exited, nothing is printed, but the exit code of the
-    /// command still reports its outcome.
+    /// Prints one or more lines. If the reader of a pipe has exited, nothing is printed and the command continues, so
+    /// the exit code still reports the outcome of the command.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));

@@ -80,7 +80,8 @@ struct Overview {
     /// Number of quarantined documents by reason.
     reasons: BTreeMap<String, u64>,
     index: Index,
-    /// Number of records and of texts that wait for batches, by status.
+    /// Number of items by status, for each collection of records and for the documents. An item is a record, or a
+    /// text of a document that is embedded by a batch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -127,7 +127,8 @@ fn plural_files(files: usize, size: u64) -> String {
     }
 }
 
-/// Returns a table of the newest versions that can still be read. The oldest of them comes first.
+/// Returns a table of at most 20 versions that can still be read. Older versions are left out, and the newest version
+/// is the last row.
 fn versions(manifest: &Manifest) -> Table {
     const SHOWN: usize = 20;
     let mut table = Table::new().head(&["version", "since", "files", "passages in them", ""]);

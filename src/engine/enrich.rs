@@ -64,7 +64,7 @@ pub fn counting_enricher(
 }
 
 impl Engine {
-    /// Creates the enricher. Paid calls of the enricher are recorded in the ledger for `payer`.
+    /// Creates the enricher. The ledger records paid calls of the enricher under the run and the stage of `payer`.
     pub async fn enricher(
         &self,
         payer: Payer,

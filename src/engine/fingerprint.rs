@@ -169,7 +169,8 @@ mod tests {
         assert_eq!(with(|s| s.enrich.options.comprehend.concurrency += 1), with(|_| {}));
     }
 
-    /// Checks that documents of an index from before the enricher became configurable are not processed again.
+    /// Checks that the options of the local enricher keep their names. Other names would change the fingerprint, and
+    /// every document of an older index would be processed again.
     #[test]
     fn the_local_enrichers_fingerprint_stays() {
         let options = serde_json::to_value(docweir_stages::enrich::EnrichOptions::default().shape()).unwrap();

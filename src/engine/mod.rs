@@ -53,17 +53,19 @@ pub struct Engine {
     pub originals: Arc<dyn Originals>,
     secrets: Secrets,
     stores: Arc<dyn StateStores>,
-    /// Check of the object store to run before the first commit.
+    /// Check that must succeed before the first commit. `None` if manifests are in a store that
+    /// always honours the conditions of writes.
     conditions: Option<Arc<dyn KeepsConditions>>,
     /// Notifier for new vector files, if one is set.
     compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
-    /// Function that opens collections of another target than the index, if set.
+    /// Function that opens collections of the target that replaces the index. `None` means that vectors are written to
+    /// the index.
     targets: Option<OpenTarget>,
 }
 
 /// Names the run and the stage that calls to a provider are charged to.
 pub struct Payer {
-    /// Id of the run, or a fixed word for short commands.
+    /// Id of the run. Commands without a run use the name of the stage instead, such as `search`.
     pub run: String,
     pub stage: &'static str,
     /// Function that is called with a message for the user, for example when a share of the budget is spent.
@@ -141,8 +143,8 @@ impl Engine {
         })
     }
 
-    /// Checks that the object store of the vector files honours write conditions. Must be called before the first
-    /// commit.
+    /// Checks that the object store of the vector files honours write conditions. Callers must run this check before
+    /// the first commit.
     pub async fn can_commit(&self) -> Result<(), EngineError> {
         match &self.conditions {
             Some(place) => place.prove().await.map_err(EngineError::system),
@@ -230,8 +232,9 @@ impl Engine {
         self.stores.batch_lease()
     }
 
-    /// Returns whether a call may have been charged or an item may have been enqueued. This is the case if the local
-    /// file of the ledger exists or if the tables are shared.
+    /// Returns whether the ledger, the items and the batches have to be read. Returns false only if no call was ever
+    /// charged and no item was ever enqueued. With shared tables this is unknown, so the result is true. Otherwise, the
+    /// result is true if the local file of the ledger exists.
     pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
     }
@@ -304,7 +307,8 @@ impl Engine {
         Self { targets: Some(targets), ..self }
     }
 
-    /// Returns a function that opens any collection of the target.
+    /// Returns a function that opens any collection that vectors are written to. The collection belongs to the index,
+    /// or to the target that replaces the index.
     pub fn open_target(&self) -> OpenTarget {
         match &self.targets {
             Some(targets) => targets.clone(),
@@ -315,7 +319,7 @@ impl Engine {
         }
     }
 
-    /// Opens the configured collection of the target.
+    /// Opens the configured collection of the index, or of the target that replaces the index.
     pub fn target(&self) -> Result<Arc<dyn Target>, EngineError> {
         (self.open_target())(&self.config.settings.state.collection).map_err(EngineError::of_target)
     }
@@ -332,7 +336,8 @@ impl Engine {
         }
     }
 
-    /// Opens the queues with these URLs or names. An empty string means no queue.
+    /// Opens the event queue `intake` and the notification queue `compaction`. Each argument is the URL or the name
+    /// of a queue, or an empty string if there is no such queue.
     pub async fn queues(&self, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
         if intake.is_empty() && compaction.is_empty() {
             return Ok(Queues::default());
@@ -353,8 +358,8 @@ impl Engine {
         Arc::new(SqliteEmbeddingCache::open(&self.state.embedding_cache_db(), self.config.settings.cache.clone()))
     }
 
-    /// Returns the other process that holds the lock of the state folder, if that process is alive. The lock is not
-    /// acquired for this check, so a run that starts at this moment is not refused.
+    /// Returns the other process that holds the lock of the state folder, if that process is alive. The check only
+    /// reads the lock file. Acquiring the lock instead would refuse a run that starts at the same moment.
     pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
         let held: LockHolder = serde_json::from_slice(&note).ok()?;

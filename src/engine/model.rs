@@ -83,8 +83,8 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     Err(EngineError::new(Exit::Configuration, text))
 }
 
-/// Creates a client for an endpoint with the OpenAI protocol. A key from the environment must be set; a key from a
-/// vault is read on first use.
+/// Creates a client for an endpoint with the OpenAI protocol. Returns an error if the API key comes from an environment
+/// variable that is not set. A key from a secret store is not checked here, but read on first use.
 pub fn client(options: &OpenAiOptions, secrets: &Secrets) -> Result<Client, EngineError> {
     let name = &options.api_key_variable;
     let key = match secrets.key(API_KEY, &options.api_key, name) {

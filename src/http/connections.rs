@@ -1,5 +1,5 @@
-//! Limits the open connections. When all places are taken, the connection that has waited longest for its request loses
-//! its place, so that idle and half-open connections cannot keep others out.
+//! Limits the number of open connections. When the limit is reached, a new connection replaces the oldest connection
+//! that has not sent a complete request. Idle and half-open connections therefore cannot keep other clients out.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-/// The open connections of a server, by the order of their arrival.
+/// Holds the open connections of a server, in the order of their arrival.
 #[derive(Clone, Default)]
 pub struct Connections(Rc<RefCell<Open>>);
 
@@ -18,13 +18,13 @@ struct Open {
 }
 
 struct Connection {
-    /// Tells the connection to close.
+    /// Signal that tells the connection to close.
     close: Rc<Notify>,
-    /// True from the first complete request header on.
+    /// True after the connection has sent its first complete request header.
     has_request: bool,
 }
 
-/// Holds the place of one connection until it is dropped.
+/// Counts one connection as open until this value is dropped.
 pub struct Place {
     connections: Connections,
     id: u64,
@@ -32,8 +32,8 @@ pub struct Place {
 }
 
 impl Connections {
-    /// Adds a connection. If more than `max` are open, the oldest one without a request is closed; if all have requests,
-    /// the new one gets no place.
+    /// Adds a connection. If `max` connections are open already, closes the oldest connection that has sent no complete
+    /// request. If all open connections have sent requests, returns `None` and refuses the new connection.
     pub fn enter(&self, max: usize) -> Option<Place> {
         let mut open = self.0.borrow_mut();
         if open.all.len() >= max {
@@ -50,14 +50,14 @@ impl Connections {
 }
 
 impl Place {
-    /// Keeps the place while a request is answered.
+    /// Marks that the connection has sent a request. From then on, no new connection replaces this connection.
     pub fn has_request(&self) {
         if let Some(connection) = self.connections.0.borrow_mut().all.get_mut(&self.id) {
             connection.has_request = true;
         }
     }
 
-    /// Waits until the connection has to make way for another one.
+    /// Waits until a new connection replaces this connection.
     pub async fn closed(&self) {
         self.close.notified().await;
     }

@@ -81,8 +81,8 @@ pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions
     }
 }
 
-/// Returns whether a `Host` header names this machine: by an IP address or as `localhost`. Requests of HTTP/1.0 have no
-/// such header, and no browser sends them.
+/// Returns whether a `Host` header is an IP address or `localhost`. Returns true for a request without this header,
+/// because such a request uses HTTP/1.0 and cannot come from a browser.
 fn names_this_machine(host: Option<&str>) -> bool {
     let Some(host) = host else { return true };
     let name = match host.strip_prefix('[') {
@@ -167,7 +167,7 @@ mod tests {
         });
     }
 
-    /// Attacks with many connections that send half a request and nothing more.
+    /// Attacks the server with many connections, each of which sends only half a request.
     #[test]
     fn half_open_connections_do_not_keep_health_checks_out() {
         with_server(|address| async move {
@@ -184,7 +184,7 @@ mod tests {
         });
     }
 
-    /// Attacks as a web page whose host name resolves to the loopback address.
+    /// Sends the request of a malicious web page. The host name of the page resolves to the loopback address.
     #[test]
     fn a_page_of_another_host_is_not_answered() {
         with_server(|address| async move {

@@ -196,7 +196,8 @@ impl Infra {
     }
 }
 
-/// Ignores a setting that the server does not support. Servers of other vendors support fewer settings than AWS.
+/// Treats the result as a success if the server does not support the setting, and logs a warning. Servers of other
+/// vendors support fewer settings than AWS.
 fn known(set: Result<(), Fault>) -> Result<(), Fault> {
     match set {
         Err(fault) if fault.kind == FaultKind::Invalid => {

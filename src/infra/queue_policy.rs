@@ -32,7 +32,8 @@ fn statements(policy: &Value) -> Vec<Value> {
     }
 }
 
-/// Adds the permission for a bucket to the policy of a queue. Returns `None` if the policy contains it already.
+/// Returns the policy of a queue with an additional statement that allows a bucket to send events. Returns `None` if
+/// the policy already contains this statement.
 pub fn with_leave(policy: Option<&str>, queue: &str, bucket: &str) -> Option<String> {
     let policy: Option<Value> = policy.and_then(|text| serde_json::from_str(text).ok());
     let mut policy = policy.filter(Value::is_object).unwrap_or_else(|| json!({ "Version": "2012-10-17" }));

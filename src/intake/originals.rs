@@ -12,7 +12,7 @@ use docweir_core::error::StageError;
 
 use super::source;
 
-/// Opens the files of documents by source.
+/// Opens the original files of documents. A source URI names the file or object to open.
 #[async_trait]
 pub trait Originals: Send + Sync + 'static {
     /// Opens the current file of a source. The file is positioned at its start.

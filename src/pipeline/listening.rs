@@ -31,8 +31,8 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     }
 }
 
-/// Starts notifying compacting processes about new vector files, if the index is shared. The notifications end when the
-/// returned value is dropped.
+/// Starts sending notifications about new vector files to the processes that merge files, if the index is shared. The
+/// notifications end when the returned value is dropped.
 pub fn set_compaction_notifier(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;

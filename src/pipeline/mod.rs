@@ -73,7 +73,7 @@ pub struct Monitoring {
 /// Describes how a run without errors ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
-    /// All possible work is done.
+    /// The run stopped by itself, because it could do no further work.
     Finished,
     /// A signal with this number stopped the run. Running stages were finished; the next run does the remaining work.
     Interrupted(i32),
@@ -270,8 +270,8 @@ fn records_intake(
     }
 }
 
-/// Polls tables until the run ends. A system error before the first successful poll ends the run. After any other
-/// error, polling continues.
+/// Reads records from DynamoDB tables at intervals until the run ends. A system error before the first successful read
+/// ends the run. After any other error, the next read takes place as usual.
 async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;
@@ -285,7 +285,7 @@ async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(
     }
 }
 
-/// Resolves the paths and returns those that are folders.
+/// Resolves the paths, and returns only the paths of folders.
 fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     let resolved: Vec<PathBuf> = paths.iter().map(|p| resolve(p)).collect::<Result<_, _>>()?;
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())

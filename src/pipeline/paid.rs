@@ -36,8 +36,9 @@ pub struct PaidWork {
     /// If true, all texts of a document are passed to the embedder in one call, so that the document waits only once
     /// for batches.
     pub at_once: bool,
-    /// Service that must stop before the run ends. This is the leader for batches if several processes share the
-    /// batches, and the recorder otherwise.
+    /// Service that must stop before the run ends, so that running paid calls can finish. If several processes share
+    /// the batches, this service competes to be the leader for batches. Otherwise, it is the recorder, which embeds
+    /// records.
     ending: Running,
     _running: Vec<Running>,
 }

@@ -103,7 +103,8 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
     }
 }
 
-/// Marks the reserved costs of dead runs as in doubt, and resumes documents that wait for the budget.
+/// Marks the reserved costs of dead runs as in doubt, because their calls may or may not have been charged. Also
+/// resumes documents that wait for the budget, and deletes ledger entries that are too old.
 pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunError> {
     let control_store = &engine.control;
     let resumed = retry_while_busy(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
@@ -123,7 +124,7 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// Returns whether a batch or an item may exist that a run must process.
+/// Returns whether a run must process batches or items. May return true although none exist.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     if !engine.has_ledger() || !engine.is_shared() {
         return Ok(engine.has_ledger());
@@ -161,8 +162,8 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Returns whether no document was ever loaded. This function reads all records, so it is called only if no manifest
-/// exists; there are usually few records then.
+/// Returns true if no document was ever loaded into the index. This function may read all control records. It is called
+/// only if the index has no manifest, and such an index usually has few control records.
 async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {

@@ -304,15 +304,16 @@ impl Tree {
         Ok(())
     }
 
-    /// Stops the queue consumers and drains the pools. With `release`, jobs that wait are released instead of finished.
+    /// Stops the queue consumers and drains the pools. If `release` is true, waiting jobs are not finished; their
+    /// documents become available for the next run.
     async fn drain(&mut self, release: bool) {
         let mut consumers = std::mem::take(&mut self.consumers);
         tokio::join!(consumers.stop(), self.drain_pools(release));
     }
 
-    /// Drains the pools. With `release`, all pools drain at the same time: running stages finish, and all waiting jobs
-    /// are released. Without `release`, the pools finish all jobs. They drain one after the other, in the order of the
-    /// stages, so that no job reaches a drained pool.
+    /// Drains the pools. If `release` is true, all pools drain at the same time. Running stages finish, and the
+    /// documents of waiting jobs become available for the next run. If `release` is false, the pools finish all jobs.
+    /// The pools then drain one after the other, in the order of the stages, so that no job reaches a drained pool.
     async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();

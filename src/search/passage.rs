@@ -46,7 +46,7 @@ pub struct Passage {
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub text: String,
-    /// Fields of the record, or findings of the enrichment.
+    /// Fields of the record, if the passage is a record. Otherwise, findings of the enrichment.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     /// Positions of matched words in `text`: half-open ranges of code points, in ascending order.

@@ -81,7 +81,8 @@ impl StateStores for DynamoStores {
         true
     }
 
-    /// Returns true, because another process may have enqueued items in the shared tables.
+    /// Always returns true. The tables are shared, so another process may have reserved costs or enqueued items at any
+    /// time.
     fn may_have_batches(&self) -> bool {
         true
     }

@@ -51,7 +51,8 @@ pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
     Arc::new(originals::BucketOriginals::new(&settings.aws, &settings.s3, folder))
 }
 
-/// Opens the queues with these URLs or names. An empty string means no queue.
+/// Opens the event queue `intake` and the notification queue `compaction`. Each argument is the URL or the name of a
+/// queue, or an empty string if there is no such queue.
 pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     let sqs = Sqs::new(&aws, &settings.queues.endpoint);

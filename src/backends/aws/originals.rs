@@ -112,7 +112,7 @@ impl Originals for BucketOriginals {
     }
 }
 
-/// Converts the fault of a read from S3 into the error of the document.
+/// Converts a failed read from S3 into an error that is reported for the document.
 fn unreadable(fault: &Fault) -> StageError {
     match fault.kind {
         FaultKind::NotFound => StageError::permanent(GONE, "the object no longer exists"),

@@ -22,7 +22,7 @@ const GUESS_AFTER: Duration = Duration::from_secs(3);
 /// Holds the totals of a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Number of documents known so far that this run has to finish.
+    /// Number of documents that this run has to finish. The number grows while the run finds more documents.
     pub wanted: u64,
     /// Number of finished documents: completed, deleted, quarantined, parked or superseded.
     pub ended: u64,
@@ -44,7 +44,8 @@ pub struct Records {
 }
 
 impl Numbers {
-    /// Computes the totals. `removals` is the number of requested deletions; `summary` does not count them.
+    /// Computes the totals. `removals` is the number of requested deletions, because `summary` counts only deletions
+    /// that were carried out.
     pub fn of(summary: &RunSummary, removals: u64) -> Self {
         let ended =
             summary.completed + summary.deleted + summary.quarantined_now() + summary.parked + summary.superseded;

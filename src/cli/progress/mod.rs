@@ -30,7 +30,7 @@ use crate::messages::progress::SharedProgress;
 /// Maximum number of events that wait to be shown. When the channel is created, it allocates one pointer for each of
 /// these events.
 const QUEUE: usize = 65_536;
-/// Interval between two updates of the figures: ten updates per second.
+/// Interval between two updates of the figures, which gives ten updates per second.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows the progress of a run in one format.

@@ -96,8 +96,8 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
     }
 }
 
-/// Compares the local time with the time of AWS, both in Unix seconds. The time of AWS is the date of an answer and may
-/// be one second old.
+/// Compares the local time `here` with the time of AWS `there`, both in Unix seconds. The time of AWS comes from the
+/// date header of a response, so a difference of one second is normal.
 fn skew(here: i64, there: i64, most: u64) -> Finding {
     const CHECK: &str = "clock";
     let by = here.abs_diff(there);
