@@ -62,8 +62,8 @@ pub trait ObjectBackend: Send + Sync {
 /// Holds an opened object store.
 pub struct StateObjects {
     pub objects: Arc<dyn ObjectStore>,
-    /// Check that must succeed before the first commit. `None` if manifests are in a store that
-    /// always honours the conditions of writes.
+    /// Check that must succeed before the first commit. `None` if manifests are in a store that always honours
+    /// the conditions of writes.
     pub conditions: Option<Arc<dyn KeepsConditions>>,
 }
 

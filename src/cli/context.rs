@@ -60,8 +60,8 @@ impl Context {
         Ok(config)
     }
 
-    /// Returns the configuration file that the user named. If the user named none, returns the folder in which a
-    /// configuration file is searched.
+    /// Returns the configuration file that the user named. If the user named none, returns the folder in which Docweir
+    /// looks for a configuration file.
     pub fn source(&self) -> Source {
         match &self.global.config {
             Some(path) => Source::Named(path.clone()),

@@ -104,7 +104,8 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
 
 /// Selects the cached findings to delete. The key of a cached finding is the hash of the text that was sent to a
 /// service. These texts can be computed only if the artefacts of all documents were produced with the current
-/// configuration. In this case, the findings for these texts are selected; otherwise, all findings are.
+/// configuration. In this case, the findings for these texts are selected; otherwise, all findings are
+/// selected.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;

@@ -53,8 +53,8 @@ pub struct Engine {
     pub originals: Arc<dyn Originals>,
     secrets: Secrets,
     stores: Arc<dyn StateStores>,
-    /// Check that must succeed before the first commit. `None` if manifests are in a store that
-    /// always honours the conditions of writes.
+    /// Check that must succeed before the first commit. `None` if manifests are in a store that always honours
+    /// the conditions of writes.
     conditions: Option<Arc<dyn KeepsConditions>>,
     /// Notifier for new vector files, if one is set.
     compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     /// Returns whether the ledger, the items and the batches have to be read. Returns false only if no call was ever
-    /// charged and no item was ever enqueued. With shared tables this is unknown, so the result is true. Otherwise, the
+    /// charged and no item was ever enqueued. If the tables are shared, the result is always true. Otherwise, the
     /// result is true if the local file of the ledger exists.
     pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
@@ -359,7 +359,8 @@ impl Engine {
     }
 
     /// Returns the other process that holds the lock of the state folder, if that process is alive. The check only
-    /// reads the lock file. Acquiring the lock instead would refuse a run that starts at the same moment.
+    /// reads the lock file. If the check acquired the lock instead, a run that starts at the same moment would be
+    /// refused.
     pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
         let held: LockHolder = serde_json::from_slice(&note).ok()?;

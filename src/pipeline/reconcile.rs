@@ -124,7 +124,7 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// Returns whether a run must process batches or items. May return true although none exist.
+/// Returns whether a run must process batches or items. The result may be true although none exist.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     if !engine.has_ledger() || !engine.is_shared() {
         return Ok(engine.has_ledger());
@@ -162,8 +162,8 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Returns true if no document was ever loaded into the index. This function may read all control records. It is called
-/// only if the index has no manifest, and such an index usually has few control records.
+/// Returns true if no document was ever loaded into the index. In the worst case, this function reads all control
+/// records. It is called only if the index has no manifest, and such an index usually has few control records.
 async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {
