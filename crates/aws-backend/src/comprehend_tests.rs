@@ -1,4 +1,5 @@
-//! Tests the service against a mock provider that implements the protocol, enforces its limits and records charges.
+//! Tests the calls to Amazon Comprehend against a mock provider. The mock implements the protocol, enforces
+//! Comprehend's limits and records charges.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-/// Returns whether an error is temporary. Every other error counts as a violation.
+/// Returns whether an error is temporary. The test fails if a process meets any other error.
 fn passes(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Transient | ErrorClass::Throttled)
 }

@@ -1,7 +1,7 @@
 //! Implements access to users' record tables in DynamoDB.
 //!
-//! The names of a table's key attributes are read once, from the table's description. Records that ask to be embedded
-//! are found through an index of the table.
+//! The names of a table's key attributes are read once, from the table's description. The status attribute of a record
+//! says whether the record is to be embedded. An index of the table lists these records by status.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -27,7 +27,8 @@ async fn dynamo(endpoint: &str) -> Dynamo {
 }
 
 impl RecordTableFixture {
-    /// Creates the table. Docweir reaches it at the endpoint `theirs`, the user at `endpoint`.
+    /// Creates the user's table. The user's calls go to `endpoint`. Docweir's calls go to `theirs`, which is the same
+    /// server or a proxy to it.
     async fn new(endpoint: &str, theirs: &str, range: Option<&'static str>, index: Option<&'static str>) -> Self {
         let direct = dynamo(endpoint).await;
         let name = format!("receipts-{:08x}", fastrand::u32(..));
@@ -52,7 +53,7 @@ impl RecordTableFixture {
         self.theirs.write(write).await.unwrap();
     }
 
-    /// Returns the joined keys of all items that ask to be embedded.
+    /// Returns the keys of all items whose status requests an embedding. Each key is joined into one string.
     async fn asking(&self) -> BTreeSet<String> {
         let (mut found, mut after) = (BTreeSet::new(), None);
         loop {

@@ -5,7 +5,8 @@
 //! acknowledged is durable, so both kinds of [`Durability`] behave in the same way.
 //!
 //! S3 lists keys in byte order. Servers that keep keys in folders list the entries of a folder together (`a/b` before
-//! `a-b`), but their pages are still contiguous. Directory buckets have no order and are not supported.
+//! `a-b`). On these servers too, each page of a list continues where the previous page ended. Directory buckets have no
+//! order and are not supported.
 //!
 //! S3 keeps and charges for the unfinished uploads of dead processes until the uploads are aborted, either by
 //! [`S3Objects::end_unfinished`] or by a lifecycle rule of the bucket.

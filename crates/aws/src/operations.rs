@@ -36,7 +36,8 @@ pub enum Resource {
     Secrets,
     /// The configured queues and their dead-letter queues.
     Queues,
-    /// Texts in requests to a service that has no resources, such as Comprehend.
+    /// Texts that a request contains. Services that analyse texts, such as Comprehend, have no resource that a policy
+    /// could name.
     Texts,
     /// Metrics in Docweir's CloudWatch namespace.
     Metrics,

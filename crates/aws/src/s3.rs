@@ -94,7 +94,7 @@ impl S3 {
         self.aws.transfer_timeouts(bytes).operation_attempt_timeout().unwrap_or(Duration::MAX)
     }
 
-    /// Returns the configuration of [`Self::transfer`] without retries.
+    /// Returns the same client configuration as [`Self::transfer`], except that failed calls are not retried.
     fn transfer_once(&self, bytes: u64) -> Builder {
         self.transfer(bytes).retry_config(once())
     }

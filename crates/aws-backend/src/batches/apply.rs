@@ -1,7 +1,7 @@
 //! Applies the shared rules of all stores to items in DynamoDB.
 //!
-//! A rule decides how the state of an item changes. This module builds the item to be written: it adds the content that
-//! the rule's step names, and the outcome of the item in its batch.
+//! A rule decides how the state of an item changes, and which other content of the item is replaced or cleared. This
+//! module builds the changed item: the new state, the new content, and the outcome of the item in its batch.
 
 use docweir_stores::batches::NewItem;
 use docweir_stores::batches::rules::{self, ItemContent, ItemState};
@@ -60,7 +60,7 @@ pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState
     }
 }
 
-/// Applies a step to an item. The item need not be stored yet.
+/// Applies a step to `now`, which is a stored item or a new item that the table does not contain yet.
 pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     let (state, content, fate) = match step {
         rules::Step::Keep => return Step::Keep(false),
@@ -94,7 +94,8 @@ pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     if item == *now { Step::Keep(false) } else { Step::Write(Box::new(item), true) }
 }
 
-/// Applies a step to an item that may not exist. `since` is the queue position of a new item.
+/// Applies a step to an item, or creates the item if `now` is `None` and the step writes it. A created item gets the
+/// queue position `since`.
 pub fn put(now: Option<&Item>, space: &str, key: &str, since: &str, step: rules::Step, put: &Put) -> Step<bool> {
     match (now, step) {
         (Some(now), step) => apply(now, step, Given::Put(put)),

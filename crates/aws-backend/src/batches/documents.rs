@@ -1,10 +1,11 @@
 //! Stores documents that wait for the vectors of their texts. Each text of a document is one item, and each waiting
 //! document has a marker.
 //!
-//! Documents do not share texts here, because the embedding cache already avoids paying twice. Whenever a text has
-//! changed, all texts of its document are read to decide whether the document may continue. No counter is kept, so none
-//! can become wrong. A new request for texts sets the marker to "waiting" before it reads the texts. Another process
-//! may then find the texts complete and update the marker. The request does not overwrite this update.
+//! A text that occurs in two documents is stored as two items. Sharing one item would save nothing, because the
+//! embedding cache already avoids paying twice. Whenever a text has changed, all texts of its document are read to
+//! decide whether the document may continue. No counter is kept, so none can become wrong. A new request for texts sets
+//! the marker to "waiting" before it reads the texts. Another process may then find the texts complete and update the
+//! marker. The request does not overwrite this update.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -234,8 +235,8 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Returns documents with a marker, each with the space of its texts. If `ready` is true, returns the documents
-    /// that may continue; otherwise, returns those that must still wait.
+    /// Returns documents that have a marker, each with the name of the space that contains its texts. If `ready` is
+    /// true, returns the documents that may continue; otherwise, returns those that must still wait.
     async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {

@@ -1,8 +1,9 @@
 //! Imports the results of batches, ends batches, and handles records that are embedded by live calls.
 //!
-//! How a batch ends is decided once and stored in its record. Then the decision is carried out. Items without a
-//! result are returned to the backlog or fail. The outcomes of all items are counted, the money is settled, and the
-//! record is marked as ended. Another process can repeat each step with the same result.
+//! The decision how a batch ends is made only once and is stored in the record of the batch. Then the decision is
+//! carried out in steps. Items without a result are returned to the backlog or fail. The outcomes of all items are
+//! counted, the money is settled, and the record is marked as ended. If the process dies, another process repeats the
+//! steps. A repeated step has no further effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +27,8 @@ use super::store::{DynamoBatches, Step, StoreResult};
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// Returns the name of a batch's space. The keys of the batch's items are built from this name.
+    /// Returns the name of the space (the set of items with one purpose) that a batch belongs to. The keys of the
+    /// batch's items are built from this name.
     async fn space_of(&self, batch: &str) -> StoreResult<Option<String>> {
         Ok(self.record(batch).await?.map(|record| record.batch.space.name()))
     }

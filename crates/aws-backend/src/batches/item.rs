@@ -7,14 +7,14 @@ use docweir_core::documents::Sha256Hex;
 use docweir_stores::batches::rules::{Hash, ItemOutcome, ItemState, ItemStatus, is_live};
 use docweir_stores::batches::{DisplayData, ItemId, Origin, PendingOutcome, Sent, Space};
 
-/// Number of index keys over which the items of one kind of work, or of one status, are spread. DynamoDB limits one
-/// key to a thousand writes per second.
+/// Number of shards per index key. DynamoDB limits one key to a thousand writes per second, so each index spreads
+/// entries that would otherwise have the same hash key over this number of keys.
 pub const SHARDS: u64 = 8;
 /// Attribute with the kind of work that is due for an item, a batch or a document. It is the hash key of
 /// [`WORK_INDEX`], whose entries are ordered by [`AT`].
 pub const WORK: &str = "work";
-/// Attribute with the space and status of an item, or with a constant for batches. It is the hash key of
-/// [`LIST_INDEX`].
+/// Attribute that is the hash key of [`LIST_INDEX`]. For an item, its value consists of the item's space, status and
+/// shard. All batches have the same value.
 pub const LIST: &str = "list";
 pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
@@ -182,8 +182,8 @@ impl Item {
         serde_json::from_str(self.origin.as_deref()?).ok()
     }
 
-    /// Returns the item in the form that is sent to be embedded. Returns `None` if the item's display data is
-    /// invalid.
+    /// Returns the description of the item that is needed to store its vector in the index. Returns `None` if the
+    /// item's display data is invalid.
     pub fn as_sent(&self) -> Option<Sent> {
         let shown: Option<DisplayData> = match self.shown.as_str() {
             "" => None,

@@ -1,9 +1,9 @@
 //! Writes the records of batches, and finishes or undoes steps that an earlier leader left incomplete.
 //!
 //! # Fencing
-//! A write to a record succeeds only if the epoch in the record is not higher than the writer's epoch. It also stores
-//! the writer's epoch in the record. A new leader first writes its own epoch to every open record. After that, no
-//! write of an earlier leader succeeds.
+//! A write to a record succeeds only if the epoch in the record is not higher than the writer's epoch. Each successful
+//! write stores the writer's epoch in the record. A new leader first writes its own epoch to every open record. After
+//! that, no write of an earlier leader succeeds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
@@ -37,7 +37,7 @@ impl Change {
         self
     }
 
-    /// Converts the changes that an event makes to a record.
+    /// Converts the changes that the shared rules make to a record to DynamoDB attributes.
     fn of(changes: Changes) -> Self {
         changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
             Value::Text(text) => change.set(name, string(text)),

@@ -17,10 +17,13 @@
 //! | `provider#ID` | `batch` | the batch that has this id at the provider |
 //! | `collections`, `spaces` | a name | collections and their models; spaces that have items |
 //!
-//! The table has two indexes. [`item::WORK_INDEX`] lists the work that is due. It does not contain finished items, so
-//! these cost nothing there. [`item::LIST_INDEX`] lists items by status, for counts. The indexes lag slightly. Items
-//! that an index lists are therefore read again before they are used, and each process remembers the items that it
-//! wrote recently.
+//! A space is a set of items with one purpose: either all texts of documents for one model, or all records of one
+//! collection.
+//!
+//! The table has two indexes. [`item::WORK_INDEX`] lists the work that is due. This index does not contain finished
+//! items, so finished items add nothing to its cost. [`item::LIST_INDEX`] lists items by status, for counts. The
+//! indexes lag slightly. Items that an index lists are therefore read again before they are used, and each process
+//! remembers the items that it wrote recently.
 //!
 //! # Layout
 //! - [`item`] – an item and its keys in the indexes

@@ -6,9 +6,9 @@ use docweir_stores::ledger::EntryId;
 
 use super::item::{self, AT, Key, LIST, WORK, number, string, text, unsigned};
 
-/// Hash key of open batches in the work index.
+/// Value of the work index's hash key for all open batches. A query for this value lists the open batches.
 pub const OPEN: &str = "open";
-/// Hash key of all batches in the list index.
+/// Value of the list index's hash key for all batches, open or ended. A query for this value lists all batches.
 pub const BATCHES: &str = "batches";
 
 /// Holds a batch, and data about it that only the store needs.

@@ -14,7 +14,8 @@ use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Maximum number of waiting items that are counted in each space. A larger backlog is reported as about this number.
+/// Number of waiting items in a space after which counting stops. A backlog that has more items is therefore reported
+/// as having about this number.
 const MOST_COUNTED: usize = 200_000;
 /// Number of index entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -81,8 +82,8 @@ impl DynamoBatches {
         self.changed(&keys, |_, now| change(now, Given::Nothing, rules::records::delete)).await
     }
 
-    /// Returns items that have one kind of work due. Each item that the index lists is read again, because the index
-    /// may be outdated.
+    /// Returns items of a space for which work of the given kind is due. Each item that the index lists is read again,
+    /// because the index may be outdated.
     async fn worked(
         &self,
         kind: &str,

@@ -102,7 +102,7 @@ pub struct DynamoBatches {
     pub(super) listed: Mutex<Option<(String, Arc<Vec<Listed>>)>>,
 }
 
-/// Marks a batch as being packed or ended until this value is dropped.
+/// Marks a batch that this process is packing or ending. The mark is removed when this value is dropped.
 pub struct AtWork<'a> {
     batches: &'a Mutex<HashSet<String>>,
     id: String,
@@ -145,13 +145,13 @@ impl DynamoBatches {
         told(&self.table, fault)
     }
 
-    /// Marks a batch as being packed or ended. Returns `None` if the batch is already marked.
+    /// Marks a batch that this process begins to pack or to end. Returns `None` if the batch is already marked.
     pub(super) fn begin(&self, id: &str) -> Option<AtWork<'_>> {
         let new = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         new.then(|| AtWork { batches: &self.at_work, id: id.to_owned() })
     }
 
-    /// Returns the epoch that writes to batches carry. Fails if this process is not the leader.
+    /// Returns the leader's epoch, which every write to a batch must contain. Fails if this process is not the leader.
     pub(super) fn epoch(&self) -> StoreResult<u64> {
         match self.epoch.load(Ordering::Acquire) {
             0 => Err(PaidError::Fenced("this process is not the leader for batches".into())),
@@ -207,7 +207,8 @@ impl DynamoBatches {
     }
 
     /// Waits before the next attempt and returns the incremented number of tries. Returns the error if no attempts
-    /// are left. Callers handle failed conditions themselves.
+    /// are left, or if a retry cannot succeed. This includes a write whose condition did not hold, so callers that
+    /// want to handle this case do so before they call this function.
     pub(super) async fn after(&self, tries: u32, fault: &Fault) -> StoreResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }

@@ -1,4 +1,4 @@
-//! Reports the outcomes of records that came from users' tables to those tables.
+//! Provides the outcomes of records that came from users' tables, until each outcome is reported to its table.
 
 use std::collections::HashSet;
 

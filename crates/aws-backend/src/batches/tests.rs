@@ -35,7 +35,8 @@ async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
 }
 
 impl BatchesFixture {
-    /// Creates the tables at `endpoint`. The first process reaches them at the endpoint `theirs`.
+    /// Creates the tables at `endpoint`. The first process uses the endpoint `theirs` instead, which may be a proxy
+    /// to the same server.
     async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
         let direct = dynamo(endpoint, 3).await;
         let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));

@@ -15,8 +15,8 @@ use super::items;
 use super::store::DynamoControlStore;
 use super::writer::Subject;
 
-/// Number of children that are written in one transaction. Each child comes with its audit entry and the entry of its
-/// source.
+/// Number of children that are written in one transaction. A transaction holds at most a hundred writes, and each child
+/// needs up to three: its record, an audit entry, and the entry that maps its source to it.
 const STEP: usize = 30;
 
 /// Holds a child and the document id under which the parent lists it.
@@ -84,7 +84,8 @@ impl DynamoControlStore {
         Ok(planned.collect())
     }
 
-    /// Requests the removal of children that the parent lists but no longer contains.
+    /// Requests the removal of all children that the parent's record still lists, except the children in `kept`. The
+    /// parent's new content no longer contains the removed children.
     async fn remove_children(
         &self,
         claim: &ClaimKey,

@@ -21,8 +21,8 @@ pub struct Daily {
     dynamo: Dynamo,
     table: String,
     gathered: BTreeMap<String, f64>,
-    /// Write that may have been applied. It is repeated unchanged with the same token, so that DynamoDB applies it
-    /// only once.
+    /// Transaction that failed, but may have been applied: its token, its writes, and the time of its first attempt. It
+    /// is repeated unchanged with the same token, so that DynamoDB applies it only once.
     uncertain: Option<(String, Vec<Write>, UnixMicros)>,
     written_at: UnixMicros,
 }

@@ -63,7 +63,8 @@ pub enum Command {
     },
     Delete,
     Discard,
-    /// Makes a parked document pending if it waits for the event `word`, or for a time that has passed.
+    /// Makes a parked document pending if it waits for the event that `word` names, or for a time that has passed.
+    /// If `word` is `None`, no event has occurred.
     Resume {
         word: Option<String>,
     },

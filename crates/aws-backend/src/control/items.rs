@@ -16,12 +16,12 @@ use serde_json::{Map, Value};
 use super::decide::Command;
 use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 
-/// Attribute with the id of the last write of the item. A write is conditional on the id that was read before. If the
-/// reply to a write is lost, the id shows whether the write was applied.
+/// Attribute with a random id that each write of the item replaces. A write succeeds only if the id is still the same
+/// as when the item was read. If the reply to a write is lost, the id shows whether the write was applied.
 pub const WRITE_ID: &str = "write_id";
 
-/// Attributes that hold text in the entry of a stage. The other attributes that Docweir reads from such an entry hold
-/// numbers.
+/// Names of the text attributes of a stage. A control record contains a map of attributes for each stage. All other
+/// attributes that Docweir reads from this map hold numbers.
 const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
 /// Maximum length, in bytes, of a text in an item. Longer texts are truncated, because errors may contain long
 /// quotations and an item is limited to 400 KB.
@@ -98,8 +98,8 @@ pub fn seen(command: &Command) -> Option<KnownObject> {
     Some(KnownObject { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
-/// Builds the new item of a record from the item that the record was read from. Attributes that Docweir does not know
-/// are preserved.
+/// Converts a changed record to the item to be written. `before` is the item that was read from the table; its
+/// attributes that Docweir does not know are preserved.
 pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     let mut item = before;
     for name in OPTIONAL {

@@ -23,8 +23,8 @@ use super::writer::{ControlWriter, Subject};
 /// Number of candidates that are read for each document to be claimed. One is not enough, because other replicas
 /// claim the same candidates.
 const CROWD: usize = 4;
-/// Minimum time between two searches for documents of dead processes while enough other documents are waiting. If there
-/// are too few, every claim searches for them.
+/// Minimum time between two searches for documents of dead processes. It applies while enough other documents are
+/// pending. If too few are pending, every claim searches for documents of dead processes.
 const LOOK: Duration = Duration::from_secs(5);
 /// Number of documents that are resumed or marked as loaded in one step.
 const STEP: usize = 500;
@@ -81,9 +81,9 @@ impl DynamoControlStore {
         }
     }
 
-    /// Returns the ids of documents that may be claimed, each with the time of its last change. Also returns the
-    /// position at which the list of pending documents continues. If `start` is a position that an earlier call
-    /// returned, returns only the pending documents after it.
+    /// Returns the ids of documents that may be claimed, each with the time of its last change. These are pending
+    /// documents and, if `start` is `None`, also documents of dead processes. The second value is the position at which
+    /// the list of pending documents continues, for the `start` of the next call.
     async fn line(
         &self,
         owner: &str,
@@ -158,8 +158,8 @@ impl DynamoControlStore {
         due
     }
 
-    /// Resumes the documents that the index of parked documents lists under the key `what`. If `until` is set, resumes
-    /// only the documents that wait for a time not later than `until`. Returns the number of resumed documents.
+    /// Resumes parked documents and returns their number. `what` selects the documents: it is their hash key in the
+    /// index of parked documents. If `until` is set, resumes only documents that wait for a time up to `until`.
     async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
@@ -321,8 +321,8 @@ impl ControlStore for DynamoControlStore {
         Ok(lost)
     }
 
-    /// Does nothing and returns 0. No lock proves that other processes are dead, so their leases end only by
-    /// expiring.
+    /// Ends no lease and returns 0. In a local store, a lock on the state folder proves that all other processes are
+    /// dead. This store has no such lock, so the leases of other processes end only when they expire.
     async fn expire_leases_of_others(&self, _: &str) -> Result<u64, ControlError> {
         Ok(0)
     }

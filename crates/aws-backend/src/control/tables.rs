@@ -18,7 +18,8 @@ pub const PARKED: &str = "parked-index";
 
 pub const HASH: &str = "document_id";
 pub const RANGE: &str = "processing_version";
-/// Attribute that is the hash key of [`PARKED`]. Its value is [`UNTIL`], or `on:` followed by the name of an event.
+/// Attribute that is the hash key of [`PARKED`]. Its value is [`UNTIL`] if the document waits for a time. If the
+/// document waits for an event, the value is `on:` followed by the name of the event.
 pub const PARKED_FOR: &str = "parked_for";
 pub const PARKED_UNTIL: &str = "parked_until";
 pub const UNTIL: &str = "until";

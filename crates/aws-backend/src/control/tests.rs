@@ -150,7 +150,7 @@ mod faults {
         Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
     }
 
-    /// Claims as the pipeline does, with retries while the store is busy.
+    /// Claims documents. While the store is busy, the call is retried, as the pipeline does.
     async fn claim_with_retries(store: &DynamoControlStore, owner: &str, limit: usize) -> Vec<Claim> {
         for _ in 0..50 {
             match store.claim(owner, LEASE, limit, None).await {
@@ -218,7 +218,8 @@ mod faults {
         whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
     }
 
-    /// Applies one act to each of the first requests of a kind. All other requests pass.
+    /// Returns a rule for the proxy. The proxy applies the first act to the first request of the given kind, the second
+    /// act to the second such request, and so on. All other requests pass unchanged.
     fn in_turn(kind: &'static str, acts: Vec<Act>) -> impl FnMut(&str) -> Act + Send + 'static {
         let mut acts = acts.into_iter();
         let subject = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();

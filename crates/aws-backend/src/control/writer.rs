@@ -1,10 +1,10 @@
 //! Writes control records in one task per process, which combines several documents in a transaction.
 //!
 //! Commands wait in a bounded queue. The task takes the waiting commands and reads their documents in one call. It
-//! then decides the commands, and writes as many documents as fit into a transaction, each with its audit entries.
-//! Sixteen workers thus cost only two calls. Each document is written on condition that it is unchanged since it was
-//! read. If another replica or a person has changed a document, that document is read and decided again on its own.
-//! Other documents are not delayed.
+//! then decides the commands, and writes as many documents as fit into a transaction, each with its audit entries. If
+//! sixteen workers send one command each, the task thus needs only two calls: one read and one transaction. Each
+//! document is written on condition that it is unchanged since it was read. If another replica or a person has changed
+//! a document, that document is read and decided again on its own. Other documents are not delayed.
 //!
 //! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads its
 //! documents again: each document contains the id of the write that produced it.
@@ -149,8 +149,8 @@ struct Prepared {
     writes: Vec<Write>,
     answers: Vec<Result<ControlReply, ControlError>>,
     metrics: Vec<(String, f64)>,
-    /// Id of the document after the write, and the time since which it has been pending; no time if it is not
-    /// pending.
+    /// Id of the document, and the time since which the document has been pending. The time is `None` if the document
+    /// is not pending after the write.
     left: Option<(DocumentId, Option<String>)>,
 }
 
@@ -165,10 +165,11 @@ struct Read {
     seen: Option<KnownObject>,
 }
 
-/// Holds a source and the document that its entry names.
+/// Holds a source and the document that the stored entry of this source names.
 struct SourceItem {
     source: String,
-    /// Id of the document that the entry names now. This document may no longer exist.
+    /// Id of the document that the entry names now; `None` if the source has no entry. The named document may no
+    /// longer exist.
     named: Option<String>,
 }
 
@@ -253,8 +254,8 @@ impl Task {
         }
     }
 
-    /// Reads the documents, decides the commands and writes the results once. Returns the documents that are not
-    /// finished, and the fault if a call failed.
+    /// Makes one attempt to read the documents, decide their commands and write the results. Returns the documents that
+    /// need another attempt, and the fault if a call failed.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let (mut reads, valid) = match self.read(&documents).await {
             Ok(read) => read,
@@ -547,8 +548,8 @@ impl Task {
         writes
     }
 
-    /// Returns the write that maps the source to this document. The write fails if another process has registered the
-    /// source since it was read.
+    /// Returns the write of the entry that maps a source to this document. The write fails if another process has
+    /// registered the source after the entry was read.
     fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&KnownObject>) -> Write {
         let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),
@@ -609,8 +610,9 @@ fn id_of(found: &Current) -> DocumentId {
     }
 }
 
-/// Checks whether one of the document's uncertain writes was applied, which is the case if the item contains the id
-/// of that write. Returns the document with this write, or the document as an error if no write was applied.
+/// Checks whether one of the document's uncertain writes was applied. The item contains the id of the write that was
+/// applied last. Returns `Ok` with the document and the applied write. If none was applied, returns the document
+/// unchanged, as `Err`.
 fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
     let write_id = items::text(item, WRITE_ID);
     match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {

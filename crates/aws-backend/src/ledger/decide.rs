@@ -1,8 +1,10 @@
 //! Decides how a command changes an entry of the ledger, without I/O.
 //!
-//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late. A
-//! reservation may be repeated under an id that is known in advance, and shares are settled in several steps. If a
-//! reservation is refused while an earlier attempt may still arrive, a void entry blocks that attempt.
+//! The [`rules`] apply to every ledger. This module adds the cases that arise because DynamoDB may apply a write late:
+//! - A reservation may be repeated under an id that is known in advance.
+//! - The charge of a batch is divided into shares, one for each document. They are settled in several steps.
+//! - A reservation may be refused while DynamoDB may still apply an earlier attempt to reserve. A void entry then
+//!   blocks the earlier attempt.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
@@ -19,7 +21,8 @@ pub struct Entry {
     pub amount: Amount,
     /// Process whose live call created the entry; `None` for batches.
     pub process: Option<String>,
-    /// Number of shares of the entry that have already been settled.
+    /// Number of shares that have already been settled. A share is the part of a batch's charge that belongs to one
+    /// document.
     pub parts: u64,
     /// Id of the write that produced this state of the entry.
     pub write_id: String,
@@ -45,7 +48,8 @@ pub enum Command {
         tokens: u64,
         cost: Nanodollars,
     },
-    /// Settles the shares of an entry, starting with share number `from`. `last` is true if no further shares follow.
+    /// Settles several shares of a batch's charge, each for one document. The first of these shares has the number
+    /// `from`. `last` is true if no further shares follow.
     Parts {
         from: u64,
         shares: Vec<Share>,
@@ -98,7 +102,8 @@ pub struct Asking<'a> {
     pub process: &'a str,
     pub now: UnixMicros,
     pub write_id: &'a str,
-    /// If true, an earlier attempt of the command may still be applied.
+    /// True if the outcome of an earlier attempt to write this command is unknown. DynamoDB may apply that attempt
+    /// even after this decision.
     pub uncertain: bool,
 }
 
@@ -197,7 +202,7 @@ fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking
     Decided { after, shares: settled.collect(), answer: LedgerReply::Done(true), within: None }
 }
 
-/// Returns by how much a decision changes the sums of the entry's group.
+/// Returns the amounts that a decision adds to the sums of the entry's group, or subtracts from them.
 pub fn change(before: Option<&Entry>, decided: &Decided) -> Sums {
     let after = match &decided.after {
         After::Same => return Sums::default(),

@@ -23,7 +23,7 @@ pub const PROCESS: &str = "process";
 pub const UNTIL: &str = "until";
 /// Attribute with the expiry of an item, in Unix seconds.
 pub const FORGET_AT: &str = "forget_at";
-/// Attribute that is the hash key of the index of open reservations of live calls.
+/// Attribute that is the hash key of [`super::OPEN`]. This index lists the open reservations of live calls.
 pub const OPEN: &str = "open";
 const WRITE_ID: &str = "write_id";
 const NANODOLLARS: &str = "nanodollars";

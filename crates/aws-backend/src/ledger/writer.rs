@@ -158,8 +158,8 @@ impl Task {
         }
     }
 
-    /// Renews the lease of this process if at most half of the lease duration is left. If `anyway` is true, always
-    /// renews it. The lease of a dead process therefore expires within one lease duration.
+    /// Renews the lease of this process if at most half of the lease duration is left, or if `anyway` is true. The
+    /// renewed lease ends one lease duration from now, unless it is renewed again.
     async fn live(&mut self, anyway: bool) -> Result<(), Fault> {
         let (now, lease) = (self.clock.now(), lease(&self.options).as_micros() as i64);
         if !anyway && self.lease_until - now > lease / 2 {

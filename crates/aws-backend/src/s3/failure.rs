@@ -1,4 +1,4 @@
-//! Converts the faults of S3 calls to errors of objects.
+//! Converts the faults of S3 calls to the errors of object stores, [`ObjectError`].
 
 use docweir_aws::{Fault, FaultKind};
 

@@ -44,7 +44,7 @@ struct Parts {
 
 enum Step {
     Part(Bytes),
-    /// Ends the upload. Holds the CRC-32 of the whole object.
+    /// Requests the completion of the upload. Holds the CRC-32 of the whole object.
     End(u32),
 }
 

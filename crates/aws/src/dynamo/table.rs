@@ -72,7 +72,8 @@ impl FoundIndex {
         }
     }
 
-    /// Returns whether this index can answer all queries that the index `wanted` is for.
+    /// Returns whether this index can replace the index `wanted`: it has the same key, and contains at least the
+    /// attributes of `wanted`.
     pub fn serves_as(&self, wanted: &Index) -> bool {
         let held = |name: &&str| self.holds.as_ref().is_none_or(|held| held.iter().any(|h| h == *name));
         self.hash == wanted.key.hash && self.range.as_deref() == wanted.key.range && wanted.holds.iter().all(held)

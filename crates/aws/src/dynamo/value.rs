@@ -22,8 +22,8 @@ pub fn object(map: Map<String, Value>) -> Item {
     map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, from_json(value))).collect()
 }
 
-/// Converts an attribute value to JSON. Sets become arrays. Binary values become null, because Docweir converts no
-/// items with binary values.
+/// Converts an attribute value to JSON. Sets of strings or numbers become arrays. Binary values and sets of binary
+/// values become null, because JSON has no such type. Docweir does not need these values in JSON.
 pub fn to_json(value: AttributeValue) -> Value {
     match value {
         AttributeValue::Bool(b) => Value::Bool(b),

@@ -51,12 +51,14 @@ pub struct DynamoOptions {
     /// metrics since the last write are lost.
     #[serde(skip)]
     pub metrics_seconds: u64,
-    /// Value of `max_retries` in control records: the maximum number of attempts of a stage. The engine sets it to
-    /// `retry.attempts`.
+    /// Maximum number of attempts of a stage. Each control record stores this number in its attribute `max_retries`.
+    /// The engine takes the number from `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Number of days for which the record of a deleted document is kept after its last change. Records of other
-    /// documents are kept forever, although every record has a `ttl` that is computed from this value.
+    /// Number of days for which the record of a deleted document is kept after its last change. Every record has an
+    /// attribute `ttl` that is computed from this value, but DynamoDB does not use this attribute to delete records. It
+    /// uses the attribute `forget_at`, which Docweir sets only for deleted documents. Records of all other documents
+    /// are kept until these documents are deleted.
     pub record_days: u32,
     /// Retention of audit-log entries, in days.
     pub audit_days: u32,
