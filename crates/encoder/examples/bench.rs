@@ -1,8 +1,9 @@
-//! Measures the forward pass in tokens per second, for every kernel that this CPU runs:
-//! `bench MODEL_FOLDER [KERNEL…]`.
+//! Measures the speed of the forward pass for every kernel that this CPU supports, or only for the named kernels.
+//! Usage: `bench MODEL_FOLDER [KERNEL…]`.
 //!
-//! Prints the best of several rounds, on one thread and on all cores, in tokens per second of wall-clock time and (on
-//! Linux) of CPU time. Figures per CPU time remain meaningful while other processes use the machine.
+//! Runs each measurement many times, on one thread and on all cores, and prints the highest speed. The speed is in
+//! tokens per second of wall-clock time, and on Linux also in tokens per second of CPU time. The speed by CPU time
+//! remains meaningful while other processes use the machine.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints its measurements")]
 

@@ -18,7 +18,8 @@ pub(crate) struct ConfigFile {
     model_type: Option<String>,
 }
 
-/// Holds the relevant field of `sentence_bert_config.json`, a file that only sentence-transformers models have.
+/// Holds the field `max_seq_length` of `sentence_bert_config.json`, a file that only sentence-transformers models
+/// have.
 #[derive(Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -38,8 +39,9 @@ impl ConfigFile {
     }
 }
 
-/// Returns the length in tokens that the model was trained for, if the file `sentence_bert_config.json` states this
-/// length. The function expects that file in the same folder as the file `beside`.
+/// Returns the text length in tokens that the model was trained for. The length is read from
+/// `sentence_bert_config.json`, in the folder that contains the file given as `beside`. Returns `None` if that file is
+/// missing or does not state the length.
 pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
     let path = beside.parent()?.join("sentence_bert_config.json");
     read_json::<SentenceConfig>(&path).ok()?.max_seq_length

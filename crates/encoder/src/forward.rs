@@ -4,8 +4,9 @@
 //! alike; only attention processes one text at a time. The feed-forward part processes blocks of rows, so that the wide
 //! intermediate result stays in the second-level cache.
 //!
-//! Every function is `#[inline(always)]` and generic over the tile, because the forward pass is compiled once for each
-//! instruction set (see `kernel.rs`). A function that is not inlined would be compiled for the baseline instead.
+//! Every function is `#[inline(always)]`, and is generic over the size of a tile (the block of results that fits the
+//! registers). The reason is that the forward pass is compiled once for each instruction set (see `kernel.rs`). A
+//! function that is not inlined would be compiled without the instructions of the kernel that calls the function.
 
 #![allow(clippy::needless_range_loop, reason = "one index over lanes of several arrays, which become vectors")]
 
@@ -21,7 +22,7 @@ const BLOCK: usize = 192;
 pub(crate) struct Scratch {
     /// Activations, one row per token.
     x: Vec<f32>,
-    /// Output of attention, then output of the linear layer after attention.
+    /// Output of attention; later reused for the output of the linear layer that follows attention.
     y: Vec<f32>,
     qkv: Vec<f32>,
     /// Wide intermediate result of the feed-forward part, for one block of rows.
@@ -48,8 +49,8 @@ fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Encodes the texts of a group, given as token ids, and appends one vector per text to `out`.
 ///
-/// The kernel's tile has `M` rows and `L` cache lines. For the product of attention probabilities and values, the tile
-/// has `V` cache lines instead.
+/// The kernel's tile has `M` rows and `L` cache lines. One product has a tile of `V` cache lines instead: the product
+/// of the attention probabilities with the value matrix of a head.
 #[inline(always)]
 pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     network: &Network<L>,

@@ -16,9 +16,9 @@ use crate::weights::{Network, WeightsFile};
 /// Selects the instruction set for which the forward pass is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// x86-64 with AVX-512F; tiles of 6 × 64.
+    /// x86-64 with AVX-512F; a tile has 6 rows of 64 floats.
     Avx512,
-    /// x86-64 with AVX2 and FMA; tiles of 6 × 16.
+    /// x86-64 with AVX2 and FMA; a tile has 6 rows of 16 floats.
     Avx2,
     /// Instructions that every CPU of the compilation target has.
     Portable,
@@ -74,11 +74,11 @@ impl FromStr for Kernel {
 /// Width of a tile of the portable and the AVX2 kernel, in cache lines.
 const NARROW: usize = 1;
 const WIDE: usize = 4;
-/// Height of a tile of the portable kernel, in rows. The tile fills the registers that every CPU of the compilation
-/// target has: 16 of 128 bits on x86-64, 32 elsewhere.
+/// Height of a tile of the portable kernel, in rows. The height suits the vector registers that every CPU of the
+/// compilation target has: 16 registers on x86-64 and 32 registers elsewhere, each of 128 bits.
 const PORTABLE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 6 };
-/// True if every CPU of the compilation target has fused multiply-add. Otherwise `mul_add` would be a slow call to
-/// libm.
+/// True if every CPU of the compilation target has fused multiply-add. If false, the portable kernel multiplies and
+/// adds in two steps, because `mul_add` would be a slow call to libm.
 const PORTABLE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 /// Holds the weights packed for one kernel.

@@ -14,8 +14,8 @@
 //! - `kernel.rs` compiles the same source for several instruction sets and selects one at run time.
 //!
 //! # Guarantees
-//! - The vector of a text has the same bits alone or in any batch, in any order, on any thread. Rows never share an
-//!   accumulator, and every sum is computed in one fixed order, written in the source.
+//! - The vector of a text has the same bits whether the text is encoded alone or in a batch, in any order and on any
+//!   thread. Rows never share an accumulator, and every sum is computed in one fixed order, written in the source.
 //! - Every kernel is compiled from the same source. Kernels with fused multiply-add give identical bits; the portable
 //!   kernel differs by rounding only (cosine above 0.999999).
 //! - A text longer than [`Encoder::max_tokens`] is refused, never truncated.

@@ -46,8 +46,8 @@ pub(crate) fn load(row: &[f32], at: usize) -> [f32; LANES] {
     lanes
 }
 
-/// Computes the exact (erf) form of GELU, `x · Φ(x)`, with an absolute error of at most 1e-6. On ±5.5, a rational
-/// function of `x` approximates `Φ(x) − ½`. Beyond that range, Φ is 0 or 1 to this precision.
+/// Computes the exact (erf) form of GELU, `x · Φ(x)`, with an absolute error of at most 1e-6. For `x` from −5.5 to
+/// 5.5, a rational function of `x` approximates `Φ(x) − ½`. For other `x`, the value of Φ is 0 or 1 within this error.
 #[inline(always)]
 pub(crate) fn gelu<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     const LIMIT: f32 = 5.5;

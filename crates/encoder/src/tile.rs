@@ -104,7 +104,7 @@ pub(crate) struct Linear<const L: usize> {
     pub outputs: usize,
     /// Weights, ordered by panel and then by input. Columns past `outputs` are zero.
     panels: Vec<[CacheLine; L]>,
-    /// Bias of each panel. Columns past `outputs` are zero.
+    /// Bias of each output, packed in panels like the weights. Columns past `outputs` are zero.
     bias: Vec<[CacheLine; L]>,
 }
 

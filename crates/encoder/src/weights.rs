@@ -55,7 +55,7 @@ impl Words {
         self.bytes.len() / (4 * self.hidden)
     }
 
-    /// Adds the embedding of a word to a row. The id was checked when the tokenizer was loaded.
+    /// Adds the embedding of the word `id` to a row. The encoder has already checked that the model contains this id.
     #[inline(always)]
     pub fn add_to(&self, id: u32, row: &mut [f32]) {
         let start = self.bytes.start + id as usize * 4 * self.hidden;

@@ -48,7 +48,9 @@ const MAGIC: &[(&[u8], &str)] = &[
 
 /// Returns the media type of a file from the head of its content ([`HEAD_BYTES`]) and, for text only, from its name.
 ///
-/// Returns the permanent error `empty_file`, or `unknown_type` with a description of the content.
+/// # Errors
+/// Returns the permanent error `empty_file` if the file is empty. Returns the permanent error `unknown_type`
+/// if the content is neither a PDF nor text, or is an HTML page. The message of `unknown_type` describes the content.
 pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> {
     if head.is_empty() {
         return Err(StageError::permanent("empty_file", "the file is empty: it has zero bytes"));

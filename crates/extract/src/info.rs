@@ -54,8 +54,9 @@ fn load(bytes: &[u8], options: &ExtractOptions) -> Option<Info> {
     Some(Info { info: information(&document), outline, notes })
 }
 
-/// Drops the contents of streams (pages, images, fonts), which are not needed. lopdf keeps the modified object in some
-/// cases and the returned object in others, so both must be complete.
+/// Removes the content of a stream (a page, image or font), because only the document's structure is needed. Object
+/// streams and cross-reference streams keep their content. lopdf sometimes keeps the modified `object` and sometimes
+/// the returned copy, so both are equal.
 fn without_content(id: (u32, u16), object: &mut Object) -> Option<((u32, u16), Object)> {
     if let Object::Stream(stream) = object
         && !stream.dict.has_type(b"ObjStm")
@@ -115,7 +116,7 @@ pub(super) fn text_string(bytes: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
-/// Decodes a byte of PDFDocEncoding; bytes outside the two tables are as in Latin-1.
+/// Decodes a byte of PDFDocEncoding. Only the bytes 0x18 to 0x1f and 0x80 to 0xa0 differ from Latin-1.
 fn pdf_doc_encoding(byte: u8) -> char {
     const LOW: [char; 8] = ['˘', 'ˇ', 'ˆ', '˙', '˝', '˛', '˚', '˜'];
     const HIGH: [char; 33] = [
@@ -215,7 +216,8 @@ fn page_of(document: &Document, target: &Object) -> Option<ObjectId> {
     target.as_array().ok()?.first()?.as_reference().ok()
 }
 
-/// Finds named destinations. A PDF may store them in either of two places, and both are searched.
+/// Finds named destinations. A PDF may store them in the dictionary `Dests` of its catalog or in the name tree
+/// `Names`; both are searched.
 struct Names<'d> {
     document: &'d Document,
     catalog: &'d Dictionary,

@@ -48,7 +48,8 @@ use docweir_core::model::{DocumentInfo, ExtractedDocument, OutlineEntry, Page};
 trait Sink {
     /// Receives the next page, in order.
     fn page(&mut self, page: Page) -> Result<(), StageError>;
-    /// Reports that one more page was read. That page may not have been passed to [`Sink::page`] yet.
+    /// Reports that one more page was read. [`Sink::page`] may receive that page later, because pages are analysed
+    /// together before they are passed on.
     fn progress(&mut self, page: u32) -> Result<(), StageError>;
     /// Reports that all pages were passed on. A failure after this call does not fail the document.
     fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError>;
@@ -147,7 +148,8 @@ fn too_many_pages(pages: usize, limit: u32) -> StageError {
     StageError::permanent("too_many_pages", message)
 }
 
-/// Refuses a text or Markdown file that contains only white space. Likewise, PDFs without text are refused.
+/// Refuses a text or Markdown file that contains only white space, unless `accept_textless` is set. The PDF reader
+/// applies the same rule to PDFs.
 fn refuse_without_text(document: ExtractedDocument, options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     if !options.accept_textless && document.pages.iter().all(|p| p.blocks.is_empty()) {
         return Err(StageError::permanent("no_text", "the file contains only white space"));

@@ -1,7 +1,8 @@
 //! Extracts Markdown: returns the text verbatim as one page, and divides it into blocks.
 //!
 //! As with plain text, line ends become `\n` and control characters are removed; the rest is unchanged. Front matter
-//! and thematic breaks stay in the text, but are marked as page furniture, so that searches ignore them.
+//! and thematic breaks stay in the text. They are marked as page furniture (text that is not part of the content), so
+//! that searches ignore them.
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::ops::Range;

@@ -73,9 +73,9 @@ struct Blocks {
     at: Columns,
 }
 
-/// Stores ranges and boxes in columns, one column per number. `start` and `length` are in bytes; a start is relative to
-/// the previous start. `x`, `y`, `w` and `h` are the left, top, width and height of a box, in hundredths of a point;
-/// left and top are relative to the previous box. There may be fewer boxes than ranges.
+/// Stores ranges and boxes in columns, one column per number. `start` and `length` are in bytes; a start is relative
+/// to the previous start. `x`, `y`, `w` and `h` are the left, top, width and height of a box, in hundredths of a
+/// point. Left and top are relative to the previous box. There are fewer boxes than ranges if some blocks have no box.
 #[derive(Default, Serialize, Deserialize)]
 struct Columns {
     start: Vec<i64>,

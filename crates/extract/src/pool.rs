@@ -88,7 +88,7 @@ impl Extractor {
         self.stats
     }
 
-    /// Returns the process ID of the child that runs.
+    /// Returns the process ID of the running child, or `None` if no child runs.
     #[cfg(test)]
     pub(super) fn child_id(&self) -> Option<u32> {
         self.child.as_ref()?.id()
@@ -261,8 +261,9 @@ impl PartialDocument {
         End::WithoutInfo(self.document())
     }
 
-    /// Returns the outcome after an error. Before all pages have arrived, the document fails. Afterwards, it loses only
-    /// its information and outline.
+    /// Returns the outcome of a document after an error. If the error occurs before all pages have arrived, the
+    /// document fails. If all pages have arrived, the document is kept, but lacks its document information and
+    /// outline.
     fn or(&mut self, error: StageError) -> End {
         if self.pages_done { self.without_info() } else { End::Failed(error) }
     }

@@ -61,8 +61,9 @@ pub(super) enum ChildEvent {
 impl Child {
     /// Starts a child. The child is killed when this value is dropped.
     ///
-    /// A child dies with the *thread* that started it, because Linux defines the death of a parent that way. Start a
-    /// child only on a thread that outlives it: a thread of the async runtime, not of the runtime's blocking pool.
+    /// The kernel kills a child when the *thread* that started the child ends. The reason is that Linux sends the
+    /// parent-death signal at the end of that thread, not of the parent process. Start a child only on a thread that
+    /// outlives it: a thread of the async runtime, not of the runtime's blocking pool.
     pub fn start(program: &ChildProgram) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;

@@ -78,10 +78,10 @@ fn fixed(n: u64) -> Rlimit {
     Rlimit { current: Some(n), maximum: Some(n) }
 }
 
-/// Limits the address space of this process (`RLIMIT_AS`) when the first request arrives. A process that then requests
-/// too much memory gets an allocation error. Without the limit, the kernel would choose a process to kill. The address
-/// space includes all mapped memory, used or not. The limit is therefore the request's memory limit plus the size of
-/// what the process has mapped before (the program, its libraries, its stack).
+/// Limits the address space of this process (`RLIMIT_AS`), once, when the first request arrives. After that, a request
+/// for too much memory gets an allocation error. Without the limit, the kernel would choose a process to kill. The
+/// address space includes all mapped memory, used or not. The limit is therefore the request's memory limit plus the
+/// memory that is already mapped (the program, its libraries, its stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);

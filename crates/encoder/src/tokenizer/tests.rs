@@ -1,4 +1,5 @@
-//! Tests that the ids for `small.json` equal those of the reference library, and that unsupported files are refused.
+//! Tests the tokenizer with the small vocabulary in `small.json`: token ids equal those of the reference library, and
+//! unsupported tokenizer files are refused.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! Groups line segments into blocks and puts the blocks in reading order; the result is the draft of a page.
+//! Groups segments (parts of a line of text) into blocks, and puts the blocks in reading order. The result is the
+//! draft of a page.
 //!
 //! Lines that follow each other in one column and share one style form a block. The reading order is determined for
 //! these blocks. Only then are the blocks cut into paragraphs and list items, by indents, gaps and bullets.
@@ -134,8 +135,8 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Groups lines of one style that are directly below each other. If two lines are directly below (or above) a line,
-/// they are not grouped with that line, because columns begin or end there.
+/// Groups lines of one style that are directly below each other. If two lines side by side are directly below (or
+/// above) a third line, neither joins the group of the third line, because columns begin or end there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();

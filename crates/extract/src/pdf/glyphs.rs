@@ -18,7 +18,7 @@ use unicode_normalization::UnicodeNormalization;
 const MAX_RULES: usize = 4000;
 /// Maximum thickness in points of a filled rectangle that counts as a line.
 const RULE_WIDTH: f64 = 2.5;
-/// Number of letters of a font whose outlines are measured to determine the font's weight.
+/// Maximum number of letters that are measured to determine the weight of a font.
 const WEIGHT_SAMPLES: u32 = 12;
 
 /// Describes one glyph that the page draws.
@@ -131,8 +131,9 @@ impl Fonts {
     }
 }
 
-/// Extracts the font's key from a glyph identifier. The identifier is hashed with this hasher, which keeps the first
-/// `u128` that it receives: the font's key. The interpreter offers no other key that is the same on all pages.
+/// Extracts the font's key from a glyph identifier, which exposes the key only through its `Hash` implementation. The
+/// first `u128` that the identifier writes is the font's key; this hasher keeps that value and ignores the rest. The
+/// interpreter offers no other key that is the same on all pages.
 #[derive(Default)]
 struct ProgramKey(Option<u128>);
 
@@ -350,9 +351,9 @@ impl Device<'_> for Collector<'_> {
     fn pop_transparency_group(&mut self) {}
 }
 
-/// Returns a correction factor for the size of a Type 3 font, whose glyphs may be drawn at any scale. If the mean
-/// advance is implausible for the font size, the factor makes the size twice the mean advance. Otherwise returns
-/// `None`.
+/// Returns a correction factor for the size of a Type 3 font, whose glyphs may be drawn at any scale. The corrected
+/// font size is twice the mean advance of the glyphs. Returns `None` if the mean advance is already plausible for the
+/// font size, or if there are no advances.
 fn type3_scale(advances: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = advances.filter(|a| a.abs() > 0.0).fold((0.0, 0u32), |(s, n), a| (s + a.abs(), n + 1));
     let mean = sum / f64::from(n.max(1)) / 1000.0;

@@ -1,10 +1,10 @@
 //! Determines the reading order of the blocks on a page.
 //!
-//! The method searches for gutters between columns, and uses the gutter with the most text on both sides at the same
-//! height. Blocks that cross the gutter (a title, a wide caption, a footnote) cut the columns into bands. Each band is
-//! read column by column, and each column is ordered in the same way again. Without a gutter, blocks are read from top
-//! to bottom. The method uses geometry only and needs no training and no tags. A layout that does not fit these rules
-//! is read top to bottom, left to right.
+//! The method searches for gutters, the empty strips between columns. Of several gutters, it uses the one where most
+//! text has other text beside it, across the gutter. Blocks that cross the gutter (a title, a wide caption, a
+//! footnote) cut the columns into bands. Each band is read column by column, and each column is ordered in the same
+//! way again. Without a gutter, blocks are read from top to bottom. The method uses geometry only and needs no
+//! training and no tags. A layout that does not fit these rules is read top to bottom, left to right.
 
 use super::words::Box4;
 

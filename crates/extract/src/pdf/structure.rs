@@ -25,8 +25,9 @@ const HEADING_CHARS: usize = 200;
 /// Holds statistics of all pages of the document so far.
 #[derive(Default)]
 pub(super) struct Structure {
-    /// Number of characters by font size in half points. `weights` counts characters by stroke weight in steps of five.
+    /// Number of characters by font size; the key is the size in half points.
     sizes: HashMap<u32, usize>,
+    /// Number of characters by stroke weight; the key is a fifth of the weight, rounded.
     weights: HashMap<u32, usize>,
     furniture: HashMap<(bool, i32, String), u32>,
     /// Font sizes of headings in half points, largest first.

@@ -288,8 +288,8 @@ fn append(to: &mut Segment, from: Segment) {
     to.words.extend(from.words);
 }
 
-/// Sets the font size and baseline of a segment to those of most of its characters, and the weight to the mean. A
-/// single superscript or bold word therefore does not decide the style.
+/// Gives a segment the font size and baseline that most of its characters have, and the mean weight of its characters.
+/// A single superscript or bold word therefore does not decide the style.
 fn style(segment: &mut Segment) {
     let chars = |w: &Word| w.text.chars().count();
     let total: usize = segment.words.iter().map(chars).sum();
@@ -383,7 +383,7 @@ fn finish(segment: &mut Segment) {
 pub(super) mod tests {
     use super::*;
 
-    /// Draws text with a fixed advance of half the size, from `(x, y)` rightwards.
+    /// Draws text from `(x, y)` rightwards. The advance of every character is half the font size.
     pub fn draw(page: &mut PageGlyphs, x: f32, y: f32, size: f32, text: &str) {
         let mut at = x;
         for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Tests extraction of the shared corpus, if it is available: no file causes a panic, and every page keeps the model's
-//! invariants.
+//! Tests extraction of the shared corpus, if it is available. No file may cause a panic. On every page, blocks, lines
+//! and words must be in order and disjoint, and all boxes finite.
 
 use std::path::PathBuf;
 

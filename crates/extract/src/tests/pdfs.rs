@@ -5,8 +5,9 @@ use docweir_core::model::{Block, BlockKind};
 
 use super::super::*;
 
-/// Writes a PDF whose pages have 600 × 800 points and the given content streams. `catalog` and `trailer` are inserted
-/// into the dictionaries of these names. `objects` are further objects, numbered from 100.
+/// Writes a PDF whose pages have 600 × 800 points. `pages` holds the content stream of each page. `page_entries`,
+/// `catalog` and `trailer` are entries to add to the dictionary of every page, of the catalog and of the trailer.
+/// `objects` are further objects, numbered from 100.
 pub(super) struct PdfWriter<'a> {
     pub pages: Vec<String>,
     pub page_entries: &'a str,
