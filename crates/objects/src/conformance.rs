@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectStore, Pages, Precondition, Tag};
 
-/// Describes an empty store to test, and the ways in which the store may differ from other stores.
+/// Describes an empty store to test, and the properties in which stores are allowed to differ.
 pub struct Candidate {
     pub objects: Arc<dyn ObjectStore>,
     /// True if the store lists keys in byte order; false if it lists them folder by folder.
     pub in_byte_order: bool,
-    /// True if the store rejects invalid keys. The in-memory store accepts any key.
+    /// True if the store rejects invalid keys. The in-memory store is the only one that accepts any key.
     pub checks_keys: bool,
     /// Smallest size, in bytes, of an object that an upload writes in more than one part.
     pub large: usize,

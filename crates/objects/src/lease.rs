@@ -134,8 +134,8 @@ impl LeaseRegister {
     }
 }
 
-/// Returns whether the caller must read the record again, because the put may have been applied or another writer may
-/// have been faster.
+/// Returns whether a failed put had an uncertain outcome, so that the caller must read the record again. The put may
+/// have been applied in spite of the error, or another writer may have been faster.
 fn unsure(error: &ObjectError) -> bool {
     matches!(
         error,
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(second.record.epoch, 6);
     }
 
-    /// Covers the risk that the heartbeat of an expired holder overwrites the record of the new holder.
+    /// Tests that a late heartbeat of an expired holder cannot overwrite the record of the new holder.
     #[tokio::test]
     async fn r02_an_expired_holder_does_not_write_over_the_next_one() {
         let (clock, _, register) = register();

@@ -1,8 +1,8 @@
 //! Stores objects, which are bytes under a key. The stores of this crate use a local folder or, for tests, memory;
 //! `docweir-aws-backend` has a store in S3. [`cached`] keeps local copies of objects that never change.
 //!
-//! [`ObjectStore`] promises nothing that S3 cannot provide. The vector store's manifest depends only on the
-//! conditional put. If the outcome of a put is unknown ([`ObjectError::Unknown`]), the caller must read the object
+//! [`ObjectStore`] promises nothing that S3 cannot provide. Of these promises, the vector store's manifest needs only
+//! the conditional put. If the outcome of a put is unknown ([`ObjectError::Unknown`]), the caller must read the object
 //! again before it decides what to do.
 
 pub mod cached;
@@ -24,7 +24,7 @@ use std::io::Write;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// Identifies one state of an object (an ETag). Equal tags mean equal states.
+/// Identifies one state of an object by a tag, as an ETag does in S3. Equal tags mean equal states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag(pub String);
 

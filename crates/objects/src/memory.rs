@@ -2,8 +2,8 @@
 //!
 //! A seed determines the faults, so a failing run can be replayed exactly. In the hardest case the caller gets an
 //! error although the write is applied: either at once, or *later*, after the caller has continued. Every write yields
-//! once before it is applied and once afterwards. A test that drops the future of a write can therefore do so before
-//! or after the write is applied.
+//! once before it is applied and once afterwards. A test can therefore drop the future of a write either before or
+//! after the write is applied.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use docweir_core::clock::{Clock, ManualClock};
 
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// Sets the probability, 0 to 1, of each fault. Each fault is drawn independently.
+/// Holds the probability of each fault, from 0 to 1. Each fault occurs independently of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
     /// Probability that a put or a delete fails without being applied.
@@ -30,8 +30,9 @@ pub struct Faults {
     /// Probability that a put returns [`ObjectError::Unknown`] and is applied only during a later operation. The late
     /// put is applied only if its precondition holds at that time.
     pub late: f64,
-    /// Probability that a conditional put returns [`ObjectError::Conflict`] although it was applied. This happens when
-    /// a client library automatically retries after a lost reply.
+    /// Probability that a conditional put returns [`ObjectError::Conflict`] although it was applied. This fault
+    /// imitates a client library that retries automatically after a lost reply and conflicts with its own first
+    /// attempt.
     pub false_conflict: f64,
     /// Probability that a read fails with a transient error.
     pub fail_read: f64,
@@ -71,7 +72,8 @@ struct State {
     faults: Faults,
     random: fastrand::Rng,
     operations: u64,
-    /// Suffix of the keys whose objects are recorded, and all recorded states of these objects, in order.
+    /// Suffix that selects the objects to record by their keys, and the recorded states of these objects in order.
+    /// `None` means that nothing is recorded.
     recorded: Option<(&'static str, Vec<Bytes>)>,
     deleted_last: Option<(String, Object)>,
 }
@@ -158,7 +160,8 @@ impl MemoryObjects {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs before each operation. This may apply a delayed put, and fails with the probability that `chance` selects.
+    /// Performs the steps that begin each operation. First, one delayed put may be applied. Then this operation fails
+    /// with the probability that `chance` reads from the faults.
     async fn begin(&self, what: &'static str, key: &str, chance: impl Fn(&Faults) -> f64) -> Result<(), ObjectError> {
         Wait::default().await;
         let now = self.clock.now();

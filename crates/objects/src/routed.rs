@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// Prefix of the keys of vector files and registers.
+/// Prefix of the keys of vector files, leases and manifests.
 const VECTORS: &str = "vectors/";
 
 pub struct RoutedObjects {
@@ -81,7 +81,8 @@ impl ObjectStore for RoutedObjects {
         self.of(key).delete(key).await
     }
 
-    /// Lists objects of the store that the prefix belongs to. Registers are never listed.
+    /// Lists objects of one store: the store of vector files if `prefix` begins with `vectors/`, otherwise the store
+    /// of other objects. Objects in [`RoutedObjects::registers`] are never listed.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         self.of(prefix).list(prefix, after, limit).await
     }

@@ -2,7 +2,7 @@
 //! benchmark with `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
 //!
 //! Each step is timed separately, and handles records in groups of the same size as in the pipeline. The last two
-//! steps pack and end a batch that returns without answers.
+//! steps measure a second batch: packing the batch, and ending it although no item has an answer.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use docweir_stores::sqlite::OpenOptions;
 const ITEMS: usize = 50_000;
 /// Number of records in one call of `put`.
 const PUT: usize = 1_000;
-/// Number of lines in one call of `sent` and of `made`.
+/// Number of result lines whose items one call of `sent` finds, and whose results one call of `made` records.
 const GROUP: usize = 4_000;
 
 const OPTIONS: OpenOptions =

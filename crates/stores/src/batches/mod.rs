@@ -15,7 +15,7 @@
 //! | trait | purpose | used by |
 //! | --- | --- | --- |
 //! | [`Records`] | puts, deletes and counts records | intake, command line |
-//! | [`RecordOutbox`] | lists rows and outcomes that are still to be written | recorder, write-back, compaction's restore |
+//! | [`RecordOutbox`] | lists vector rows and table outcomes still to be written | recorder, write-back, rollback |
 //! | [`DocumentTexts`] | lets documents wait for vectors of their texts | embedder |
 //! | [`BatchLifecycle`] | records a batch from its packing to its creation at the provider | submitter, poller |
 //! | [`BatchResults`] | records the results and the end of a batch | harvester |

@@ -13,7 +13,8 @@ pub struct Origin {
     pub place: Value,
 }
 
-/// Lists the final outcomes of a record. A later change makes the record open again.
+/// Lists the outcomes of a record that needs no further work. A record that changes later has no outcome until it is
+/// processed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
     Success,
@@ -43,7 +44,7 @@ pub struct PendingOutcome {
     pub origin: Origin,
     /// Text of the record as it was ingested.
     pub text: String,
-    /// Kind of the record as it was ingested.
+    /// Kind of the record as it was ingested: `line`, `word` or `record`.
     pub kind: String,
     /// Identifies this outcome. Passing this value to [`RecordOutbox::told`](super::RecordOutbox::told) confirms this
     /// outcome, but no later outcome.

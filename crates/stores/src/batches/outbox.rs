@@ -14,7 +14,7 @@ pub trait RecordOutbox: Send + Sync + 'static {
     /// Lists rows that must be removed from the vector store.
     async fn removals(&self, space: &Space, limit: usize) -> Result<Vec<Removal>>;
 
-    /// Records that the vector store holds the tombstones of these removals.
+    /// Confirms that the vector store holds the tombstones of these removals.
     async fn removed(&self, removals: Vec<Removal>) -> Result<()>;
 
     /// Lists records whose display data have changed but whose text has not. Their rows in the vector store must be
@@ -26,14 +26,15 @@ pub trait RecordOutbox: Send + Sync + 'static {
     async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Result<()>;
 
     /// Compares a collection with the rows in the vector store. An item whose row is missing or has another version is
-    /// embedded again. Call this after an earlier snapshot was restored. Returns the number of differences.
+    /// embedded again. Call this after the vector store was rolled back to an earlier version. Returns the number of
+    /// differences.
     async fn reconcile(&self, space: &Space, held: HeldVersion) -> Result<u64>;
 
     /// Lists records whose outcome has not been written back to their table yet. Records of the tables in `except` are
     /// omitted.
     async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Result<Vec<PendingOutcome>>;
 
-    /// Records that outcomes were written back. Each outcome is given by its item and its `mark`.
+    /// Confirms that outcomes were written back to the tables. Each outcome is given by its item and its `mark`.
     async fn told(&self, told: Vec<(ItemId, String)>) -> Result<()>;
 
     /// Deletes records that no longer exist in their tables or have changed there. A record is deleted only if it

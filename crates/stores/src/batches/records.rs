@@ -16,9 +16,10 @@ pub trait Records: Send + Sync + 'static {
         None
     }
 
-    /// Puts records. A record that is known and unchanged keeps its status. A changed record gets a new version and is
-    /// sent again. A record from a table is an explicit request for an embedding: a record that has failed is sent
-    /// again, and the outcome of a record that is done is written back again.
+    /// Puts records. A changed record gets a new version and is sent again. An unchanged record keeps its status,
+    /// unless it comes from a user's table. A record from a table is always a request for an embedding. If such a
+    /// record is unchanged and has failed, it is sent again. If it is unchanged and done, its outcome is written back
+    /// to the table again.
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Result<Put>;
 
     /// Deletes records. Returns the number of records deleted.

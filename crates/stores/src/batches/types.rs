@@ -28,7 +28,8 @@ impl Space {
         Space::Texts(format!("{}/{}", model.id, model.dimension))
     }
 
-    /// Returns the stored name. Collection names contain no `/`, so the names cannot collide.
+    /// Returns the name under which the space is stored. The name of a space of texts begins with `texts/`. Collection
+    /// names contain no `/`, so the names of both kinds cannot collide.
     pub fn name(&self) -> String {
         match self {
             Space::Texts(model) => format!("texts/{model}"),
@@ -184,8 +185,8 @@ pub enum TextLookup {
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
     /// Some texts have no vector yet; they are enqueued or already sent. The number counts these texts.
     Waits(u64),
-    /// Too few texts wait to fill a batch. The document must use live calls to embed the texts that have no vector yet.
-    /// For the other texts, this document is charged `tokens` tokens.
+    /// Too few texts wait to fill a batch. The document must use live calls to embed the texts that have no vector
+    /// yet. `tokens` is the number of tokens that this document is charged for the texts that already have a vector.
     Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
     /// The provider refused a text; the error says why.
     Failed(String),
@@ -250,7 +251,7 @@ pub struct NewItem {
     pub input: String,
     /// Number of tokens of the input, as the model counts them.
     pub tokens: u64,
-    /// True if the record is stored but not embedded.
+    /// True if the record is noise, which is stored but never embedded.
     pub noise: bool,
     pub shown: DisplayData,
     /// Location in the user's table; `None` if the record does not come from a table.
@@ -263,7 +264,7 @@ pub struct Put {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Number of noise records among all records that were put.
+    /// Number of noise records, which are stored but never embedded, among all records that were put.
     pub noise: u64,
     /// Number of failed records among the unchanged records.
     pub failed: u64,

@@ -24,7 +24,7 @@ use docweir_core::clock::UnixMicros;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex, Stage, Version};
 use docweir_core::error::StageError;
 
-/// Lists the states of a document and of a stage in its stage map.
+/// Lists the states of a document. The stages in a document's stage map have the same states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DocumentStatus {
@@ -70,7 +70,7 @@ pub struct NewDocument {
     pub parent: Option<DocumentId>,
 }
 
-/// Records that a source's object had this content when it had this tag.
+/// Describes a source's object as it was last read: its tag, and the hash of the content that it had with this tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownObject {
     pub tag: String,

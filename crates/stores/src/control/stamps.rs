@@ -4,11 +4,13 @@ use ulid::Ulid;
 
 use docweir_core::clock::{UnixMicros, timestamp};
 
-/// Limit, in microseconds, below which a backward step of the clock is compensated. Keys then repeat the last time, so
-/// that a document's entries keep the order in which they were written. After a larger step, keys use the new time.
+/// Smallest backward step of the clock, in microseconds, that is visible in the keys. After a smaller step, keys
+/// repeat the last time until the clock has caught up, so that entries stay in the order in which they were written.
+/// After a step of this size or more, keys use the new time.
 const MAX_STEP_BACK: UnixMicros = 10 * 60 * 1_000_000;
 
-/// Generates keys, each of which is greater than the one before. Each writer has its own instance.
+/// Generates the keys of one writer. Each key is greater than the previous key, unless the clock was set back by
+/// 10 minutes or more.
 #[derive(Debug, Default)]
 pub struct Stamps {
     last: UnixMicros,

@@ -148,7 +148,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Reserves money. The reservation is durable when this returns.
     async fn reserve(&self, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError>;
 
-    /// Records the actual charge of an open entry, which may be in doubt.
+    /// Records the actual charge of an open entry. The entry may be reserved or in doubt.
     async fn settle(&self, reservation: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError>;
 
     /// Replaces an open entry by settled entries, one for each share. If `shares` is empty, nothing was charged.
@@ -160,9 +160,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Marks a reservation as in doubt, because its charge is unknown.
     async fn doubt(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// Marks the reservations of live calls of dead processes as in doubt. `run` is the caller's own run. A ledger
-    /// that cannot detect dead processes treats every other run as dead. With such a ledger, call this only if the
-    /// other processes are known to be dead. Returns the number of marked entries.
+    /// Marks reservations as in doubt if they belong to live calls of processes that have died. `run` is the caller's
+    /// own run. A ledger that cannot detect dead processes treats every other run as dead. With such a ledger, call
+    /// this only if the other processes are known to be dead. Returns the number of marked entries.
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
     /// Returns the sums of each group since a day (`YYYY-MM-DD`), in order of the groups' names. If there are more

@@ -136,8 +136,8 @@ impl EntryState {
         (self.state == State::Reserved).then_some(Self { state: State::InDoubt, ..self })
     }
 
-    /// Returns the remainder of an open entry after some of its shares were settled separately. The call is counted
-    /// with the first share, so the remainder counts no call.
+    /// Returns the rest of an open entry after some of its shares were settled as entries of their own. The first of
+    /// these shares counts the call, so the rest counts no call.
     pub fn less(self, shares: &[Share]) -> Self {
         let (tokens, cost) = shares.iter().fold((0, Nanodollars::ZERO), |(t, c), s| (t + s.tokens, c + s.cost));
         let left = self.amount.tokens.saturating_sub(tokens);

@@ -18,7 +18,7 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Creates the ledger in an open file of [`crate::paid`].
+    /// Creates the ledger on a database that [`crate::paid::open`] has opened.
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
     }

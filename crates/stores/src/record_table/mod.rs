@@ -150,8 +150,9 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// Returns the conditions of a write that must fail if the item has changed since `held` was read. Earlier changes
-    /// do not matter. `status` is the name of the attribute that holds the status.
+    /// Returns the conditions of a write that must fail if the item has changed since it was read as `held`. A change
+    /// between the creation of this location and that read does not make the write fail. `status` is the name of the
+    /// attribute that holds the status.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),
@@ -214,8 +215,8 @@ pub trait RecordTable: Send + Sync + 'static {
     /// `None`.
     async fn read(&self, table: &str, keys: &[ItemKey]) -> Result<Vec<Option<TableItem>>, TableError>;
 
-    /// Returns up to `most` current items that are in the partition of `key` and whose joined keys begin with
-    /// `prefix`.
+    /// Returns up to `most` current items from the partition of `key`. Only items whose key values, joined by `#`,
+    /// begin with `prefix` are returned.
     async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<TableItem>, TableError>;
 
     /// Writes `mark` to an item if the item exists and passes all `tests`; otherwise returns `false`. After an error,

@@ -50,15 +50,15 @@ pub struct OrchestratorLock {
 }
 
 impl Drop for OrchestratorLock {
-    /// Clears the note about the former holder. The file itself is kept, because its removal would allow two processes
-    /// to lock two different files of the same name.
+    /// Clears the content of the lock file, which describes the former holder. The file itself is kept, because its
+    /// removal would allow two processes to lock two different files of the same name.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
 }
 
-/// Maximum size, in bytes, of the holder's note that is read.
+/// Maximum number of bytes that are read from the lock file, in which the holder describes itself.
 const MAX_NOTE: u64 = 64 * 1024;
 
 pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<OrchestratorLock, LockError> {

@@ -4,7 +4,7 @@
 //! .docweir/
 //!   format       the format's version, one line
 //!   .gitignore   keeps the folder out of git
-//!   lock         locked by the process that ingests; contains its id and command line
+//!   lock         locked by the process that ingests; contains the process id and the command line
 //!   control.db   control records and audit log
 //!   paid.db      the ledger, batches, items
 //!   objects/     artefacts and the vector store
@@ -102,9 +102,9 @@ impl StateFolder {
         Ok(this)
     }
 
-    /// Removes the access rights of other users, because the folder contains the text of documents. The group loses its
-    /// rights too, unless `group_access` is true. If another user owns the folder or its mode is already as strict,
-    /// nothing is changed.
+    /// Removes the access rights of other users, because the folder contains the text of documents. The group loses
+    /// its rights too, unless `group_access` is true. Nothing is changed if another user owns the folder, or if the
+    /// mode grants none of these rights.
     ///
     /// # Errors
     /// Returns an error if the mode cannot be read or changed.

@@ -96,7 +96,7 @@ pub fn item(key: &str, input: &str) -> NewItem {
     }
 }
 
-/// Returns an item that a table requests.
+/// Returns an item that comes from a user's table.
 pub fn item_of(table: &str, key: &str, input: &str) -> NewItem {
     let origin = Some(Origin { table: table.into(), place: serde_json::json!({"key": key}) });
     NewItem { origin, ..item(key, input) }

@@ -1,8 +1,8 @@
 //! Decides what each event changes in the record of a batch.
 //!
-//! Only an open batch changes: a store writes changes on condition that the batch has not ended. A change names a
-//! field of the record, and a store's column or attribute has the same name. A store can therefore write changes
-//! without reading the record first.
+//! Only an open batch can be changed: a store writes changes on the condition that the batch has not ended. Each change
+//! consists of the name of a field and its new value. Each store uses this name for the column or attribute, so a store
+//! can write changes without reading the record first.
 
 use crate::batches::{Batch, BatchStatus, Checked, Ending, Order};
 use crate::ledger::EntryId;

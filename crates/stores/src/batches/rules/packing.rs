@@ -27,7 +27,7 @@ pub enum Offer {
 }
 
 impl Selection {
-    /// Begins a batch. `room` is the amount that the budget still allows; `None` means no limit.
+    /// Begins an empty selection. `room` is the amount of money that the budget still allows; `None` means no limit.
     pub fn new(order: &Order, room: Option<Nanodollars>) -> Self {
         Self {
             most_requests: order.most_requests as u64,
@@ -45,8 +45,8 @@ impl Selection {
         self.items >= self.most_requests
     }
 
-    /// Offers the next item, with the size of its line in bytes and its tokens. The first item is accepted even if it
-    /// exceeds the budget; the reservation then refuses the batch.
+    /// Offers the next item, given the size of its line in bytes and its number of tokens. The budget does not limit
+    /// the first item. If the first item alone exceeds the budget, the later reservation of the money fails.
     pub fn offer(&mut self, bytes: u64, tokens: u64) -> Offer {
         let over = self.bytes + bytes > self.most_bytes || self.tokens + tokens > self.most_tokens;
         match self.items {

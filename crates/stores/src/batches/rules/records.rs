@@ -54,7 +54,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     (Step::write(state, ItemContent::Put), put)
 }
 
-/// Returns the state of the item as if it had never been sent, so that it waits again.
+/// Returns the state that the item would have if it had never been sent. In this state the item waits to be sent.
 fn anew(now: &ItemState) -> ItemState {
     ItemState { status: ItemStatus::None, attempts: 0, error: None, ..now.free() }
 }
@@ -90,7 +90,7 @@ pub fn retry(now: &ItemState, of: Option<&str>) -> Step {
     }
 }
 
-/// Records that the vector store holds the tombstone of `version`.
+/// Confirms that the vector store holds the tombstone of `version`, so that the row need not be removed any more.
 pub fn removed(now: &ItemState, version: u64) -> Step {
     match now.version == version && now.stored.is_some() {
         true => Step::state(ItemState { stored: None, ..now.clone() }),
@@ -123,7 +123,7 @@ pub fn reconcile(now: &ItemState, held: Option<u64>) -> Step {
     Step::state(ItemState { version, stored: held, batch: None, reuse: false, status, ..now.clone() })
 }
 
-/// Records that the outcome that `mark` identifies was written back to the user's table.
+/// Confirms that an outcome was written back to the user's table. `mark` identifies the outcome.
 pub fn told(now: &ItemState, mark: &str) -> Step {
     match now.from_table && now.told.as_deref() != Some(mark) {
         true => Step::state(ItemState { told: Some(mark.to_owned()), ..now.clone() }),
@@ -136,7 +136,8 @@ pub fn is_done(now: &ItemState, hash: &Hash) -> bool {
     now.status == ItemStatus::Success && !now.deleted && now.hash == *hash
 }
 
-/// Adds a number of items of a space to the displayed counts. The texts of all models are counted as one space.
+/// Adds `items` to the number of items with this status in the counts of one space. `shown` is the displayed name of
+/// the space. The text spaces of all models share one name, and are therefore counted together.
 pub fn count(all: &mut Vec<Counts>, shown: &str, status: ItemStatus, items: u64) {
     let at = all.iter().position(|counts| counts.space == shown);
     let at = at.unwrap_or_else(|| {

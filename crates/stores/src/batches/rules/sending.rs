@@ -47,7 +47,8 @@ pub fn abandon_live(now: &ItemState) -> Step {
     }
 }
 
-/// Records that the vector store holds a version of a record.
+/// Confirms that the vector store holds `version` of a record. If the record is still in `batch` with this version,
+/// the record is done.
 pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
     // The stored version is recorded even if the item has changed since.
     let stored = Some(now.stored.unwrap_or(0).max(version));

@@ -3,7 +3,8 @@
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::TextLookup;
 
-/// Adds a text unless the text is already known. A deleted text whose state was kept for its batch gets a new version.
+/// Adds a text. A known text stays as it is, except for a deleted text whose state was kept: this text is added again
+/// with a new version.
 pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
     let version = match now {
         Some(now) if !now.deleted => return Step::Keep,
@@ -29,10 +30,13 @@ pub fn want(now: &ItemState) -> Step {
     }
 }
 
-/// Discards a text that no document wants any more. A text in a batch is deleted at the end of the batch. If the
-/// batch's file already contains such a text (`was_sent`), the input of the text is cleared immediately. If
-/// `remembered` is true, the state of a text that has left its batch is kept, because the outcomes of this batch have
-/// not been counted yet.
+/// Discards a text that no document wants any more.
+///
+/// A text in a batch is only marked as unwanted, and is deleted when the batch ends. `was_sent` is true if the batch's
+/// file already contains the text; in this case, the input of the text is cleared immediately.
+///
+/// A text outside a batch is deleted immediately. `remembered` is true if a former batch of the text has not counted
+/// its outcomes yet; in this case, the state is kept and marked as deleted.
 pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -100,8 +104,9 @@ impl Question {
         TextAction::Keep
     }
 
-    /// Returns whether the document must embed its texts with live calls. `live` is true if live calls were requested
-    /// for the document. While one of its texts is in a batch, the document waits instead.
+    /// Returns whether the document must now embed its texts with live calls. `live` is true if live calls were
+    /// requested for the document. If one of the document's texts is already in a batch, the document waits for the
+    /// batch and makes no live calls.
     pub fn goes_live(&self, live: bool) -> bool {
         live && !self.under_way && self.failed.is_none()
     }

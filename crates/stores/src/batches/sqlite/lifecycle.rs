@@ -15,7 +15,8 @@ use crate::ledger::{self, ReservationOutcome};
 
 #[async_trait]
 impl BatchLifecycle for SqliteBatches {
-    /// Does nothing, because only the holder of the state folder's lock works on batches.
+    /// Does nothing, because there is never another leader. Only the process that holds the state folder's lock works
+    /// on batches.
     async fn take_over(&self, _: u64) -> StoreResult<()> {
         Ok(())
     }

@@ -34,7 +34,7 @@ pub struct SqliteBatches {
 }
 
 impl SqliteBatches {
-    /// Creates the store in an open file of [`crate::paid`].
+    /// Creates the store on a database that [`crate::paid::open`] has opened.
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
     }

@@ -55,7 +55,7 @@ pub fn by_row(tx: &Transaction<'_>, id: i64) -> Result<Option<Known>> {
     find(tx, "id = ?1", [id])
 }
 
-/// Holds an item that is put, in the form in which it is stored.
+/// Holds a new or changed item in the form in which it is stored.
 pub struct Put {
     pub input: String,
     pub tokens: u64,

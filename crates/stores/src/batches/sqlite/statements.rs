@@ -16,7 +16,8 @@ pub const WAITING: &str = "status = 'NONE' AND deleted = 0 AND reuse = 0";
 /// Condition that implements the rule `ItemState::leaves`.
 pub const LEAVES: &str = "stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE')";
 
-/// Condition that implements the rule `ItemState::refreshes`. Deleted items never have `reuse` set.
+/// Condition that implements the rule `ItemState::refreshes`. The condition does not test `deleted`, because deleted
+/// items never have `reuse` set.
 pub const REFRESHES: &str = "reuse = 1";
 
 /// Condition that implements the rule `ItemState::owes`.

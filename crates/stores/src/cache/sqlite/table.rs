@@ -191,8 +191,8 @@ impl Table {
         Ok(deleted)
     }
 
-    /// Deletes the least recently used rows until the file is small enough. Rows of the current write are deleted
-    /// last, because they have the newest tick.
+    /// Deletes the least recently used rows until the file is small enough. Rows of the current write were used last,
+    /// so they are deleted last.
     fn make_room(&self) -> Result<()> {
         if self.bytes()? <= self.max_bytes {
             return Ok(());

@@ -101,7 +101,7 @@ pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) ->
 /// Marks the parent's list of children as complete for the current content. `registered` and `removed` are the numbers
 /// of children that were registered and removed. Returns `None` if nothing has changed.
 ///
-/// A parent that is scheduled for deletion keeps its list, so that a later erasure still finds the children.
+/// A parent that is scheduled for deletion keeps its list, so that a later `docweir erase` still finds the children.
 pub fn finish_children(
     parent: &mut ControlRecord,
     children: &[DocumentId],

@@ -12,7 +12,8 @@ use crate::control::{Claim, ClaimKey, ControlError, ControlRecord, DocumentStatu
 #[derive(Debug)]
 pub enum Taken {
     Claim(Box<Claim>, Effects),
-    /// The record needs a new version before it can be claimed, but `may_mint` was false. The record is unchanged.
+    /// The record needs a new version before it can be claimed, but the caller of [`take`] did not allow a new version
+    /// (`may_mint`). The record is unchanged.
     NeedsVersion,
 }
 
@@ -39,7 +40,10 @@ pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(
 ///
 /// A pending record without unfinished stages was reset by hand and restarts with a new version. A pending record
 /// whose version is already loaded also gets a new version, because two results of one version would be
-/// indistinguishable. A new version must survive a power loss, so the caller must allow it by `may_mint`.
+/// indistinguishable.
+///
+/// A new version must survive a power loss. A caller whose write may be lost in a power loss passes `false` as
+/// `may_mint`. In this case, a record that needs a new version is not claimed, and the result is [`Taken::NeedsVersion`].
 pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixMicros, may_mint: bool) -> Taken {
     let was = record.status;
     let unfinished = first_unfinished(record);
@@ -76,7 +80,7 @@ pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixM
     Taken::Claim(Box::new(claim(record, stage)), effects)
 }
 
-/// Returns the claim that a record grants at the moment.
+/// Returns the claim of the process that holds the record's current lease. The claim begins at `stage`.
 pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
     let output = |(&stage, e): (&Stage, &StageRecord)| {
         let (key, sha256) = (e.output_s3_key.clone()?, e.output_sha256.clone()?);

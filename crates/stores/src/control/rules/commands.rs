@@ -137,10 +137,13 @@ pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<
     Ok((claims::claim(record, Stage::Extraction), effects))
 }
 
-/// Records that the manifest contains `version`. A record that already says this is not changed, so a document that was
-/// reset since then stays reset. If `version` is higher than the record's version, the record adopts `version`. This
-/// happens if a power loss has undone the record's update, but not the load of the rows. Returns the effects, and
-/// whether this completed the document.
+/// Updates a control record after the rows of `version` were found in the manifest. If the document has no newer
+/// version and is not complete yet, it is completed. Returns the effects, and whether this completed the document.
+/// Returns `None` if nothing has changed.
+///
+/// A record that already names `version` or a later version as loaded is not changed. A document that was reset after
+/// the load therefore stays reset. If `version` is higher than the record's version, the record adopts `version`. This
+/// case occurs if a power loss has undone the update of the record, but not the load of the rows.
 pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
     let known = record.loaded_version >= Some(version);
     let deleted_since = record.status == DocumentStatus::Deleted && version <= record.version;

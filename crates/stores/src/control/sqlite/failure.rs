@@ -29,7 +29,8 @@ impl From<Error> for OpError {
     }
 }
 
-/// Converts an error into a failure of the database (`Ok`) or a refusal by the rules (`Err`).
+/// Separates failures of the storage from refusals. Returns `Ok` with the failure if the database failed or a row is
+/// unreadable. Returns `Err` if the rules refused the operation.
 pub fn told(location: &str, error: OpError) -> Result<Failure, ControlError> {
     match error {
         OpError::Refused(refusal) => Err(refusal),

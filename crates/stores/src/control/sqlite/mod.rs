@@ -61,8 +61,9 @@ impl SqliteControlStore {
         Ok(Self { location, writer, readers })
     }
 
-    /// Claims documents in one transaction. If `may_mint` is false, documents that need a new version are counted
-    /// instead of claimed. Returns the claims, each with its sort key, and this count.
+    /// Claims documents in one transaction. If `may_mint` is false, documents that need a new version are not claimed.
+    /// Returns the claims and the number of documents that were skipped for this reason. Each claim comes with the
+    /// time of the document's last change, by which the caller can sort the claims.
     async fn claim_step(
         &self,
         owner: &str,

@@ -132,9 +132,9 @@ pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> O
     unit.save(&mut record, changed, effects)
 }
 
-/// Returns the failures that a transition must survive. A power loss may undo the progress of stages, because stage
-/// results are verified by hashes and stages can be repeated. A power loss must not undo that a document is parked, has
-/// failed permanently, is complete or is deleted.
+/// Returns whether a transition must survive a power loss, or only the end of the process. A power loss may undo the
+/// progress of stages, because stage results are verified by hashes and stages can be repeated. A power loss must not
+/// undo that a document is parked, has failed permanently, is complete or is deleted.
 pub fn durability(transition: &Transition) -> CommitDurability {
     match transition {
         Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => {

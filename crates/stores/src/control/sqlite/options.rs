@@ -31,8 +31,8 @@ pub struct SqliteControlOptions {
     /// Size of the page cache of the writer's connection, in KiB.
     #[serde(skip)]
     pub page_cache_kibibytes: u32,
-    /// Maximum number of attempts of a stage, stored in the record as `max_retries`. The engine sets it to
-    /// `retry.attempts`.
+    /// Maximum number of attempts of a stage. This is not a setting of its own: the value of `retry.attempts` is
+    /// copied here. Each new record stores the value as `max_retries`.
     #[serde(skip)]
     pub max_retries: u32,
     /// Number of days that the record of a deleted document is kept after the record's last change. Records of other

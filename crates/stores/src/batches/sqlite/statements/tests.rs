@@ -82,7 +82,7 @@ fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)
 }
 
 type Found = Vec<(i64, ItemState)>;
-/// Holds a name, the items after the statement, and the items after the rule.
+/// Holds the name of a comparison, the items according to the SQL, and the items according to the rule.
 type Comparison = (&'static str, Found, Found);
 
 /// Returns the items that a condition finds, and those that the rule selects.
