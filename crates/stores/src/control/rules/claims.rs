@@ -43,7 +43,7 @@ pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(
 /// indistinguishable.
 ///
 /// A new version must survive a power loss. A caller whose write may be lost in a power loss passes `false` as
-/// `may_mint`. In this case, a record that needs a new version is not claimed, and the result is [`Taken::NeedsVersion`].
+/// `may_mint`. In this case, a record that needs a new version is not claimed; the result is [`Taken::NeedsVersion`].
 pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixMicros, may_mint: bool) -> Taken {
     let was = record.status;
     let unfinished = first_unfinished(record);
