@@ -21,7 +21,8 @@ pub struct Candidates {
     limit: usize,
     /// Sort keys of the collected rows, each packed from row and estimate by [`key`]. A smaller key is better.
     keys: Vec<u64>,
-    /// Lowest estimate with which a row can still be among the best. Negative infinity until the first cut.
+    /// Lowest estimate with which a row can still be among the best. Negative infinity until the buffer was full for
+    /// the first time.
     bar: f32,
 }
 
@@ -95,7 +96,8 @@ pub struct BestFirst {
     next: usize,
 }
 
-/// Number of keys that the first step sorts. Each later step doubles the number of sorted keys.
+/// Number of keys that are sorted for the first candidate. When all sorted keys were returned, the number of sorted
+/// keys is doubled.
 const FIRST_ORDERED: usize = 64;
 
 impl Iterator for BestFirst {

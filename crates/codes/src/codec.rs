@@ -72,7 +72,7 @@ impl Codec {
         codes.len() / self.block_bytes() * BLOCK_ROWS
     }
 
-    /// Creates a writer without rows.
+    /// Creates an empty writer, which appends rows and encodes them with this codec.
     pub fn writer(&self) -> BlockWriter<'_> {
         BlockWriter::new(self)
     }
@@ -100,10 +100,10 @@ impl Codec {
 /// Writes the code of a rotated vector to `groups` and returns the code's factor. Each coordinate becomes one bit,
 /// which is set if the coordinate is not negative. Each byte of `groups` receives the four bits of one group.
 ///
-/// A code represents a vector x whose coordinates are 1 and -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
-/// vector. For a query q, `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The component of q along o
-/// contributes no error. The component of x that is orthogonal to o causes an error, which is positive and negative
-/// equally often, because the rotation is random.
+/// A code represents a vector x, each of whose coordinates is 1 or -1. The factor is |o|² / ⟨x, o⟩, where o is the
+/// encoded vector. For a query q, `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The part of q that is
+/// parallel to o contributes no error. The part of x that is orthogonal to o causes an error. Because the rotation is
+/// random, this error is positive and negative equally often.
 #[inline(always)]
 pub(crate) fn encode(rotated: &[f32], square: f32, groups: &mut [u8]) -> f32 {
     // Multiplying four flags, one byte each, by this number moves them to bits 24 to 27.

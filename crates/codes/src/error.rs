@@ -18,7 +18,8 @@ pub enum CodesError {
     Rows {
         /// End of the requested range.
         end: usize,
-        /// Number of available rows, limited by the size of the codes and by the 32-bit row numbers.
+        /// Number of rows that a range may cover. This is the number of rows in the codes, or fewer if 32-bit row
+        /// numbers do not suffice for all of them.
         rows: usize,
     },
 }

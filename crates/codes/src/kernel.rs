@@ -67,8 +67,8 @@ impl Kernel {
 
 /// Calls the variant of a function that is compiled for the given kernel.
 ///
-/// SAFETY of the calls: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a query uses the
-/// kernel of its codec.
+/// The unsafe calls in the macro are sound: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a
+/// query uses the kernel of its codec.
 macro_rules! dispatch {
     ($kernel:expr, $name:ident($($arg:expr),*)) => {
         match $kernel {

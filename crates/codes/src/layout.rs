@@ -16,7 +16,8 @@ use std::ops::Range;
 pub const BLOCK_ROWS: usize = 32;
 /// Size in bytes of the factors at the beginning of a block.
 pub(crate) const FACTOR_BYTES: usize = BLOCK_ROWS * size_of::<f32>();
-/// Number of groups that a kernel processes in one step. For the 32 rows of a block, these are 128 bytes of codes.
+/// Number of groups per row that a kernel processes in one step. One step covers all 32 rows of a block, and therefore
+/// reads 128 bytes of codes.
 pub(crate) const STEP_GROUPS: usize = 8;
 /// Size in bytes of a slice, which holds two groups of each row of a block.
 pub(crate) const SLICE_BYTES: usize = BLOCK_ROWS;

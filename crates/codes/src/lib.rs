@@ -1,9 +1,9 @@
 //! Encodes unit vectors as one bit per dimension, and compares a query with a million such codes in milliseconds.
 //!
-//! A code holds the signs of a rotated vector and one factor. At 384 dimensions, a code takes 52 bytes and the vector
-//! 1,536. A scan computes an estimate of the dot product from each code. The estimate is unbiased, with a standard
-//! deviation of about 0.75/√d ([RaBitQ]). The scan keeps the rows with the best estimates, and the caller computes
-//! the exact scores of those few rows.
+//! A code holds the signs of a rotated vector and one factor. At 384 dimensions, a code takes 52 bytes, and the vector
+//! takes 1,536 bytes. A scan computes an estimate of the dot product from each code. The estimate is unbiased, with a
+//! standard deviation of about 0.75/√d ([RaBitQ]). The scan keeps the rows with the best estimates, and the caller
+//! computes the exact scores of those few rows.
 //!
 //! ```
 //! use docweir_codes::{Candidates, Codec};
@@ -44,7 +44,7 @@
 //!
 //! # Trade-offs
 //! Codes have one bit per dimension instead of two or four. With more bits, the same recall needs fewer exact scores:
-//! 50 with two bits and 20 with four, instead of 100. But most of the latency of a search is the scan, and the
+//! 100 with one bit, 50 with two bits and 20 with four bits. But most of the latency of a search is the scan, and the
 //! duration of the scan grows with the number of bytes. For a hundred thousand rows and more, a scan with two bits
 //! takes at least twice as long. If exact scores were expensive, for example with vectors on a slow disk, more bits
 //! would be better.

@@ -23,10 +23,10 @@ const QUARTET: usize = 4;
 /// The estimate of a row is `factor · (sum · step + offset)`, where `factor` is part of the row's code. Entries are
 /// small integers, so the sum over all groups fits into 16 bits.
 pub(crate) struct Tables {
-    /// Lookup tables of 16 bytes each. For every four groups a, b, c and d, the tables are stored in the order
-    /// `a a c c b b d d`. A slice of codes holds two groups of 32 rows. A register of 64 bytes therefore holds a and c
-    /// in the low bits of its bytes, and b and d in the high bits. The widest kernel loads its tables in the same
-    /// order as its codes.
+    /// Lookup tables of 16 bytes each. The tables of every four groups a, b, c and d are stored in the order `a a c c
+    /// b b d d`. The reason is that the widest kernel processes two slices of codes at once, in a register of 64
+    /// bytes. The first slice holds a and b of 32 rows, and the second slice holds c and d. The low four bits of the
+    /// bytes are therefore a and c, and the high four bits are b and d.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
@@ -109,10 +109,10 @@ fn word(words: &[u64], block: usize) -> u32 {
 
 /// Builds the lookup tables of a query. Inlined into a function that is compiled for each kernel.
 ///
-/// Each coordinate of the query is rounded to a multiple of half a step; this multiple is the coordinate's weight. A
-/// bit of a code adds the weight if the bit agrees with the coordinate's sign, and nothing otherwise. The sum over
-/// all bits minus half of all weights is therefore the dot product with the rounded query, in steps. The rounding
-/// error is a twentieth of the code's own error.
+/// Each coordinate of the query is rounded to a multiple of half of `step`. The absolute value of this multiple is the
+/// coordinate's weight. A bit of a code adds the weight to the row's sum if the bit agrees with the coordinate's sign,
+/// and adds nothing otherwise. The dot product of the code with the rounded query is therefore `step` times the
+/// difference between the sum and half of the total weight. The rounding error is a twentieth of the code's own error.
 #[inline(always)]
 pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     let reach = rotated.chunks(GROUP).fold(0.0, |most: f32, group| most.max(group.iter().map(|x| x.abs()).sum()));

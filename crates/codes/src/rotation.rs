@@ -6,24 +6,26 @@
 //!
 //! A pass consists of random sign changes, followed by Hadamard butterflies. Butterflies need a power of two as the
 //! number of coordinates, and padding 384 coordinates to 512 would cost a third more bytes. Passes therefore run
-//! alternately over the first and the last `span` coordinates, where `span` is the largest power of two that fits.
-//! After each pass over the last coordinates, a further step mixes the two halves of the vector, for dimensions whose
-//! two spans hardly overlap. Every step is orthogonal, so lengths and dot products do not change.
+//! alternately over the first and the last `span` coordinates, where `span` is the largest power of two that fits. In
+//! some dimensions, the first and the last `span` coordinates hardly overlap. After each pass over the last
+//! coordinates, a further step therefore mixes the two halves of the vector. Every step is orthogonal, so lengths and
+//! dot products do not change.
 //!
 //! A butterfly is one addition and one subtraction, so neither a compiler nor an instruction set can choose the order
 //! of a sum. The result is the same, bit for bit, on every machine.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Number of coordinates in one register of the widest kernel. Butterflies within one register are shuffles.
+/// Number of coordinates in one register of the widest kernel. A butterfly within one register is computed by
+/// shuffling the register.
 const LANES: usize = 16;
 
 /// Applies an orthogonal transformation that is determined by a dimension and a seed.
 pub(crate) struct Rotation {
     dimension: usize,
     span: usize,
-    /// Factors of all passes, `dimension` factors for each pass. A factor is a random sign. If the pass's butterflies
-    /// include the coordinate, the sign is also multiplied by 1/√span.
+    /// Factors by which the passes multiply the coordinates: `dimension` factors for each pass. A factor is 1 or -1,
+    /// at random. For coordinates that the pass's butterflies include, the factor is also multiplied by 1/√span.
     factors: Vec<f32>,
 }
 

@@ -106,7 +106,8 @@ impl<'a> BlockWriter<'a> {
         self.bytes
     }
 
-    /// Adds an empty row and returns its position in its block. Starts a new block if the last block is full.
+    /// Adds an empty row and returns the row's position within its block. Starts a new block if the last block is
+    /// full.
     fn room(&mut self) -> usize {
         let row = self.rows % BLOCK_ROWS;
         if row == 0 {
