@@ -1,13 +1,14 @@
-//! Collects garbage. Raises the manifest's horizons as the retention options allow, and then deletes files that no
-//! kept version needs.
+//! Collects garbage. The manifest has two horizons, versions below which files may be deleted
+//! ([`retention`](crate::retention)). The collector raises the horizons as the retention options allow, and then
+//! deletes files that no kept version needs.
 //!
 //! ```text
 //! raise the horizons (swap) ─▶ list files ─▶ read the readers' pins ─▶ delete garbage ─▶ remove entries (swap)
 //! ```
-//! The collector reads the pins *after* raising the horizons, and a reader checks the horizons again after storing
-//! its pin. Therefore either the collector sees the pin, or the reader sees the raised horizons. A collector may be
-//! suspended at any step, for any length of time. The files that the collector was about to delete are still garbage
-//! when it resumes.
+//! The collector reads the pins *after* raising the horizons, and a reader checks the horizons again after storing its
+//! pin. Therefore either the collector sees the pin, or the reader sees the raised horizons. A collector may be
+//! suspended at any step, for any length of time. When it resumes, the files that it was about to delete are still
+//! garbage, because horizons never fall.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -102,8 +103,8 @@ impl VectorStore {
         Ok(collected)
     }
 
-    /// Returns whether the collection has files that the manifest does not list. Such a file was left by a process
-    /// that died, or a running commit or merge has just written it.
+    /// Returns whether the collection has files that the manifest does not list. Either a process died after writing
+    /// such a file, or a commit or merge is still running and has not listed the file yet.
     pub async fn has_orphans(&self) -> Result<bool, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(false) };
         let there = self.objects_there().await?;
@@ -128,8 +129,8 @@ impl VectorStore {
         there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
     }
 
-    /// Creates an empty manifest if the collection has a staged file but no manifest. The new manifest refuses the
-    /// staged file, so that the collector can delete the file.
+    /// Creates an empty manifest if the collection has a staged file but no manifest. The horizons of the new manifest
+    /// are so high that the staged file can never be committed. The collector can therefore delete the file.
     ///
     /// Call this only if the collection is known to have never contained anything. If a manifest existed and was
     /// lost, the files are all that remains of the collection.
@@ -147,7 +148,8 @@ impl VectorStore {
         self.register.swap(None, &first).await.map(drop)
     }
 
-    /// Raises the horizons as `reach` requires, and returns the resulting manifest; `None` before the first commit.
+    /// Raises the horizons as `reach` requires, and returns the resulting manifest. Returns `None` if the collection
+    /// has no manifest yet.
     async fn raise(&self, reach: CollectionScope, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
         let to = |manifest: &Manifest, now_ms: i64| {
             let now = manifest.horizons();
@@ -190,10 +192,11 @@ impl VectorStore {
     }
 
     /// Replaces the manifest by the manifest that `change` returns, unless `change` returns `None`. Returns the
-    /// current manifest afterwards.
+    /// current manifest afterwards, or `None` if the collection has no manifest yet.
     ///
-    /// An attempt whose reply was lost may have been applied. If other processes have changed the manifest since
-    /// then, only a `repeatable` change is retried.
+    /// If the reply to an attempt is lost, the attempt may have been applied. Once another process has replaced the
+    /// manifest too, the manifest no longer shows whether it was. In this case, a `repeatable` change is retried, and
+    /// any other change fails with [`VectorError::Unresolved`].
     async fn change(
         &self,
         random: &mut fastrand::Rng,
@@ -248,7 +251,8 @@ impl VectorStore {
         }
     }
 
-    /// Returns the manifest version that a file was staged against; `None` for a live file.
+    /// Returns the manifest version that a commit or merge had read before it wrote the file. Returns `None` for a
+    /// live file, because the collector never deletes live files.
     async fn base_of(&self, manifest: &Manifest, object: &ObjectMeta) -> Result<Option<ManifestVersion>, VectorError> {
         let file = self.file_of(&object.key);
         if manifest.is_live(file) {

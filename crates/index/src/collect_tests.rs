@@ -30,8 +30,8 @@ fn text(store: &VectorStore, version: ManifestVersion) -> Option<String> {
     run(store.view_at(version)).unwrap().rows_of(&id("doc_a")).first().map(|r| r.text.clone())
 }
 
-/// Returns a collection at manifest version 3. Versions 1 and 2 each committed one version of the same document, and
-/// version 3 merged them.
+/// Returns a collection at manifest version 3, with one document. Manifest version 1 added version 1 of the document,
+/// manifest version 2 added version 2 of the document, and manifest version 3 merged both files.
 fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, CollectionWriter) {
     let o = objects(0, Faults::default());
     let s = store(&o);

@@ -20,9 +20,9 @@ pub struct DocumentEntry {
     pub tombstone: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// Document that contains this document. The field needs no new file format: older files do not have the field,
-    /// and older programs ignore it. A merge by an older program drops the parent, but the control store still has
-    /// it.
+    /// Parent, which is the document that contains this document. Files with and without this field have the same
+    /// format number, because older programs ignore the field. If an older program merges such files, the merged file
+    /// lacks the parent, but the control store still has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -302,7 +302,7 @@ pub struct Rows {
     pub tokens: U32s,
     /// Position of each row's text within the document, as four numbers: `start`, `end`, `start_byte`, `end_byte`.
     pub spans: U64s,
-    /// Index of each row's first box. One further entry holds the total number of boxes.
+    /// Index of each row's first box (a rectangle on a page). One further entry holds the total number of boxes.
     pub box_starts: U64s,
     pub box_pages: U32s,
     /// Coordinates of each box, as four numbers: `x0`, `y0`, `x1`, `y1`.

@@ -41,14 +41,15 @@ pub const FORMAT: u32 = 1;
 /// Number of bytes at the end of a Parquet file that contain the length of the footer.
 pub const TAIL_BYTES: u64 = 8;
 
-/// Describes the origin of a delta. The collector uses the origin to decide whether an orphan may still be committed.
+/// Describes the origin of a delta. If no manifest lists a delta, its origin tells the collector whether a commit
+/// could still add the delta. If none could, the collector deletes the delta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeltaHeader {
     pub format: u32,
     pub collection: String,
     pub generation: u32,
     pub model: ModelIdentity,
-    /// Manifest version that the delta was staged against.
+    /// Manifest version that the writer had read before it wrote the delta.
     pub base_version: u64,
     pub writer: String,
     pub sequence: u64,
@@ -212,8 +213,8 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     ]
 }
 
-/// Returns the size of the footer in bytes, read from `tail`, the last [`TAIL_BYTES`] of the file. The size does not
-/// include the tail itself.
+/// Returns the size of a file's footer in bytes. `tail` holds the last [`TAIL_BYTES`] of the file, which contain this
+/// size and are not part of the footer.
 pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]).into()),

@@ -29,7 +29,7 @@ pub enum VectorError {
          {given}; set the embedding model back, or ingest into another collection"
     )]
     ModelMismatch { collection: String, stored: String, given: String },
-    /// The document cannot be stored as it is.
+    /// The document cannot be stored, because its content is invalid or exceeds a limit.
     #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
     /// The commit exceeds a limit. The caller can split the commit.
@@ -43,11 +43,12 @@ pub enum VectorError {
          again"
     )]
     Contention { collection: String, attempts: u32 },
-    /// Replies were lost, and the manifest does not contain the commit so far. Committing the same versions again is
-    /// harmless.
+    /// Replies were lost, so the commit may have been applied or may be applied later. The manifest does not contain
+    /// the commit yet. Committing the same versions again is harmless.
     #[error("outcome of the commit to `{collection}` is unknown after {attempts} attempts; commit again")]
     Unresolved { collection: String, attempts: u32 },
-    /// The floor of garbage collection has risen above the base of this commit, so the documents may be out of date.
+    /// Garbage collection or a rollback has raised `gc_floor` above the manifest version that this commit was based
+    /// on. The documents may be out of date.
     #[error(
         "commit to `{collection}` began at version {base}, but garbage has since been collected up to version \
          {floor}; check that the documents are still wanted, then commit again"

@@ -10,16 +10,17 @@
 //! - Safety depends only on the compare-and-swap of the manifest. No lock and no clock is needed for safety.
 //!
 //! # Layout
-//! - [`manifest`] – the only mutable object. [`validate`] and [`retention`]: the permitted changes of the manifest, as
-//!   functions without I/O. `register`: the swap.
-//! - [`docweir_target`] – the rows of a commit, and the trait that the store implements in `target`.
-//! - [`delta`] and [`schema`]: the Parquet file of a commit. `vector_pages`: its largest column. [`writer`]: the
-//!   commit.
-//! - [`snapshot`] – the memory-mapped file that replaces many deltas. [`merge`]: merges files into one.
+//! - [`manifest`]: the only mutable object of a collection. [`validate`] and [`retention`]: functions without I/O that
+//!   decide which changes of the manifest are permitted. `register`: replaces the manifest by compare-and-swap.
+//! - [`docweir_target`]: the rows of a commit, and the trait [`Target`](docweir_target::Target). `target`: implements
+//!   this trait for the store.
+//! - [`delta`] and [`schema`]: the Parquet file that a commit writes. `vector_pages`: the vector column of this file.
+//!   [`writer`]: commits writes.
+//! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one snapshot.
 //!   [`compaction`]: selects the files to merge, and installs the result.
 //! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
-//! - [`columns`] – the columns of an opened file. [`segment`]: an opened file. [`view`]: all files at one version.
-//!   `visible`: the visible rows of each file. [`search`]: queries.
+//! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. [`view`]: all files of one
+//!   manifest version. `visible`: the visible rows of each file. [`search`]: queries.
 //!
 //! # Trade-offs
 //! Each search reads every live file. Deltas are held in memory, limited by [`VectorOptions::max_memory_bytes`];

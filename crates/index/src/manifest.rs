@@ -1,9 +1,9 @@
 //! Defines the manifest: the only mutable object of a collection, and the complete record of its content.
 //!
 //! The manifest lists files, not documents, because there may be millions of documents; each file lists its own
-//! documents. The collector, the compactor, rollback and `as_of` derive everything from the manifest. It records the
-//! versions in which each file was added and removed, the time of each version, the last commit of each writer, and
-//! the oldest base that a commit may have.
+//! documents. The collector, the compactor, rollback and `as_of` derive everything from the manifest. The manifest
+//! records the versions in which each file was added and removed, the time of each version, and the last commit of
+//! each writer. It also records the oldest version on which a commit may still be based.
 //!
 //! The format is JSON, so that an administrator can read it. Unknown fields are an error, because a program that does
 //! not know a field must not write the manifest back without it. A new field requires a higher [`FORMAT`].
@@ -82,7 +82,7 @@ pub struct LiveFile {
     pub file: String,
     pub kind: FileKind,
     pub generation: u32,
-    /// Manifest version that the file was staged against.
+    /// Manifest version that the commit or merge had read before it wrote the file.
     pub base_version: ManifestVersion,
     /// Manifest version in which the file last became live.
     pub added_version: ManifestVersion,
@@ -109,7 +109,7 @@ pub struct RemovedFile {
 #[serde(deny_unknown_fields)]
 pub struct WriterMark {
     pub last_seq: u64,
-    /// Manifest version of the writer's last commit. Once this version is below the floor, the writer's entry may be
+    /// Manifest version of the writer's last commit. Once this version is below `gc_floor`, the writer's entry may be
     /// removed.
     pub at_version: ManifestVersion,
 }
@@ -164,7 +164,7 @@ impl Manifest {
         self.live.iter().chain(self.removed.iter().map(|r| &r.file))
     }
 
-    /// Returns whether a file belongs to this version.
+    /// Returns whether the file with this name is live, which means that it belongs to the current content.
     pub fn is_live(&self, file: &str) -> bool {
         self.live.iter().any(|f| f.file == file)
     }

@@ -1,23 +1,24 @@
 //! Defines bugs that tests switch on to prove that they would be detected. Outside tests, [`planted`] always returns
 //! `false`, so the compiler removes the branches and programs contain none of the bugs.
 
-/// Identifies a rule of the protocol that a test makes the code skip.
+/// Identifies a planted defect: a rule of the protocol that a test makes the code skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "the variants exist only for tests")]
 pub enum SkippedRule {
-    /// A commit that was staged below the floor is accepted.
+    /// Planted defect: a commit is accepted although its base version is below `gc_floor`.
     NoFloor,
-    /// A commit whose reply was lost is appended again.
+    /// Planted defect: sequence numbers are ignored, so a commit whose reply was lost is appended a second time.
     NoSequence,
-    /// A snapshot is installed although its inputs are no longer live.
+    /// Planted defect: a snapshot is installed although its inputs are no longer live.
     InputsNeedNotBeLive,
-    /// The manifest is replaced without comparing its current state.
+    /// Planted defect: the manifest is replaced even if another process has changed it meanwhile.
     BlindSwap,
-    /// A merge drops every tombstone.
+    /// Planted defect: a merge drops tombstones of any age, although a commit in progress may still need them.
     TombstonesDropped,
-    /// A rollback accepts files that were staged before it.
+    /// Planted defect: a rollback does not raise `gc_floor`, so files that were staged before the rollback are
+    /// accepted after it.
     RollbackKeepsFloor,
-    /// The collector ignores the pins of readers.
+    /// Planted defect: the collector deletes files although readers have pinned them.
     PinsIgnored,
 }
 

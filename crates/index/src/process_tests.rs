@@ -86,7 +86,7 @@ fn works() {
 }
 
 /// Returns the expected version of each document after the acknowledged rounds of a process; `None` for a deleted
-/// document. The process may have applied one more round.
+/// document. A killed process may have committed one more round without recording it. This round is not included.
 fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
     let mut expected = BTreeMap::new();
     for n in 0..rounds {
@@ -99,8 +99,8 @@ fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "waits for other processes, in real time")]
-/// Runs `processes` processes concurrently, and kills and restarts them at random. Then checks that every
-/// acknowledged round exists.
+/// Runs `processes` processes concurrently, and kills and restarts them at random. Then checks that the collection
+/// contains the writes of every acknowledged round.
 fn run_and_kill(processes: usize, seconds: u64) {
     let dir = tempfile::tempdir().unwrap();
     let start = || child(module_path!(), "works", dir.path());

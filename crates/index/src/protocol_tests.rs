@@ -48,7 +48,8 @@ enum Step {
         between: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// Collects garbage. The values of `reach` are 0 (due files), 1 (orphans) and 2 (everything that is not live).
+    /// Collects garbage. `reach` selects the files: 0 for files whose retention has expired, 1 for all files that no
+    /// manifest lists, and 2 for all files that are not live.
     Collect {
         reach: u8,
         drop_after: Option<usize>,

@@ -39,7 +39,8 @@ impl Register {
         }
     }
 
-    /// Replaces the manifest by `next` if its tag is still `expected`. `None` means that no manifest may exist yet.
+    /// Replaces the manifest by `next` if the tag of the stored manifest is still `expected`. If `expected` is `None`,
+    /// stores `next` only if there is no manifest yet.
     pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
         let when = match expected {
             _ if planted(SkippedRule::BlindSwap) => Precondition::None,

@@ -103,8 +103,8 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
 }
 
 /// Returns the version to which the horizons must rise so that at most `most` removed files are kept; 0 if the limit
-/// is not exceeded. The result is the version that removed the newest surplus file. All surplus files were staged
-/// before that version.
+/// is not exceeded. The surplus files are those that were removed first. The result is the version that removed the
+/// newest surplus file. All surplus files were staged before that version, so they become garbage.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
@@ -123,8 +123,8 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
 }
 
 /// Returns the next manifest with the horizons `to`, or the reason for a refusal. Also removes the entries of writers
-/// whose last commit is older than the new floor. Every commit that such a writer may still attempt was staged below
-/// the floor.
+/// whose last commit is older than the new floor. These entries are no longer needed to recognise a repeated commit,
+/// because every commit that was staged below the floor is refused.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -140,24 +140,24 @@ pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stam
     Ok(next)
 }
 
-/// Returns whether a file may be deleted, not considering pins. `base_version` is the manifest version that the file
-/// was staged against. The caller must not delete files that readers have pinned.
+/// Returns whether a file may be deleted, not considering pins. `base_version` is the manifest version that the commit
+/// or merge had read before it wrote the file. The caller must not delete files that readers have pinned.
 pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion) -> bool {
     let reachable = |r: &super::manifest::RemovedFile| r.file.file == file && r.at_version > manifest.retained_from;
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
 /// Returns whether a merge may drop the tombstones of an input file. `added_version` is the manifest version that
-/// added this file. Dropping is allowed only if every commit that is still possible was staged after the tombstones
-/// became visible. The caller also checks that no live file outside the merge holds an older version of the deleted
-/// document.
+/// added this file. Dropping is allowed once every commit that was staged before this version is refused. Otherwise
+/// such a commit could restore a deleted document. The caller also checks that no live file outside the merge holds an
+/// older version of the deleted document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)
 }
 
-/// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. The removal
-/// is refused for a file that a rollback has made live again, because a reader that has pinned an older version would
-/// lose the file.
+/// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. Refuses to
+/// remove the entry of a file that is not garbage. A rollback may have made such a file live again. Without its entry,
+/// a reader that has pinned an older version would not find the file.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
         // If an entry were removed too early, the name could be reused, and `as_of` would not find the file.

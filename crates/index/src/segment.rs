@@ -97,7 +97,7 @@ impl Segment {
         self.kind
     }
 
-    /// Returns the manifest version that the file was staged against.
+    /// Returns the manifest version that the commit or merge had read before it wrote the file.
     pub fn base_version(&self) -> ManifestVersion {
         self.base_version
     }

@@ -12,7 +12,8 @@ use crate::VectorStore;
 use crate::view;
 use crate::writer::{Base, CollectionWriter};
 
-/// Holds a writer and the base of its next commit. `begin` sets the base, and `write` takes the base for its commit.
+/// Holds a writer and the manifest that its next commit is based on. `begin` reads and stores this base. `write`
+/// consumes the base that `begin` has stored.
 struct IndexWriter {
     writer: CollectionWriter,
     base: Option<Base>,

@@ -38,9 +38,9 @@ pub struct Append {
 /// Describes a request to replace input files by a merged snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Install {
-    /// Snapshot to add; `None` if the merge has left nothing. The swap sets `added_version`.
+    /// Snapshot to add; `None` if the merge has left no documents. The swap sets `added_version`.
     pub snapshot: Option<LiveFile>,
-    /// Manifest version that the merge was planned on.
+    /// Manifest version that the merge had read when it selected its inputs.
     pub base_version: ManifestVersion,
     /// Names of the files that the snapshot replaces.
     pub inputs: Vec<String>,
@@ -63,7 +63,8 @@ pub enum Refusal {
     AlreadyCommitted {
         last_seq: u64,
     },
-    /// The base version is below the floor, so the staged file may be deleted at any moment.
+    /// The base version is below `gc_floor`. The collector may delete the staged file at any moment, so the manifest
+    /// must not list the file.
     BelowFloor {
         base: ManifestVersion,
         floor: ManifestVersion,
@@ -109,16 +110,16 @@ pub enum Refusal {
     StillNeeded(String),
 }
 
-/// Reports whether a swap whose reply was lost was applied.
+/// Reports whether a swap was applied although its reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     Committed {
         version: ManifestVersion,
     },
     NotCommitted,
-    /// The swap was applied, but the floor has since risen above the base version, so a rollback may have undone the
-    /// commit. The caller checks whether the documents are still wanted, and commits them again. Committing again is
-    /// always harmless.
+    /// The swap was applied, but the file is no longer live, and `gc_floor` has since risen above the base version.
+    /// Either a merge has replaced the file, or a rollback has undone the commit. The caller checks whether the
+    /// documents are still wanted, and commits them again. Committing again is always harmless.
     Overtaken,
 }
 
@@ -267,7 +268,8 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Moves the live files that `which` selects to the list of removed files, as of the new version.
+/// Moves the live files that `which` selects to the list of removed files. Each entry records the new manifest version
+/// as the version that removed the file.
 fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     let (at_version, at_ms) = (next.version, next.history.last().map_or(0, |h| h.at_ms));
     let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut next.live).into_iter().partition(which);

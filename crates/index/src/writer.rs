@@ -1,4 +1,5 @@
-//! Commits writes: stages a delta, swaps the manifest, and determines the outcome for certain.
+//! Commits writes: stages a delta and swaps the manifest. If the reply to a swap is lost, reads the manifest to find
+//! out whether the swap was applied.
 //!
 //! ```text
 //! load ─▶ (is it still wanted?) ─▶ check the model ─▶ stage delta/<ulid> ─▶ validate ─▶ swap ─▶ done
@@ -10,9 +11,10 @@
 //! A commit that is dropped at an await point is either complete or leaves an orphan delta for the collector. In both
 //! cases, the next commit works.
 //!
-//! A commit whose base is below the floor is *not* staged again automatically. Tombstones from the time of the base
-//! may have been dropped. Only the caller can begin again ([`VectorError::Stalled`]), because only the caller can
-//! check with the control store that the documents are still wanted at these versions.
+//! A commit whose base version is below `gc_floor` is *not* staged again automatically. A document of the commit may
+//! have been deleted meanwhile, and a merge may have dropped the document's tombstone. Only the caller can begin again
+//! ([`VectorError::Stalled`]). Only the caller can check with the control store that the documents are still wanted at
+//! these versions.
 
 use std::sync::Arc;
 
@@ -82,10 +84,10 @@ impl CollectionWriter {
     /// Returns the current manifest as the base of the next commit.
     ///
     /// A caller that writes a document under a claim of the control store must check the claim *after* this call, and
-    /// before [`commit_on`](CollectionWriter::commit_on). A tombstone that supersedes the document is then either
-    /// seen by the check or newer than the base. As long as a commit on this base is possible, no merge drops such a
-    /// tombstone. In the other order, a writer that is suspended in between could restore a document whose tombstone
-    /// no longer exists.
+    /// before [`commit_on`](CollectionWriter::commit_on). If the document is deleted before the check, the check
+    /// fails. If the document is deleted later, its tombstone is newer than the base. No merge drops this tombstone
+    /// while a commit on the base is possible. If the claim were checked before this call, a writer that is suspended
+    /// in between could restore a document whose tombstone no longer exists.
     pub async fn begin(&mut self) -> Result<Base, VectorError> {
         let mut retries = Retries::new(&self.store.clone());
         self.load(&mut retries).await.map(Base)
@@ -252,7 +254,8 @@ impl CollectionWriter {
     }
 }
 
-/// Stores the object as an upload, because a put would hash the whole body for a tag that is not needed.
+/// Stores the object through a streaming upload. A put would hash the whole body to compute a tag, which is not needed
+/// here.
 async fn write_object(store: &VectorStore, key: &str, body: Bytes) -> Result<(), ObjectError> {
     let mut upload = store.objects.create(key).await?;
     let (upload, written) = blocking(move || {

@@ -1,6 +1,7 @@
-//! Tests merges with the production code, one guarantee per test. Tests whose names begin with `r` cover defects of
-//! the former receipt system. Defects 2, 4 and 9 are tested with the lease, the lock and the compactor, and defect 11
-//! in `tests/pipeline/store.rs`.
+//! Tests merges with the production code, one guarantee per test. Docweir replaces an older receipt system, whose
+//! known defects are numbered. A test named `r01_…` covers defect 1 of the older system, and so on. Defects 2, 4 and 9
+//! are covered by the tests of the lease, the lock and the compactor. Defect 11 is covered in
+//! `tests/pipeline/store.rs`.
 
 use docweir_objects::memory::Faults;
 

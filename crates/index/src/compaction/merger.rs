@@ -24,7 +24,7 @@ use crate::{VectorStore, validate};
 /// Describes a merged file that no manifest lists yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Staged {
-    /// Merged file; `None` if nothing is left of the inputs.
+    /// Merged file; `None` if no document is left, because all were deleted and their tombstones were dropped.
     pub snapshot: Option<LiveFile>,
     pub base_version: ManifestVersion,
     pub inputs: Vec<String>,
@@ -155,9 +155,10 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// Opens the live files that are not inputs of the merge. A tombstone may be dropped only if none of these files
-    /// holds an older version of its document. Returns `None` if the merge may drop no tombstone. This is the case if
-    /// no tombstone is old enough, or if one of the other files is a delta, which would have to be decoded.
+    /// Opens the live files that are not inputs of the merge, so that they can be searched for deleted documents. A
+    /// tombstone may be dropped only if none of these files holds an older version of the tombstone's document.
+    /// Returns `None` if the merge must keep all tombstones. This is the case if no tombstone is old enough. It is
+    /// also the case if one of the other files is a delta, which would have to be decoded.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
         if !inputs.iter().any(|f| old_enough(&f)) {
@@ -185,8 +186,8 @@ impl Work<'_> {
         }
     }
 
-    /// Plans a merge and writes the merged file, unless nothing is left of the inputs. Drops tombstones only if
-    /// `outside` is not `None`.
+    /// Plans a merge and writes the merged file. Writes no file if no document is left. `outside` holds the live files
+    /// that are not inputs; if it is `None`, the merge keeps all tombstones.
     async fn write(
         &self,
         name: String,

@@ -6,9 +6,10 @@
 //!                                                                           └─ load ◀──┘
 //! ```
 //! Any process may run the steps before the swap, at any time and repeatedly. A merged file that is not installed is
-//! an orphan, and the collector deletes it. [`may_install_snapshot`] decides whether the swap is permitted. The swap
-//! is conditional on the manifest that this function has checked. The lease ([`docweir_objects::lease`]) only
-//! prevents duplicate work, and provides the epoch.
+//! an orphan, and the collector deletes it. [`may_install_snapshot`] checks whether a manifest permits the swap. The
+//! swap is applied only if this manifest is still the current one. The lease ([`docweir_objects::lease`]) has two
+//! purposes: it prevents duplicate work, and it provides the epoch. The manifest refuses a swap by a compactor whose
+//! epoch is superseded.
 //!
 //! Deltas must be decoded for a merge, so they are merged in groups that fit the memory limit. If there is more than
 //! one group, each group is first merged into an intermediate file, several groups in parallel. The intermediate
@@ -64,7 +65,8 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installed {
     Yes(ManifestVersion),
-    /// Another process was first, or has taken over the lease. Nothing was changed and nothing is lost.
+    /// The merged file was not installed. Another process has merged or removed an input first, or has taken over the
+    /// lease. Nothing was changed and nothing is lost.
     Superseded(Refusal),
 }
 

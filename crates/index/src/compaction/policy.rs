@@ -4,9 +4,9 @@
 //! - Deltas are merged together when there are many, when they are large, or when one is old.
 //! - Snapshots of one tier are merged together when there are eight. Each tier is eight times as large as the one
 //!   below.
-//! - All files are merged when the other files together are as large as the largest snapshot. The largest snapshot
-//!   may be full of superseded or deleted rows by then. In a collection that keeps doubling, this rewrites each row
-//!   two more times.
+//! - All files are merged when the largest snapshot is no larger than all other files together. By then, many rows of
+//!   the largest snapshot may be superseded or deleted. In a collection that keeps doubling, these merges of all files
+//!   rewrite each row two more times.
 
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};

@@ -39,7 +39,8 @@ pub struct Plan {
     /// Number of documents, not counting tombstones.
     pub documents: u64,
     pub tombstones: u64,
-    /// Number of tombstones that were dropped because nothing needs them any more.
+    /// Number of tombstones that were dropped, because no older version of the deleted document is left or can still
+    /// be committed.
     pub dropped_tombstones: u64,
 }
 
@@ -98,7 +99,7 @@ pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) 
 }
 
 impl Plan {
-    /// Returns whether nothing is left of the inputs.
+    /// Returns whether the merged file would contain no documents and no tombstones.
     pub fn is_empty(&self) -> bool {
         self.winners.is_empty()
     }

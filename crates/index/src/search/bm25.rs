@@ -63,7 +63,8 @@ mod tests {
 
     const WORDS: [&str; 8] = ["lease", "fence", "store", "epoch", "delta", "row", "page", "query"];
 
-    /// Computes the textbook formula, word by word.
+    /// Computes the BM25 score of each text by the textbook formula, word by word. The tests compare the index with
+    /// these scores.
     fn direct(texts: &[String], visible: &[bool], query: &str) -> Vec<f64> {
         let words = |t: &str| t.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let shown: Vec<Vec<String>> = texts.iter().zip(visible).filter(|(_, v)| **v).map(|(t, _)| words(t)).collect();

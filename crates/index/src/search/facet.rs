@@ -17,8 +17,8 @@ enum Codes {
     /// Index of each row's value in the list of distinct values. Used if no row has more than one value. A row without
     /// a value has an index beyond the end of the list.
     One(Vec<u32>),
-    /// List of starts, and list of indexes of distinct values. The indexes of a row begin at the row's start. Used if
-    /// a row has several values.
+    /// Two lists, used if a row has several values. The second list holds the indexes of all rows' values in the list
+    /// of distinct values. The first list holds the position in the second list at which each row begins.
     Many(Vec<u32>, Vec<u32>),
 }
 
@@ -59,14 +59,15 @@ impl Facet {
     }
 }
 
-/// Keeps in `rows` only the rows for whose label `test` returns true.
+/// Keeps in `rows` only the rows whose text in the column `labels` passes `test`.
 pub fn restrict_labels(labels: &Labels, rows: &mut Bits, test: impl Fn(&str) -> bool) {
     let passes: Vec<bool> = (0..labels.values.len()).map(|i| test(labels.values.get(i))).collect();
     keep_codes(&labels.codes, &passes, rows);
 }
 
-/// Keeps in `rows` only the rows for whose code `passes` is true. Processes 64 rows at a time without branches, because
-/// a filter must not take longer than the scan that it saves.
+/// Keeps in `rows` only the rows whose value passes. `codes` holds the index of each row's value in `passes`.
+/// Processes 64 rows at a time without branches, because a filter must not take longer than scanning the rows that it
+/// excludes.
 fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
     rows.and_words(|word| {
         let from = word * 64;

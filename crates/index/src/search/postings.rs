@@ -142,8 +142,8 @@ fn number_at(starts: &[u32], at: u32) -> usize {
     starts.get(at as usize).copied().unwrap_or_default() as usize
 }
 
-/// Converts the terms of each row to the rows of each term. Returns the start of each term's entries, and the
-/// entries.
+/// Inverts the list of the terms of each row into a list of the rows of each term. Returns the start of each term's
+/// entries, and the entries of all terms.
 fn by_term(frequency: &[u32], ends: &[usize], forward: &[(u32, u16)]) -> (Vec<u32>, Vec<(u32, u16)>) {
     let mut starts = Vec::with_capacity(frequency.len() + 1);
     let mut total = 0;
@@ -324,7 +324,8 @@ mod tests {
             prop_assert_eq!(postings.of("unknown").count(), 0);
         }
 
-        /// Checks that a damaged list ends early or has other entries, but never panics or loops forever.
+        /// Checks that reading a damaged list never panics or loops forever. The list may end early or contain wrong
+        /// entries.
         #[test]
         fn any_bytes_are_a_list(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let length = bytes.len();

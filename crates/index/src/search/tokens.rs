@@ -45,7 +45,8 @@ pub fn each_token(text: &str, stemming: Stemming, mut f: impl FnMut(Token<'_>)) 
 }
 
 /// Returns the terms of a query with their numbers of occurrences, in order of appearance. In scripts without spaces,
-/// only pairs of characters are terms of a query, except for a run of a single character.
+/// only pairs of characters become terms of a query. A single character becomes a term only if it has no neighbour to
+/// form a pair with.
 pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     let mut terms: Vec<(String, u32)> = Vec::new();
     each_token(text, stemming, |token| {

@@ -54,7 +54,8 @@ impl<'a> TopK<'a> {
         Self { k, bar: f32::NEG_INFINITY, heap: BinaryHeap::with_capacity(k.min(4096) + 1) }
     }
 
-    /// Adds a row if it is among the best so far. Calls `id` only if the score is high enough.
+    /// Adds a row if it is among the best so far. `id` returns the row's chunk id, and is called only if the score is
+    /// high enough.
     pub fn offer(&mut self, score: f32, segment: usize, row: usize, id: impl FnOnce() -> &'a str) {
         if score < self.bar || self.k == 0 {
             return;

@@ -30,7 +30,7 @@ use super::{VectorOptions, VectorStore};
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SimulationRun {
     violation: Option<String>,
-    /// Number of operations on the store; the same for the same seed.
+    /// Number of operations on the store. All runs with the same seed have the same number.
     operations: u64,
     commits: u64,
     merges: u64,

@@ -33,8 +33,8 @@ pub struct World {
     pub objects: Arc<MemoryObjects>,
     clock: Arc<ManualClock>,
     random: fastrand::Rng,
-    /// Content of the simulated control store: the newest version of each document. Claims on older versions are
-    /// void.
+    /// Content of the simulated control store: the newest version of each document. A claim of an older version is no
+    /// longer valid.
     versions: BTreeMap<u8, u64>,
     /// Files of acknowledged commits that were not checked yet.
     pub acknowledged: Vec<String>,
@@ -119,8 +119,9 @@ fn write((n, version): (u8, u64)) -> Write {
     }
 }
 
-/// Claims documents and waits. Then fetches a base, checks that the claims still hold, and commits. Repeats a failed
-/// commit while a claim still holds.
+/// Claims new versions of documents and sometimes waits. Then reads the manifest as the base of a commit, drops the
+/// claims that are no longer valid, and commits the remaining documents. Repeats a failed commit while at least one
+/// claim is valid.
 async fn writer(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut random: fastrand::Rng) {
     let mut writer = store.writer_seeded(random.u64(..));
     let model = model(3);

@@ -66,7 +66,7 @@ pub struct Origin {
     pub collection: String,
     pub generation: u32,
     pub model: ModelIdentity,
-    /// Manifest version that the merge was planned on.
+    /// Manifest version that the merge had read when it selected its inputs.
     pub base_version: u64,
     pub created_at: String,
 }
