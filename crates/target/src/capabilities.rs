@@ -41,8 +41,8 @@ impl Capabilities {
         }
     }
 
-    /// Returns an error if `found` exceeds the limit that `limited` selects. `what` is the unit of `found` in the
-    /// error message.
+    /// Returns an error if the quantity `found` exceeds the limit on documents, rows or bytes that `limited` selects.
+    /// `what` names the unit of `found` in the error message.
     pub(crate) fn admit(&self, what: &'static str, limited: Limit, found: u64) -> Result<(), WriteError> {
         let limit = self.limit(limited);
         if found > limit { Err(WriteError::TooLarge { what, limited, found, limit }) } else { Ok(()) }

@@ -7,7 +7,7 @@ use crate::Limit;
 /// Describes a refused write. Names the document or the limit, and never contains text of a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The document cannot be stored as it is, not even in a call of its own.
+    /// The document cannot be stored, even alone in a call, because its content is invalid or exceeds a limit.
     #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
     /// The call exceeds a limit of the target. The caller can split the call.

@@ -64,8 +64,8 @@ pub trait Target: Send + Sync + 'static {
     /// documents.
     async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
-    /// Returns the first `limit` visible documents after the id `after`, in the order of their ids. `None` starts at the
-    /// beginning.
+    /// Returns the first `limit` visible documents whose ids follow `after`, in the order of their ids. If `after` is
+    /// `None`, begins with the first document.
     async fn list(
         &self,
         after: Option<&DocumentId>,
@@ -82,18 +82,19 @@ pub trait Target: Send + Sync + 'static {
 pub trait TargetWriter: Send {
     /// Records the current state of the target. The next [`write`](TargetWriter::write) is based on this state.
     ///
-    /// A caller that writes under a claim first calls `begin`, then checks the claim, and then writes. If a document
-    /// is deleted in between, either the check of the claim sees the deletion, or the deletion is newer than the
-    /// recorded state. A target that does not need such a state does nothing here.
+    /// A caller that writes a document under a claim first calls `begin`, then checks the claim, and then writes. If
+    /// the document is deleted before the check, the check fails. If the document is deleted after the check, the
+    /// deletion is newer than the recorded state. If a target does not need a recorded state, this method does
+    /// nothing.
     async fn begin(&mut self) -> Result<(), StageError>;
 
     /// Writes document versions durably. Of several writes of one document only the highest version counts. The
     /// future can be dropped at any await point, and the call can be repeated.
     ///
     /// # Errors
-    /// Returns an error whose class decides about retries. Even after an error, all documents may be
-    /// visible, because only the reply may have been lost. If [`Capabilities::atomic`] is `false`, some of the
-    /// documents may be visible.
+    /// Returns an error whose class decides about retries. An error does not mean that nothing was written: if only
+    /// the reply was lost, all documents may be visible. If [`Capabilities::atomic`] is `false`, some of the documents
+    /// may be visible and others not.
     async fn write(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Written, StageError>;
 }
 
