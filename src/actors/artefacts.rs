@@ -28,7 +28,8 @@ use crate::messages::job::Input;
 /// Reads and writes the artefacts of documents.
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
-    /// Fence for writes. Present if other processes may take over documents.
+    /// Fence that refuses the writes of a process whose claim is no longer valid. `None` if no other process can take
+    /// over documents.
     fence: Option<Fence>,
     /// If true, personal data is redacted, so artefacts from before the redaction are deleted.
     redacts: bool,
@@ -52,8 +53,8 @@ impl Artefacts {
         Self { redacts, ..self }
     }
 
-    /// Deletes the artefacts that contain the text before redaction, if personal data is redacted. A retry of a stage
-    /// that needs them starts from the original.
+    /// If personal data is redacted, deletes the artefacts that still contain the text before redaction. A later
+    /// retry of a stage that needs a deleted artefact starts from the document's original file.
     pub async fn forget_unredacted(&self, claim: &Claim) -> Result<(), StageError> {
         if !self.redacts {
             return Ok(());

@@ -1,5 +1,5 @@
 //! Gathers documents into commits. Without such groups, ten thousand documents would need ten thousand manifests.
-//! Each process has one committer; with several, sequence numbers could be used out of order.
+//! Each process has only one committer. Several committers could use the sequence numbers of commits out of order.
 //!
 //! A commit is made when the group is large enough, when its first document has waited long enough, or when no other
 //! claimed document can join the group. A single document therefore does not wait for documents that will never come.

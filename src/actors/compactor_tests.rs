@@ -78,8 +78,8 @@ async fn leaves_the_work_to_who_has_the_lease() {
     .await;
 }
 
-/// Guards against a defect of the former system (R 9), in which throttling moved messages to the dead-letter queue.
-/// Waiting for a lease that another process holds must not count as a failure.
+/// Guards against defect R 9 of the former system, in which throttling moved messages to the dead-letter queue. A
+/// merge request that must wait for the lease of another process must therefore not count as failed.
 #[tokio::test]
 async fn r09_being_kept_waiting_is_no_failure() {
     locally(async {

@@ -33,7 +33,8 @@ use crate::telemetry::trace;
 
 /// Maximum interval at which a run that has no work left checks the claims of other processes.
 const LOOK: Duration = Duration::from_secs(2);
-/// Interval at which the waits of parked documents are checked while other documents are available.
+/// Minimum interval between two searches for parked documents whose wait is over, while other documents are
+/// available.
 const RESUME: Duration = Duration::from_secs(1);
 
 /// Returns the number of days since the Unix epoch, in UTC.
@@ -176,8 +177,9 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Returns when a claim of this process has ended. If the state is shared, returns only when all claims have
-    /// ended, because each query for new work then costs money.
+    /// Waits until a claim of this process has ended. If several processes share the state, waits until all claims of
+    /// this process have ended. The dispatcher then queries for new work less often, because each query of a shared
+    /// state costs money.
     async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
         loop {
             let _ = ended.changed().await;
@@ -200,9 +202,9 @@ impl Dispatcher {
         self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
 
-    /// Processes a document while no other document is processed, because the process died repeatedly during its
-    /// processing. If the process dies again, this document is known to be the cause. `waiting` is the number of
-    /// claimed suspects that are not yet dispatched, including this one.
+    /// Processes a document while this process works on no other document. Such a document is a suspect, because the
+    /// process died repeatedly while processing it. If the process dies again, this document is known to be the
+    /// cause. `waiting` is the number of claimed suspects that are not yet dispatched, including this document.
     async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
         self.until(|claims| claims.len() <= waiting).await;
         let id = claim.key.id.clone();
@@ -223,7 +225,7 @@ impl Dispatcher {
         }
     }
 
-    /// Submits a claimed document to its pool. If that panics, the document is quarantined.
+    /// Submits a claimed document to its pool. If the submission panics, the document is quarantined.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
         match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span).await {
@@ -288,8 +290,8 @@ impl Dispatcher {
         self.submit(claim, input).await
     }
 
-    /// Refuses a source that is itself a copy in the quarantine, so that copies are never copied again. Any process
-    /// may have registered it.
+    /// Refuses a document whose source is itself a copy in the quarantine, so that copies are never copied again.
+    /// Intake does not register such sources, but another process may have registered one.
     async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
         let text = "the source lies in the quarantine, whose objects are never ingested; register the original instead";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);

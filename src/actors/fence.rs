@@ -7,9 +7,9 @@
 //! ```text
 //! put if absent ── exists ──▶ read its tag ──▶ check the claim ──▶ put if the tag is unchanged
 //! ```
-//! If another process has taken over the document after that check, there are two cases. If that process has already
-//! put its object, the tag has changed, and the late put is refused. If it puts its object later, that object
-//! replaces the late one.
+//! Another process, the successor, may take over the document after that check. If the successor has already put its
+//! object, the tag has changed, and the put of the stopped process is refused. If the successor puts its object
+//! later, its object replaces the object of the stopped process.
 //!
 //! The first artefact under a key costs no additional request. An existing artefact costs two more requests, and one
 //! read of the control record for all objects of a stage. If the endpoint has no conditional puts

@@ -149,7 +149,8 @@ async fn who_lost_the_document_writes_over_nothing_of_its_successor() {
     f.assert_of(&successor, "after the late put").await;
 }
 
-/// Stops a process before each of its calls in turn, both with unused keys and with existing objects.
+/// Tests a takeover at every possible moment, both with unused keys and with existing objects. In each round, a
+/// process is stopped before a different call, and its successor puts its own objects meanwhile.
 #[tokio::test]
 async fn whenever_a_process_is_stopped_what_its_successor_has_put_stays() {
     for had_before in [false, true] {

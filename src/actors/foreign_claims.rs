@@ -21,8 +21,8 @@ const PAGE: usize = 500;
 pub struct ForeignClaims(Option<HashSet<DocumentId>>);
 
 impl ForeignClaims {
-    /// Returns how many of the documents that other processes held at the first check are still held by other
-    /// processes.
+    /// Returns the number of documents that this run must still wait for. The first call remembers all documents that
+    /// other processes hold. Later calls count how many of these documents other processes still hold.
     pub async fn left(
         &mut self,
         control: &dyn ControlStore,

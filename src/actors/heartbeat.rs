@@ -2,9 +2,9 @@
 //! late.
 //!
 //! If the store refuses a renewal, another process owns the document now. The store then also refuses the next write
-//! of this process for that document. If no renewal succeeds for almost the length of a lease, the process can no
-//! longer rely on any of its claims, and ends. Other processes then take over its documents, or its next run resumes
-//! them.
+//! of this process for that document. If no renewal succeeds for almost the length of a lease, this process can no
+//! longer rely on any of its claims, and ends. The documents are then taken over by other processes, or resumed by
+//! the next run.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -170,8 +170,8 @@ impl Intake {
         !is_quarantined(key) && (known || uri == source)
     }
 
-    /// Returns the documents of the objects that need not be read, by source. These are the objects that are
-    /// registered with the same content and the same configuration.
+    /// Finds the objects that need not be read, because they are registered with the same content and the same
+    /// configuration. Returns the document of each such object, by the object's source.
     pub async fn known(
         &self,
         objects: &[Listed],
@@ -311,9 +311,9 @@ fn has_left(source: &str) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
 }
 
-/// Returns the first eight bytes of a source's hash. Millions of sources then fit in a few megabytes. If two hashes
-/// collide, a document without a file may remain in the index until the next `--prune`. For a million files, the
-/// probability is one in 10^12.
+/// Returns the first eight bytes of a source's hash. For `--prune`, intake remembers the sources of all files. With
+/// eight bytes each, millions of sources fit in a few megabytes. If two hashes collide, a document without a file may
+/// remain in the index until the next `--prune`. For a million files, the probability is one in 10^12.
 fn short_hash(source: &str) -> u64 {
     Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }

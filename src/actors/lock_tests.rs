@@ -44,8 +44,8 @@ async fn locally<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(work).await
 }
 
-/// Guards against a defect of the former system (R 4), in which the lock had no heartbeat. Its lease therefore expired
-/// during a long merge.
+/// Guards against defect R 4 of the former system: its lock had no heartbeat, so the lease expired during a long
+/// merge.
 #[tokio::test(start_paused = true)]
 async fn r04_a_lease_is_kept_for_as_long_as_the_work_takes() {
     locally(async {

@@ -29,7 +29,8 @@ pub struct MaintenanceServices {
 /// Configures the maintenance services of all collections.
 #[derive(Clone)]
 pub struct MaintenanceConfig {
-    /// Name of the configured collection. The names of its services have no suffix.
+    /// Name of the configured collection. Its services have plain names such as `lock`; the service names of other
+    /// collections end with the collection's name.
     pub collection: String,
     pub compaction: CompactionOptions,
     pub retention: RetentionOptions,

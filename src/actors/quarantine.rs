@@ -3,10 +3,11 @@
 //! resume at the failed stage.
 //!
 //! The object `errors/{document}/v{version}/{stage}_{epoch}.json` describes the failure without the document's text.
-//! The object `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both are durable before
-//! the control record becomes `QUARANTINED`. Objects of an earlier quarantine are deleted only after that, because a
-//! write to the record is fenced and a deletion of objects is not. If a process dies in between, the next run deletes
-//! the objects that were left ([`QuarantineStore::sweep`]).
+//! The object `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both objects are durable
+//! before the control record becomes `QUARANTINED`. Objects of an earlier quarantine are deleted only after the
+//! record has changed. The write to the record is fenced, but a deletion is not, so an earlier deletion could harm a
+//! newer claim. If a process dies in between, the next run deletes the remaining objects
+//! ([`QuarantineStore::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

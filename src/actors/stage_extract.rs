@@ -50,7 +50,8 @@ impl Stage for ExtractStage {
         }))
     }
 
-    /// Returns `false`, because the child process is killed when the future that waits for it is dropped.
+    /// Returns whether a dropped attempt may leave a running thread behind. Always `false`, because dropping the
+    /// attempt kills its child process.
     fn may_leave_threads(&self) -> bool {
         false
     }

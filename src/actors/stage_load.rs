@@ -24,7 +24,7 @@ pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
     pub model: ModelIdentity,
     pub target: Capabilities,
-    /// In-flight table of all pools of this process.
+    /// Table of the jobs that are in the pools of this process.
     pub in_flight: Arc<InFlightTable>,
 }
 
@@ -42,7 +42,8 @@ impl Stage for LoadStage {
         }))
     }
 
-    /// Returns `false`, because a worker of this stage only waits.
+    /// Returns whether a dropped attempt may leave a running thread behind. Always `false`, because a worker of this
+    /// stage only waits for the committer.
     fn may_leave_threads(&self) -> bool {
         false
     }
@@ -85,8 +86,9 @@ impl LoadWorker {
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
-    /// Waits until no other job of the document is running. Such a job has lost its claim, but may still write
-    /// artefacts. An artefact that is written after the document's artefacts were deleted would remain.
+    /// Waits until no other job of the document is in the pools of this process. Another job belongs to an earlier
+    /// claim that is no longer valid, but may still write artefacts. If it wrote an artefact after the document's
+    /// artefacts were deleted, that artefact would remain.
     async fn alone(&self, claim: &Claim) {
         const LOOK: Duration = Duration::from_millis(20);
         let id = claim.key.id.as_str();

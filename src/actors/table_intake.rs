@@ -3,7 +3,7 @@
 //!
 //! If the process dies before the mark is written, the items still request an embedding, and the next pass recognises
 //! them as unchanged. An item that cannot be ingested is marked `FAILED`, until the user requests an embedding again.
-//! A word without its line is not marked, because the line may still arrive.
+//! A word of a receipt whose line is missing from the table is not marked, because the line may still arrive.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};

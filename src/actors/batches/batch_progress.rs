@@ -11,8 +11,9 @@ use crate::actors::outcomes::Claims;
 
 /// Shares the progress of the batch services with the code that enqueues items and with the dispatcher.
 pub struct BatchProgress {
-    /// Counter that grows by one whenever items are enqueued. Each service reports the value of this counter up to
-    /// which the service has processed the items.
+    /// Counter that grows by one whenever items are enqueued. After each round of work, a service reports the value
+    /// that the counter had before this round. If the counter still has the reported value, no items were enqueued
+    /// since then.
     asks: AtomicU64,
     /// Wakes the submitter when there may be items to send.
     pub submit: Notify,
@@ -57,13 +58,13 @@ pub struct Left {
 /// Holds the state that the batch services report. A run may end when this state shows no pending work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct BatchProgressState {
-    /// Value of the counter `asks` up to which all items that could be sent were sent. `None` while more items may
-    /// arrive or must be sent again.
+    /// Value of the counter `asks` before the last round of sending, if no more items were expected at that time.
+    /// `None` if more items may arrive, or if an ended batch may have left items to send again.
     sent_up_to: Option<u64>,
-    /// Value of the counter `asks` up to which all records that need live calls are embedded. `None` if the last
-    /// attempt failed.
+    /// Value of the counter `asks` before the last round of live embedding, if that round embedded every record that
+    /// needed it. `None` if the round failed.
     recorded_up_to: Option<u64>,
-    /// True if nothing more can be sent for a reason that does not end by waiting, such as a spent budget.
+    /// True if sending has stopped and waiting does not help, for example because the budget is spent.
     stopped: bool,
     /// True once the open batches were polled.
     polled: bool,
@@ -114,8 +115,9 @@ impl BatchProgress {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Returns whether all expected items are enqueued. If so, intake has finished (for `docweir serve`, no items have
-    /// arrived for the gathering time), and this process holds no claims.
+    /// Returns whether no more items are expected. This is the case once this process holds no claims and its intake
+    /// has finished. The intake of `docweir serve` never finishes; there, the time since the last new item must reach
+    /// the time set by [`Self::gather`].
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -139,8 +141,9 @@ impl BatchProgress {
         self.wait
     }
 
-    /// Records that another process is the leader for batches. The leader sends the items that were enqueued before
-    /// the counter reached `asks`.
+    /// Records that another process is the leader for batches and does the work of this run's batch services. `asks`
+    /// is the value of the counter of enqueued items when the report was made. `quiet` says whether no more items
+    /// were expected at that time.
     pub fn led_elsewhere(&self, asks: u64, quiet: bool, left: Left) {
         self.change(|s| {
             *s = BatchProgressState {
@@ -161,7 +164,8 @@ impl BatchProgress {
         self.asked();
     }
 
-    /// Records the end of a round of sending. `asks` and `quiet` are the values at the start of the round.
+    /// Records the end of a round of sending. `asks` is the value of the counter of enqueued items at the start of
+    /// the round. `quiet` says whether no more items were expected at that time.
     pub fn sent(&self, asks: u64, quiet: bool, stopped: bool, left: Left) {
         self.change(|s| {
             s.sent_up_to = quiet.then_some(asks);
@@ -204,7 +208,8 @@ impl BatchProgress {
         self.harvesting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the end of a round of live embedding. `asks` is the value at the start of the round.
+    /// Records the end of a round of live embedding. `asks` is the value of the counter of enqueued items at the
+    /// start of the round.
     pub fn recorded(&self, asks: u64, done: bool, stopped: bool) {
         self.change(|s| {
             s.recorded_up_to = done.then_some(asks);

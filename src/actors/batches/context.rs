@@ -94,7 +94,8 @@ impl Collections {
 }
 
 impl BatchContext {
-    /// Returns the name of the collection under which the ledger records the costs of a space's batches.
+    /// Returns the name of the collection to which the ledger charges the batches of a space. A space is a group of
+    /// items that may share a batch: the texts for one model, or the records of one collection.
     pub fn collection(&self, space: &Space) -> String {
         match space {
             Space::Texts(_) => self.account.collection.clone(),
@@ -151,7 +152,8 @@ impl BatchContext {
         Ok(0)
     }
 
-    /// Resumes parked documents whose texts the store does not know. The documents then enqueue their texts again.
+    /// Resumes documents that are parked for the results of their texts although the store of batches has no such
+    /// texts. The documents then enqueue their texts again.
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let store = &self.control;
@@ -192,8 +194,8 @@ impl BatchContext {
         Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
     }
 
-    /// Returns the spaces of the configured model that have items to send. Reports once that items of other models
-    /// wait.
+    /// Returns each group of items (space) that waits to be sent and belongs to the configured model. If items of
+    /// other models wait, the user is informed once.
     pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
         let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
         let texts = Space::texts(&self.model);
@@ -214,10 +216,10 @@ impl BatchContext {
         Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
     }
 
-    /// Finds a batch in the provider's list by Docweir's id in the batch's metadata. The list is sorted from the
-    /// newest batch to the oldest. The list may contain the batch twice: a process that lost the lease may have
-    /// created the batch after its successor did. In this case, the batch that was created first is returned, and the
-    /// other ones are cancelled.
+    /// Finds a batch in the provider's list by Docweir's id in the batch's metadata. The list may contain the batch
+    /// twice, because a former leader may have created it in addition to the current leader. In this case, the batch
+    /// that was created first is returned, and the others are cancelled. The list is sorted from the newest batch to
+    /// the oldest.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
         let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
         let (mut after, mut found): (Option<String>, Vec<BatchObject>) = (None, Vec::new());
@@ -273,7 +275,8 @@ impl BatchContext {
         self.lease_deadline.as_ref().is_none_or(|lease_deadline| lease_deadline.has(call))
     }
 
-    /// Returns the time after which a batch whose creation was not confirmed is created again.
+    /// Returns the time to wait for a batch whose creation the provider did not confirm. After this time, the batch
+    /// is created again.
     pub fn confirm_time(&self) -> Duration {
         Duration::from_secs_f64(self.options.confirm_seconds)
     }

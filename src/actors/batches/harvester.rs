@@ -33,7 +33,7 @@ pub struct Harvester {
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
 
-/// Adds up the contents of a batch's result files.
+/// Holds the totals of a batch's result files, such as the numbers of tokens and of unreadable lines.
 #[derive(Default)]
 struct Sums {
     tokens: u64,

@@ -81,7 +81,8 @@ pub struct RecorderConfig {
     pub embedder: Arc<dyn Embedder>,
     /// Writes the outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
-    /// True if all records are embedded by live calls. If false, only records that are not worth a batch are.
+    /// True if all records are embedded by live calls. If false, live calls embed only the records of collections
+    /// that are too small for a batch.
     pub live: bool,
 }
 

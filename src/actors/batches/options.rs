@@ -23,7 +23,8 @@ pub enum EmbedMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Maximum number of records in one batch. With 0, only `batch.max_requests` limits the number.
+    /// Maximum number of records in one batch, in addition to the limit `batch.max_requests`. With 0, only
+    /// `batch.max_requests` applies.
     pub record_items: usize,
     /// Maximum number of requests in one batch.
     pub max_requests: usize,

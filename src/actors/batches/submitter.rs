@@ -7,10 +7,11 @@
 //!  one step)                             └─▶ in the provider's list? ─▶ taken
 //!                                            not after a while ─▶ uploaded
 //! ```
-//! Each arrow is durable before the next step begins. Uploading a file twice costs nothing, but creating a batch
-//! cannot be repeated safely. The record therefore states *before* the call that the provider may know the batch, and
-//! the batch at the provider carries Docweir's id. If no answer arrives, the provider's list is searched for the
-//! batch. The batch is created again only if the list does not contain it after some time.
+//! The diagram shows the states of a batch. Each new state is stored durably before the next step begins. Uploading a
+//! file twice costs nothing, but creating a batch cannot be repeated safely. The record therefore states *before* the
+//! call that the provider may know the batch, and the batch at the provider carries Docweir's id. If no answer
+//! arrives, the provider's list is searched for the batch. The batch is created again only if the list does not
+//! contain it after some time.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -158,7 +159,8 @@ impl Submitter {
         self.context.resume().await
     }
 
-    /// Sends the items that can be sent. Sets `items` to whether any items waited to be sent.
+    /// Sends the items that can be sent. Sets `items` to `true` if any items waited at the start of the round, and
+    /// otherwise to `false`. `quiet` says whether no more items are expected.
     async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
         let context = &self.context;
         let waiting = if context.packs { context.waiting().await? } else { Vec::new() };
@@ -428,7 +430,8 @@ impl Submitter {
         }
     }
 
-    /// Decides what happens after a call that certainly had no effect.
+    /// Handles the error of a call that certainly did not create a batch. Returns when the submission is continued,
+    /// or an error if the endpoint cannot be used.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
         let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);

@@ -1,9 +1,10 @@
 //! Writes the outcomes of records back to the user's tables.
 //!
-//! An outcome stays in the store of items until it is written back. It is written only if the item in the table still
-//! has the text that was embedded. If the item no longer exists, the store forgets the record. If the item has
-//! changed, the store also forgets the record, and the item requests an embedding again, unless its new text was
-//! already ingested ([`crate::actors::table_intake`]).
+//! An outcome stays in the store of items until it is written back. The outcome is written only if the item in the
+//! table still has the text that was embedded. If the item no longer exists, the store forgets the record. If the
+//! text of the item has changed, the store also forgets the record, and the status of the item is reset. The next
+//! pass over the table then ingests the new text, unless that text was already ingested
+//! ([`crate::actors::table_intake`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -91,7 +92,8 @@ impl WriteBack {
         }
     }
 
-    /// Waits until no other task is writing back, and then does the same as [`WriteBack::pay`].
+    /// Waits until no other task is writing back, and then writes back the outcomes of a collection. Tables that
+    /// cannot be used are skipped.
     pub async fn pay_in_turn(&self, space: &Space) -> Result<(), StageError> {
         let _turn = self.turn.lock().await;
         self.pay_all(space).await
@@ -164,8 +166,9 @@ impl WriteBack {
         ))
     }
 
-    /// Returns `Gone` if the item no longer exists, and `Changed` if it has changed and requests an embedding again.
-    /// Returns `None` if the item must be read again.
+    /// Returns `Gone` if the item no longer exists. If the item has changed, makes its status request another
+    /// embedding, and returns `Changed`. Returns `None` if the item must be read again, because it still has its old
+    /// text or has just changed again.
     async fn left(
         &self,
         tables: &dyn RecordTable,
@@ -223,7 +226,8 @@ impl WriteBack {
         Ok(fresh)
     }
 
-    /// Returns the positions of items that no longer exist, or that have changed and request an embedding again.
+    /// Returns the positions of the items that no longer exist or have changed. The status of each changed item is
+    /// made to request another embedding.
     async fn stale(&self, table: &str, places: &[(usize, RecordLocation, &str)]) -> Result<Vec<usize>, TableError> {
         let tables = self.tables.get().await?;
         let mut open: Vec<&(usize, RecordLocation, &str)> = places.iter().collect();

@@ -1,4 +1,5 @@
-//! Holds the stores and tables that the outcome code of all stages shares, and changes control records under a claim.
+//! Changes the control records of claimed documents. Holds the stores that every stage needs for recording the
+//! outcomes of its jobs.
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::quarantine::QuarantineStore;
 use crate::messages::event::{Event, EventSink};
 
-/// Holds the stores and tables that the outcome code of all stages shares.
+/// Holds the stores that every stage needs for recording the outcomes of its jobs.
 pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
     pub quarantine: QuarantineStore,
-    /// Store of texts that wait for batches; `None` if no run with this state has ever used batches.
+    /// Store of texts that wait for batches; `None` if batches were never used with the current state.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,

@@ -196,7 +196,7 @@ impl Fixture {
         Self { _dir: dir, clock, world, context, root, pools }
     }
 
-    /// Sets the content of a document, and registers the mail again.
+    /// Sets the content of a document, and registers the e-mail that contains the document again.
     async fn put(&self, source: &str, text: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
         self.world.contents.borrow_mut().insert(source.to_owned(), (text.to_owned(), members));
@@ -227,7 +227,7 @@ impl Fixture {
         }
     }
 
-    /// Returns the sources of all rows that contain a word. Each comes with whether its document has a parent.
+    /// Returns the source of each row that contains a word, and whether the row's document has a parent.
     async fn found(&self, word: &str) -> Vec<(String, bool)> {
         let view = self.world.vectors.view().await.unwrap();
         let hits = view.search(&SearchRequest::new(word, None, 9)).unwrap();

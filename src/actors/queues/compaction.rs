@@ -1,8 +1,8 @@
 //! Sends merge requests to a queue, and fulfils the merge requests that are received from the queue.
 //!
-//! A request has the form `{"collection": "receipt_lines"}` and may name the added file. It is only a hint, because
-//! the compactor checks which files need a merge. A lost request only delays a merge, and a repeated request finds
-//! nothing to do.
+//! A request has the form `{"collection": "receipt_lines"}`. The request may also name the vector file that was added
+//! to the collection. A request is only a hint, because the compactor itself checks which files need a merge. A lost
+//! request only delays a merge, and a repeated request finds nothing to do.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -115,9 +115,10 @@ impl Handler for Compactions {
     }
 }
 
-/// Converts an error of a merge to an outcome. The message of a failed merge is never deleted as handled. Temporary
-/// errors count as an outage, and the message is retried. All other errors, and merges that took too long, count as a
-/// failed receipt of the message.
+/// Converts the error of a failed merge to the outcome of its message. The outcome is never `Done`, so the message is
+/// not deleted as if the merge had succeeded. Temporary errors become `Outage`, and the merge is retried. All other
+/// errors, and merges that exceeded their time limit, become `Refused`, so the queue counts this receipt of the
+/// message.
 fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {

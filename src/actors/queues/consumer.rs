@@ -6,8 +6,9 @@
 //! dead-letter queue. A message that cannot be handled is left to the queue, which delivers the message again and
 //! finally moves it to the dead-letter queue.
 //!
-//! A message must sometimes be returned although the queue permits no further receipt. In this case, a copy of the
-//! message is sent, and the original is deleted. The queue counts the receipts of the copy from 0.
+//! The queue limits how often a message can be received before the message moves to the dead-letter queue. If a
+//! message must be returned after its last permitted receipt, a copy of the message is sent instead, and the original
+//! is deleted. The queue counts the receipts of the copy from 0.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -113,7 +114,8 @@ impl Drop for Waits<'_> {
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    /// Number of consecutive failures that show that the queue is unusable. Any other failure resets this number to 0.
+    /// Number of consecutive failures that mean that this process cannot use the queue, for example because it does
+    /// not exist. A failure of any other kind resets this number to 0.
     broken: u32,
 }
 
@@ -299,7 +301,8 @@ impl Consumer {
     }
 
     /// Leaves a failed message to the queue, which delivers it again and counts its receipts. Returns `true` if the
-    /// message must be deleted instead, because its receipts are used up and there is no dead-letter queue.
+    /// message must be deleted instead: the queue has no dead-letter queue, and the message was received the maximum
+    /// number of times.
     fn refuse(&self, receives: u32, reason: &str, hand: &HeldMessages) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
@@ -315,8 +318,8 @@ impl Consumer {
         false
     }
 
-    /// Returns a message to the queue. If its receipts are used up, sends a copy instead and returns `true`, because
-    /// the message must then be deleted.
+    /// Returns a message to the queue. If the queue permits no further receipt of the message, sends a copy instead
+    /// and returns `true`. The caller must then delete the message.
     async fn give_back(&self, receipt: &str, receives: u32, body: &str, wait: Duration, redrive: Option<u32>) -> bool {
         let last = redrive.is_some_and(|most| receives >= most);
         let given = match last {

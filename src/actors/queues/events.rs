@@ -5,9 +5,9 @@
 //! object is registered, unless its content is already registered. If an object is missing and
 //! `queues.follow_removals` is set, its document is removed from the index.
 //!
-//! Two replicas may inspect an object at different times and write in the opposite order. After a replica has changed
-//! the control store, it therefore inspects the object again. If the object has changed, the replica repeats its
-//! work.
+//! Two replicas may inspect the same object at different times. The replica that inspected the object first may then
+//! write last, and overwrite the newer result. After a replica has changed the control store, it therefore inspects
+//! the object again. If the object has changed, the replica repeats its work.
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};

@@ -5,7 +5,8 @@
 //! committer ─▶ notifier ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
 //! ```
 //! [`consumer`] serves both queues. It receives messages while there is room for their results, keeps the received
-//! messages hidden from other consumers, and deletes the handled messages.
+//! messages hidden from other consumers, and deletes the handled messages. The message of a bucket event is deleted
+//! once the document is durable in the control store.
 
 pub mod compaction;
 pub mod consumer;
