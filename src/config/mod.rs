@@ -42,8 +42,8 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("SKIP_SQS_NOTIFICATION", "queues.skip_notification"),
 ];
 
-/// Keys that name a secret but never contain the secret itself. Each is paired with another key, which names the
-/// environment variable that may hold the secret.
+/// Pairs of configuration keys. The first key holds the name of a secret, but never the secret itself. The second key
+/// holds the name of the environment variable that may contain the secret.
 pub const SECRET_KEYS: &[(&str, &str)] = &[(API_KEY, "embed.options.openai.api_key_variable")];
 
 /// Holds the settings, and the origin of each value.
@@ -135,8 +135,8 @@ impl Config {
     }
 }
 
-/// Converts the merged values to settings. A value of the right type may still not be an allowed word
-/// (`mode = "fast"`). To find such a value, each override is applied alone to the defaults.
+/// Converts the merged values to settings. A value of the right type can still be invalid, such as `mode = "fast"`
+/// for a key with a fixed set of words. To find the invalid value, each override is applied alone to the defaults.
 fn typed(layers: &mut Layers) -> Option<Settings> {
     let error = match toml::Value::Table(layers.table()).try_into::<Settings>() {
         Ok(settings) => return Some(settings),

@@ -8,8 +8,8 @@ use super::settings::{ObjectPlace, Provider, Settings, StagePool};
 use crate::actors::batches::EmbedMode;
 
 impl Settings {
-    /// Returns the key of each invalid setting, and an error message. The message continues the sentence that begins
-    /// with the key.
+    /// Returns the key of each invalid setting, and an error message. The key is the subject of the message, and the
+    /// message contains only the rest of the sentence.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |section: &str, found: Vec<(&'static str, String)>| {

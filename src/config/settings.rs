@@ -34,7 +34,7 @@ use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;
 
-/// Key that names the secret with the API key of the embedding endpoint.
+/// Configuration key whose value is the name of the secret that contains the embedding endpoint's API key.
 pub const API_KEY: &str = "embed.options.openai.api_key";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -143,15 +143,16 @@ pub struct StagePool<T> {
 pub struct Workers {
     /// Minimum number of workers of this stage.
     pub min: usize,
-    /// Maximum number of workers of this stage. With 0, a stage that computes has as many workers as the processor has
-    /// cores, plus two. A stage that calls an embedding endpoint then has one worker for each call that may run at the
-    /// same time. More workers help until the processor or the provider's rate limit is the bottleneck.
+    /// Maximum number of workers of this stage. With 0, the number depends on the stage. For a stage that computes,
+    /// it is the number of processor cores plus two. For a stage that calls an embedding endpoint, it is the maximum
+    /// number of concurrent calls. More workers help until the processor or the provider's rate limit is the
+    /// bottleneck.
     pub max: usize,
 }
 
 impl Workers {
-    /// Returns the maximum number of workers. If `max` is 0, this is the larger of `min` and `suits`, the number that
-    /// suits the stage.
+    /// Returns the maximum number of workers. If `max` is 0, this is `suits` (the number that suits the stage), but
+    /// at least `min`.
     pub fn most(&self, suits: usize) -> usize {
         match self.max {
             0 => suits.max(self.min),
@@ -301,8 +302,8 @@ impl StateOptions {
         }
     }
 
-    /// Returns whether all lasting state is in the state folder. If so, a missing folder means that no state exists
-    /// yet.
+    /// Returns whether all lasting state is in the state folder. For such a state, a missing folder means that no
+    /// state exists yet.
     pub fn is_local(&self) -> bool {
         self.objects_in() == "folder" && self.control_in() == "sqlite"
     }

@@ -347,8 +347,8 @@ fn every_key_that_a_message_names_is_a_key() {
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
-/// Checks that the Dockerfile copies the manifest of every crate. Without one of them, the image cannot be built, and
-/// CI would not notice.
+/// Checks that the Dockerfile copies the manifest of every crate. If a manifest were missing, the image could not be
+/// built, and CI would not notice.
 #[test]
 fn the_dockerfile_copies_the_manifest_of_every_member() {
     let dockerfile = std::fs::read_to_string(project("Dockerfile")).unwrap();
