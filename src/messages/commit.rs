@@ -7,7 +7,7 @@ use docweir_stores::control::ClaimKey;
 use docweir_target::Write;
 
 /// Carries the write of one document (rows or a tombstone) to the committer. The next commit makes the whole write
-/// visible. The answer is sent after that commit's manifest swap, never before.
+/// visible. The answer is sent only after this commit has replaced the manifest.
 pub struct Commit {
     pub write: Write,
     /// Claim that permits the write. The committer checks the claim again before the commit.

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 /// Requests the lease on compaction from the lock. The answer is `None` while another process holds the lease.
 pub struct Acquire {
-    /// Epoch in the manifest. The granted lease has a higher epoch.
+    /// Epoch that the manifest contains now. The granted lease gets a higher epoch, so that it takes precedence over
+    /// earlier leases.
     pub above: u64,
     pub answer: oneshot::Sender<Result<Option<LeaseGuard>, StageError>>,
 }
