@@ -1,4 +1,4 @@
-//! Defines the commands that a pool accepts. Its handles, the root and the pool itself send them.
+//! Defines the commands that a pool accepts from its handles, from the root and from itself.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -30,7 +30,7 @@ pub(super) enum Command {
     Restart,
 }
 
-/// Requests the statistics of a pool; returns `None` once the pool has ended.
+/// Requests the statistics of a pool, and waits for the answer. Returns `None` if the pool has ended.
 pub(super) async fn observe(commands: &Recipient<Command>) -> Option<PoolStats> {
     let (answer, stats) = oneshot::channel();
     commands.do_send(Command::Observe(answer));

@@ -24,9 +24,9 @@ pub trait Stage: 'static {
     /// counts as the death of that worker.
     fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
-    /// Returns whether unfinished work that is dropped may leave a running thread behind, as `spawn_blocking` does.
-    /// Such threads are counted and limited. Returns `false` for work that only waits, and for work whose child
-    /// process is killed when the work is dropped.
+    /// Returns whether a dropped attempt may leave a running thread behind. Work that uses `spawn_blocking` may do
+    /// so. Such threads are counted and limited. Returns `false` for work that only waits, and for work in a child
+    /// process that is killed when the attempt is dropped.
     fn may_leave_threads(&self) -> bool {
         true
     }

@@ -7,10 +7,10 @@
 //!       ├─ pool …
 //!       └─ service (a supervised loop with an inbox)
 //! ```
-//! actix provides typed mailboxes and actors on one thread. The kernel adds exact limits (permits in messages and
-//! bytes), backpressure, death notices and a limited number of restarts. It also adds retry and quarantine by error
-//! class, deadlines that end the work, resizing, fairness, and drain. Commands flow down the tree, and facts flow up.
-//! No code outside this folder holds an actor address.
+//! actix provides typed mailboxes and actors on one thread. The kernel adds exact limits on the number and the memory
+//! of jobs, backpressure, reports of dead actors, and a limited number of restarts. It also adds retry and quarantine
+//! by error class, deadlines after which work is dropped, resizing, fairness, and drain. Commands flow down the tree,
+//! and facts flow up. No code outside this folder holds an actor address.
 //!
 //! | file | contents |
 //! | --- | --- |

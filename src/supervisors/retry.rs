@@ -18,8 +18,8 @@ pub struct RetryOptions {
     /// Maximum number of attempts at a stage, including the first. A document whose attempts all failed is
     /// quarantined. Throttled calls and system failures do not count as attempts.
     pub attempts: u32,
-    /// List of waits, in seconds: the first value belongs to the first attempt, the second value to the second
-    /// attempt, and so on. The last value also applies to all further attempts. The first attempt never waits.
+    /// Waits before the attempts at a stage, in seconds: one value per attempt, in order. The last value also applies
+    /// to all further attempts. The first value is never used, because the first attempt starts without a wait.
     pub waits_seconds: Vec<f64>,
     /// Wait after the first throttled call, in seconds, unless the service names a wait. Each consecutive throttled
     /// call doubles the wait.

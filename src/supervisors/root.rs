@@ -1,6 +1,6 @@
-//! Defines the root of the supervision tree, which owns all pools and services. The root restarts an escalated pool a
-//! limited number of times and then fails. Its failure ends the process with a separate exit code, and the next run
-//! resumes from durable state.
+//! Defines the root of the supervision tree, which owns all pools and services. If a pool escalates a failure, the
+//! root restarts the pool, up to a limited number of times. After that, the root itself fails. The process then ends
+//! with a separate exit code, and the next run resumes from durable state.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -127,8 +127,8 @@ impl RootHandle {
         self.shared.failure.borrow().clone()
     }
 
-    /// Returns the current state of all pools, services and jobs. The jobs are read from the in-flight table, so no
-    /// busy actor delays that part.
+    /// Returns the current state of all pools, services and jobs. The jobs are read from a shared table, so they can
+    /// be listed even while an actor is busy.
     pub async fn tree(&self) -> Tree {
         let children: Vec<_> = self.shared.children.borrow().iter().map(|(n, c)| (n.clone(), c.clone())).collect();
         let (mut pools, mut services) = (Vec::new(), BTreeMap::new());

@@ -4,8 +4,8 @@
 //! workers are busy. A worker is removed after a larger number of consecutive observations without waiting jobs and
 //! with too many idle workers. After each change the counting restarts, so the number of workers does not oscillate.
 
-/// Configures how pools add and remove workers. These options are not settings; users set `workers.min` and
-/// `workers.max` of each pool instead.
+/// Configures how pools add and remove workers. Users cannot set these options; the configuration only has
+/// `workers.min` and `workers.max` for each pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingOptions {
     /// Interval between two observations of a pool, in seconds. The default is 0.1.

@@ -1,8 +1,9 @@
 //! Holds the state that a pool's handles and its supervisor share: the limits, the queue and the counters.
 //!
-//! The number and the memory of jobs are limited by permits, which the envelope of each job holds. The permits return
-//! when the envelope is dropped, whatever happened to the job. Jobs wait in the lanes and not in the actor's mailbox,
-//! so commands never wait behind jobs. The mailbox holds only commands and at most one wake-up.
+//! The number and the memory of jobs are limited by permits. Each job in the pool is wrapped in an envelope that
+//! holds the job's permits. The permits are released when the envelope is dropped, whatever happened to the job. Jobs
+//! wait in the lanes and not in the actor's mailbox, so commands never wait behind jobs. The mailbox holds only
+//! commands and at most one wake-up.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Closed, JobSpec, Lanes};
 
-/// Number of bytes per semaphore permit. A semaphore counts the permits of one call in 32 bits, so memory is counted
-/// in KiB.
+/// Number of bytes for which one memory permit stands. A semaphore takes the number of requested permits as a 32-bit
+/// integer. Permits of one byte would therefore limit a job to 4 GiB.
 const UNIT: usize = 1024;
 
 /// Names the phase of a job inside its pool.

@@ -1,8 +1,8 @@
 //! Defines the worker, an actor that runs one job at a time and reports the outcome as data.
 //!
 //! A panic inside the work is caught and reported like any other failure, and the worker gets a fresh state. A panic
-//! outside the work (in `started`, in a drop) kills the actor; a guard among its fields then reports the death. In
-//! both cases the supervisor still owns the job, so no job is lost.
+//! outside the work, for example in a destructor, kills the actor. The actor owns a guard that then reports the
+//! death. In both cases the supervisor still owns the job, so no job is lost.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -224,8 +224,8 @@ fn late(deadline: Duration) -> StageError {
     StageError::timeout("deadline", text)
 }
 
-/// Converts a panic to an error. The message is cut at the first quotation mark, because string operations quote
-/// their input there. That input may be text of a document.
+/// Converts a panic to an error. The message is cut at the first quotation mark. Panics of string operations quote
+/// their input, and this input may be text of a document.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> StageError {
     let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
     let message = message.unwrap_or_else(|| "no message".into());

@@ -6,9 +6,9 @@
 //!    ▲                      │
 //!    └── waiting for retry ◀┘
 //! ```
-//! Workers receive a shared copy of a job and report outcomes, but make no decisions. A job is in exactly one of
-//! these phases and holds its permits, or else its state is durable outside the pool. This holds no matter which
-//! actor dies.
+//! Workers receive a shared copy of a job and report outcomes, but make no decisions. While a job is in the pool, it
+//! is in exactly one of these phases and holds its permits. After a job has left the pool, its state is durable
+//! elsewhere. Both statements remain true no matter which actor dies.
 
 mod drain;
 mod workers;

@@ -41,7 +41,7 @@ struct Task {
 struct TestLog {
     /// Final verdicts of each job. A job must never have two.
     ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
-    /// Job, wait in seconds and whether the attempt counts, for each retry.
+    /// Retries in order. Each entry contains the job, the wait in seconds, and whether the failed attempt counts.
     waits: RefCell<Vec<(u32, f64, bool)>>,
     begun: RefCell<Vec<u32>>,
     forwarded: RefCell<Vec<u32>>,
@@ -52,9 +52,9 @@ struct TestLog {
     start_errors: Cell<u32>,
     /// Number of further worker starts that panic.
     start_panics: Cell<u32>,
-    /// Jobs for which `begin` answers that another process owns them.
+    /// Jobs that another process owns according to the fake `begin`.
     fence: RefCell<Vec<u32>>,
-    /// Jobs for which `persist` answers that another process owns them.
+    /// Jobs that another process owns according to the fake `persist`.
     fence_late: RefCell<Vec<u32>>,
     busy: Cell<u32>,
     most_busy: Cell<u32>,

@@ -17,7 +17,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Generates the behaviour of a job in each attempt. The last behaviour always ends, so every job ends.
+/// Generates the behaviour of a job in each attempt. In the last attempt, the job always succeeds, so every job ends.
 fn job() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act(), 0..4).prop_map(|mut acts| {
         acts.push(Act::Work(1));
