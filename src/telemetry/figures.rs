@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-/// Maximum number of metric series. There are five pools and few labels, so a higher number means that a label has
-/// too many values.
+/// Maximum number of metric series; further series are not published. The pools and their labels need far fewer
+/// series. If the limit is reached, a label has too many values.
 const MOST: usize = 10_000;
 
 /// Summarises the samples that a histogram recorded.

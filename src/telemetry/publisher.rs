@@ -1,9 +1,13 @@
 //! Sends the process's metrics to CloudWatch at regular intervals, and the last values when the process ends.
 //!
-//! A value that is sent twice is counted twice, and a dropped value is missing. Each value is therefore sent until
-//! CloudWatch has accepted or refused it. A value that CloudWatch refuses temporarily is sent again at the next
-//! interval; the number of such values is limited. A value whose call got no reply may have arrived and is not sent
-//! again. Lost values and values in doubt are counted and reported.
+//! CloudWatch counts a value twice if the value is sent twice, and misses a value that is dropped. What happens to a
+//! value therefore depends on the reply to the call that sent it:
+//! - accepted: the value is done;
+//! - refused temporarily: the value is sent again at the next interval, but the number of such values is limited;
+//! - refused permanently: the value is lost;
+//! - no reply: the value may have arrived. It is counted as in doubt and not sent again.
+//!
+//! Lost values and values in doubt are counted and reported.
 //!
 //! Failures to publish metrics never make a run fail.
 
@@ -126,8 +130,8 @@ impl Publisher {
         }
     }
 
-    /// Waits for a call that takes longer than `cloudwatch.flush_seconds`, and then counts the remaining values as
-    /// lost. The call has its own time limit.
+    /// Waits for the end of a call that has not ended within `cloudwatch.flush_seconds`, because the totals need its
+    /// result. The call has its own time limit. All values that are still unsent are then counted as lost.
     async fn given_up(&self) -> Totals {
         let mut state = self.state.lock().await;
         let left = state.pending.len();
@@ -209,7 +213,7 @@ mod tests {
         Later,
         Never,
         Lost,
-        /// Accepts the values after this number of seconds.
+        /// The fake CloudWatch accepts the values after this number of seconds.
         After(u64),
     }
 
