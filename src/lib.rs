@@ -1,7 +1,8 @@
 //! Docweir turns documents into a searchable vector index and keeps the index consistent with its sources.
 //!
 //! # Layout
-//! Data flows in one direction. Commands flow down the supervision tree, and facts flow up:
+//! Data flows in one direction, from files to vectors. In the supervision tree (see below), commands flow down and
+//! facts flow up.
 //! ```text
 //! files ─▶ intake ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ vectors
 //!             │                                              │
@@ -54,7 +55,7 @@
 //!       ├─ service committer ── the only writer of documents to the vector store
 //!       ├─ service heartbeat ── renews the claims
 //!       ├─ service reservation_sweeper ── marks reservations of dead processes as in doubt (shared ledger only)
-//!       ├─ service leader ── runs the next four while it holds the lease on batches (shared state only)
+//!       ├─ service leader ── runs recorder, submitter, poller and harvester while it holds the lease (shared state only)
 //!       ├─ service recorder ── embeds records by live calls
 //!       ├─ services submitter, poller, harvester ── send batches to a provider, watch them, and store their results
 //!       ├─ service lock ── holds the lease on compaction
