@@ -130,8 +130,8 @@ fn pdf_doc_encoding(byte: u8) -> char {
     }
 }
 
-/// Converts a date such as `D:20260102030405+01'00'` to RFC 3339. A missing field gets its lowest value; a missing time
-/// zone means UTC.
+/// Converts a date such as `D:20260102030405+01'00'` to RFC 3339. A missing part of the date or time gets the lowest
+/// value of that part (month 1, hour 0). A missing time zone means UTC.
 fn date(text: &str) -> Option<String> {
     let rest = text.strip_prefix("D:").unwrap_or(text);
     let digits: usize = rest.bytes().take_while(u8::is_ascii_digit).count().min(14);

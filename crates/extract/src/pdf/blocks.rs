@@ -135,8 +135,8 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Groups lines of one style that are directly below each other. If two lines side by side are directly below (or
-/// above) a third line, neither joins the group of the third line, because columns begin or end there.
+/// Groups lines of one style that are directly below each other. Two lines side by side may both be directly below (or
+/// above) a third line. Neither of them joins the third line's group, because columns begin or end there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();

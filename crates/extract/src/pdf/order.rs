@@ -94,8 +94,8 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     flush(&mut row, out);
 }
 
-/// Returns the `x` of the gutter with the most text on both sides at the same height. Returns `None` if there is too
-/// little such text for columns.
+/// Returns the `x` of the gutter where most text has other text beside it, across the gutter. Returns `None` if too
+/// little text lies side by side to form columns.
 fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     let mut best: Option<(f32, f32)> = None;
     let mut edges: Vec<f32> = members.iter().map(|&i| boxes[i][0]).collect();

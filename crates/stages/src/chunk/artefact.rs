@@ -1,9 +1,9 @@
 //! Reads and writes the JSON form of chunks, before and after enrichment.
 //!
-//! The outer structure and the names under each chunk's `metadata` are those of the former system, so that programs
-//! which read that system's files keep working. Each chunk also has every field of [`Chunk`] itself, and [`from_json`]
-//! reads only these fields. Reading therefore restores exactly what was written, and nothing in `metadata` can
-//! contradict it.
+//! The outer structure, and the names under each chunk's `metadata`, are those of the former system. Programs which
+//! read that system's files therefore keep working. Each chunk also has every field of [`Chunk`] itself, and
+//! [`from_json`] reads only these fields. Reading therefore restores exactly what was written, even if a program has
+//! changed `metadata`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,9 @@
 //! Shortens heading paths to a maximum number of tokens, and counts the tokens of heading paths and contents.
 //!
-//! A path may take at most a quarter of the embedder's window. A longer path loses its middle headings first, because
-//! the outermost heading describes the document and the innermost heading describes the passage. If the path is still
-//! too long, it loses the outermost heading. Finally, the innermost heading is shortened at a word.
+//! The length of a path is limited to a quarter of the embedder's window (the maximum number of tokens of one text). A
+//! longer path loses its middle headings first, because the outermost heading describes the document and the innermost
+//! heading describes the passage. If the path is still too long, it loses the outermost heading. Finally, the
+//! innermost heading is shortened at a word.
 
 use std::collections::HashMap;
 
@@ -58,9 +59,9 @@ impl<'a> Paths<'a> {
         self.window().saturating_sub(self.special + path).max(1)
     }
 
-    /// Returns the preferred number of tokens of content under this path. Path and this much content together have the
-    /// embedder's best length. If the path takes more than half of the best length, the content still gets half of the
-    /// best length.
+    /// Returns the preferred number of tokens of content under this path. Path and content together then have the text
+    /// length at which the embedding model works best. If the path takes more than half of that length, the content
+    /// still gets half of it.
     pub fn best(&self, id: PathId) -> usize {
         let best = self.tokens.best();
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);

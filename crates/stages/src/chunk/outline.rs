@@ -1,8 +1,9 @@
 //! Takes headings from the file's table of contents (its outline) if extraction found no heading in the text.
 //!
 //! If the first line of a block is the title of an outline entry for the same page, that line becomes a heading. An
-//! entry whose title is not found applies from the start of its page, but only as context. If the text has any heading
-//! of its own, the outline is ignored, because two sources of structure that disagree make worse paths than either.
+//! entry whose title is not in the text of its page creates no heading. Its title is only added to the heading path
+//! from the start of that page. If the text has any heading of its own, the outline is ignored. Two sources of
+//! structure that disagree would give worse heading paths than either source alone.
 
 use std::collections::VecDeque;
 
@@ -36,7 +37,7 @@ impl<'a> Outline<'a> {
     }
 
     /// Advances to `page` and takes the remaining entries up to that page. Entries whose titles are in the text of
-    /// `page` are kept for [`Self::placed`]. Level and title of all other entries are returned.
+    /// `page` are kept for [`Self::placed`]. Returns the levels and titles of all other entries that were taken.
     pub fn at_start_of(&mut self, page: &Page) -> Vec<(u8, String)> {
         self.here.clear();
         let mut unplaced = Vec::new();

@@ -1,12 +1,12 @@
 //! Chooses where chunks begin and end: finds the partition of a run's units with the lowest cost.
 //!
 //! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk counts as full at
-//! the target size or at the embedder's best length, whichever the chunk reaches first. The cost of a chunk is the
-//! square of the difference between its size and a full chunk, as a fraction of the full chunk. Three costs are added:
-//! for a short chunk, for a bad position of its end, and for headings inside it. The cost of a heading is low, but
-//! makes sections of sufficient size form chunks of their own. As a result, a chunk filled to two thirds that ends with
-//! a paragraph is preferred to a full chunk that ends inside a paragraph. A chunk ends inside a sentence only if the
-//! limits force it.
+//! the target size or at the text length at which the embedding model works best, whichever comes first. The cost of a
+//! chunk is the square of the difference between its size and a full chunk, as a fraction of the full chunk. Three
+//! costs are added: for a short chunk, for a bad position of its end, and for headings inside it. The cost of a
+//! heading is low, but just high enough to keep sections of the minimum size in separate chunks. As a result, a chunk
+//! filled to two thirds that ends with a paragraph is preferred to a full chunk that ends inside a paragraph. A chunk
+//! ends inside a sentence only if the limits force it.
 //!
 //! The tokens of a candidate are estimated by adding the token counts of its units. The sum is exact for word pieces
 //! over white space, and close for other tokenizers. Every chosen chunk is therefore counted once more as a whole. A
@@ -53,16 +53,17 @@ fn ending_cost(ending: Break) -> f64 {
     }
 }
 
-/// Cost of a heading inside a chunk. It is just above the gain of merging two sections of the minimum size.
+/// Cost of a heading inside a chunk. With the default sizes, this cost is slightly higher than the cost that is saved
+/// by merging two sections of the minimum size. Such sections therefore stay separate chunks.
 const HEADING_INSIDE: f64 = 0.45;
 
-/// Divides a run's units into cuts that respect all limits.
+/// Divides the units of a run into ranges that respect all limits. Each range becomes one chunk and is added to `out`.
 pub fn pack(units: &[Unit], tools: &Units<'_, '_>, cancel: &Cancel, out: &mut Vec<Cut>) -> Result<(), StageError> {
     fit(units, tools, 1.0, cancel, out)
 }
 
-/// Divides units into cuts, with the window scaled by `share`. The share is below 1 if a sum of token counts was too
-/// low and a cut therefore exceeded the window.
+/// Divides units into ranges of at most `share` times the window, and adds the ranges to `out`. The share is 1 at
+/// first. If an exact count shows that a range exceeds the window, the range is divided again with a smaller share.
 fn fit(
     units: &[Unit],
     tools: &Units<'_, '_>,

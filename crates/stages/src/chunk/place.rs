@@ -1,4 +1,4 @@
-//! Turns cuts into chunks: assigns ids, spans, pages and boxes.
+//! Turns cuts (the ranges of text chosen by `pack`) into chunks: assigns ids, spans, pages and boxes.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use docweir_core::model::{
 use super::Text;
 use super::pack::{Cut, Kinds};
 
-/// Turns cuts into chunks. The cuts must be passed in document order.
+/// Turns cuts (the ranges of text chosen by `pack`) into chunks. The cuts must be passed in document order.
 pub struct Placer<'a> {
     doc: &'a ExtractedDocument,
     document: &'a DocumentId,

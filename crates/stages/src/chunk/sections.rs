@@ -110,7 +110,7 @@ struct Walk<'a, 'b, 'c> {
     paths: &'b mut Paths<'c>,
     options: &'a ChunkOptions,
     stack: Vec<Heading>,
-    /// Heading path of the current stack, or `None` if the stack has changed since the path was stored.
+    /// Heading path made of the headings in `stack`, or `None` if `stack` has changed since the path was stored.
     path: Option<PathId>,
     run: Vec<Piece>,
     runs: Vec<Vec<Piece>>,
@@ -204,7 +204,8 @@ impl Walk<'_, '_, '_> {
         self.close();
     }
 
-    /// Returns whether the last piece is a caption of the next block or introduces it.
+    /// Returns whether the last piece belongs to the next block: as its caption, or as an introduction that ends with
+    /// a colon.
     fn lead(&self, next: BlockKind) -> bool {
         let Some(last) = self.run.last().filter(|p| p.kind == BlockKind::Paragraph) else {
             return false;

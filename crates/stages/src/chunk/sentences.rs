@@ -65,8 +65,8 @@ fn is_lower_cased(text: &str) -> bool {
     text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
 }
 
-/// Splits the text at blank lines, and after each full stop, question mark or exclamation mark that white space
-/// follows.
+/// Splits a text that was converted to lower case, for which the Unicode rules do not work. The text is split at blank
+/// lines, and at white space after a full stop, question mark or exclamation mark.
 fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -83,8 +83,8 @@ fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Replaces single line feeds by spaces without changing any offset, so that the Unicode rules do not end a sentence
-/// there.
+/// Replaces single line breaks by spaces, because the Unicode rules would end a sentence at each line break. All
+/// offsets stay the same.
 fn unwrap_lines(text: &str) -> String {
     let mut flat = String::with_capacity(text.len());
     let mut rest = text;
@@ -115,7 +115,8 @@ fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
-/// Returns whether one sentence contains both `before` and `after`, because the full stop between them does not end it.
+/// Returns whether `before` and `after` are parts of one sentence. They are if the full stop at the end of `before`
+/// belongs to an abbreviation, an initial or an ordinal.
 fn runs_on(before: &str, after: &str) -> bool {
     let Some(stem) = before.strip_suffix('.') else {
         return false;

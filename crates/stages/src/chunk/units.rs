@@ -30,7 +30,8 @@ pub enum Break {
     Sentence,
     /// A position inside a sentence, or in a paragraph that continues on the next page.
     Inside,
-    /// The end of a heading or caption. A heading or caption belongs to the unit after it.
+    /// The end of a heading or caption. This is the worst place to end a chunk, because a heading or caption belongs
+    /// to the unit after it.
     Glued,
 }
 
@@ -39,8 +40,9 @@ pub struct Unit {
     /// Byte offset in the extracted text at which the unit starts.
     pub start: usize,
     pub end: usize,
-    /// Number of code points before `start` in the extracted text; `last_char` is the number before `end`.
+    /// Number of code points before `start` in the extracted text.
     pub first_char: usize,
+    /// Number of code points before `end` in the extracted text.
     pub last_char: usize,
     pub tokens: usize,
     pub kind: BlockKind,
@@ -332,8 +334,8 @@ fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, u
     grapheme_boundary(text, start, end, ideal)
 }
 
-/// Number of bytes that the rules for grapheme clusters inspect before and after a position. Without a limit, each cut
-/// could scan a whole megabyte of flags or combining marks.
+/// Number of bytes that the rules for grapheme clusters inspect before and after a position. A text may consist of a
+/// megabyte of flag emojis or combining marks, and without a limit each cut could scan all of it.
 const CLUSTER_REACH: usize = 1024;
 
 fn around(text: &Text, start: usize, end: usize, at: usize) -> (usize, &str) {

@@ -16,7 +16,7 @@ use crate::in_flight::Claimed;
 /// send few digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Number of texts that one document claims at the same time, as a multiple of the maximum number of texts in one call.
+/// Number of full calls whose texts one document claims (reserves for itself) at the same time.
 const WINDOW_CALLS: usize = 4;
 
 /// A text to embed, with its hash.

@@ -71,8 +71,8 @@ impl Embedder for LocalEmbedder {
         &self.languages
     }
 
-    /// Returns the number of cores. Each encoder call keeps a core busy, so more workers would only evict each other's
-    /// processor caches.
+    /// Returns the number of cores, because each encoder call keeps one core busy. More concurrent calls would only
+    /// evict each other's processor caches.
     fn at_a_time(&self) -> Option<usize> {
         std::thread::available_parallelism().ok().map(NonZero::get)
     }

@@ -36,7 +36,7 @@ use crate::in_flight;
 /// Tracks the texts that are being embedded now.
 pub type InFlight = in_flight::InFlight<Vec<f32>>;
 
-/// Holds the context of one embedding call: the subject, the collection and the cancellation.
+/// Holds the context of one embedding call: its label in the ledger, its collection and its cancellation.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
     /// Document id, or another label under which the ledger records the call.
@@ -96,7 +96,7 @@ pub trait Embedder: Send + Sync + 'static {
         None
     }
 
-    /// Returns the admission control for the calls, if a provider makes the vectors.
+    /// Returns the admission control that limits the calls to a provider, or `None` if the embedder calls no provider.
     fn admission(&self) -> Option<Arc<Admission>> {
         None
     }

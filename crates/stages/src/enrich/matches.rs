@@ -23,8 +23,8 @@ impl Match {
 }
 
 /// Compiles a regular expression when it is first used. Matching takes time linear in the length of the text, whatever
-/// the text contains. Tests compile every pattern of each list, because a pattern that does not compile matches
-/// nothing.
+/// the text contains. A pattern that does not compile matches nothing and reports no error. Tests therefore compile
+/// every pattern of each list.
 pub struct Pattern {
     source: &'static str,
     compiled: OnceLock<Option<Regex>>,
@@ -70,8 +70,8 @@ pub fn after(text: &str, at: usize) -> Option<char> {
     text.get(at..)?.chars().next()
 }
 
-/// Returns whether the characters next to the range are neither letters nor digits nor joining marks. If so, the range
-/// is a word of its own and not part of a longer number (`1,234`, `3.14`, `12-34`).
+/// Returns whether the range is a whole word or number, and not part of a longer one such as `1,234`, `3.14` or
+/// `12-34`. No letter, digit or underscore may touch the range, and no joining mark may connect it to a digit.
 pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let joined = |c: Option<char>, beyond: Option<char>| match c {

@@ -91,8 +91,9 @@ impl EnrichOptions {
         found
     }
 
-    /// Returns the options that affect the findings. For `local`, the value has no key for the provider. Fingerprints
-    /// that were made before a second provider existed therefore stay valid.
+    /// Returns the options that affect the findings, for fingerprints. The value never contains `provider`, and
+    /// contains `comprehend` only if Comprehend is used. Fingerprints from the time before Comprehend was supported
+    /// therefore stay valid.
     pub fn shape(&self) -> serde_json::Value {
         let mut shape = serde_json::to_value(self).unwrap_or_default();
         if let Some(members) = shape.as_object_mut() {

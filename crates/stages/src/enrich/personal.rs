@@ -1,7 +1,7 @@
 //! Finds personal data by rule. Each rule needs a checksum, a fixed format or a preceding label.
 //!
-//! Other text is left unchanged: a table of numbers is not a list of telephone numbers, and with redaction on a wrong
-//! finding also destroys text. Names and addresses need a model, so these rules do not search for them.
+//! Other text is left unchanged. For example, a table of numbers is not a list of telephone numbers. If redaction is
+//! on, a wrong finding even destroys text. Names and addresses need a model, so these rules do not search for them.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! Extracts key phrases by word statistics, with a method similar to RAKE.
 //!
-//! Candidates are runs of words between stop words, punctuation and masked ranges, and parts of runs that occur more
-//! than once. A word has more weight if the runs that contain the word are long (degree over frequency). It has less
-//! weight if many chunks of the document contain it. The score of a phrase is the mean weight of its words, with
+//! Candidates are runs of words between stop words, punctuation and masked ranges. A part of a run is a candidate too
+//! if it occurs more than once in the chunk. A word weighs more if it occurs in long runs (degree over frequency), and
+//! less if it occurs in many chunks of the document. The score of a phrase is the mean weight of its words, with
 //! logarithmic bonuses for length and repetition. In a language without a stop word list, short words count as stop
 //! words. In scripts without spaces, the candidates are runs of ideographs or katakana.
 
@@ -92,7 +92,7 @@ pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: 
     chosen.into_iter().map(|(_, range)| phrase(range)).collect()
 }
 
-/// Returns the candidate phrases: whole runs, and parts of runs with at least two words.
+/// Returns the candidate phrases: whole runs of any length, and parts of at least two words.
 fn candidates(runs: &[Run]) -> HashMap<Vec<&str>, Candidate> {
     let mut all: HashMap<Vec<&str>, Candidate> = HashMap::new();
     for run in runs {

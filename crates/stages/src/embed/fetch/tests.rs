@@ -54,7 +54,8 @@ fn a_folder_of_the_users_own() {
     assert_eq!(leftovers(&options), 0);
 }
 
-/// Attacks with a file of the same size and modification time as the verified one.
+/// Replaces a verified file by another one of the same size and modification time; the replacement must be refused.
+/// Before that, an old verification note must be renewed.
 #[test]
 fn a_replaced_file_is_found_by_its_change_time_and_an_old_note_is_renewed() {
     let dir = tempfile::tempdir().unwrap();

@@ -27,8 +27,8 @@ const CODES: &[(&str, &str)] = &[
     ("yo", "yor"), ("zh", "cmn"), ("zh-TW", "cmn"),
 ];
 
-/// Returns the ISO 639-3 code for a language code of Comprehend. A code that is not in the list already has three
-/// letters; only its region is removed.
+/// Returns the ISO 639-3 code for a language code of Comprehend. For a code that is not in the list, returns its part
+/// before the first hyphen, because such codes already have three letters.
 pub fn ours(theirs: &str) -> String {
     let known = CODES.iter().find(|(code, _)| *code == theirs).map(|(_, code)| *code);
     known.unwrap_or_else(|| theirs.split('-').next().unwrap_or(theirs)).to_owned()

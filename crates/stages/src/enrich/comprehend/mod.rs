@@ -1,13 +1,14 @@
 //! Enriches chunks with Amazon Comprehend in addition to the local rules: entities, key phrases, sentiment, languages
 //! and personal data.
 //!
-//! The whole text is searched for personal data first. Comprehend's matches in the text and in the headings are
-//! resolved together with those of the rules. If redaction is on, every later step sees only the placeholders; this
-//! includes Comprehend's other APIs. Then the language of each passage is detected, and passages in the same language
-//! are sent together. Patterns come only from the rules. An entity of the rules stays unless it overlaps an entity that
-//! Comprehend found. Comprehend's key phrases replace those of the rules.
+//! The whole text is searched for personal data first. Matches of Comprehend and of the rules, in the text and in the
+//! headings, are put together: weak matches are dropped and overlaps are removed. If redaction is on, every later step
+//! sees only the placeholders; this includes Comprehend's other APIs. Then the language of each passage is detected,
+//! and passages in the same language are sent in the same requests. Patterns come only from the rules. An entity of
+//! the rules stays unless it overlaps an entity that Comprehend found. Comprehend's key phrases replace those of the
+//! rules.
 //!
-//! Trade-offs. Each passage is sent as a text of its own, so that a cached answer stays valid when neighbouring
+//! Trade-offs. In a request, each passage is a separate text, so that a cached answer stays valid when neighbouring
 //! passages change. A short passage therefore costs as much as a passage of three hundred characters. Personal data is
 //! searched in the document's language as detected locally, because no other API may see the text before redaction. If
 //! Comprehend does not support that language, only the passages in supported languages are searched. An unsupported

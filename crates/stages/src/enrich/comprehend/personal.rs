@@ -171,8 +171,8 @@ fn stretches(text: &str, places: &[Range<usize>], codes: &[SearchLanguage], most
     parts
 }
 
-/// Splits the text into parts that overlap a little, so that personal data which one cut splits is whole in another
-/// part.
+/// Splits the text into parts that overlap a little. If a part ends in the middle of personal data, the next part
+/// contains that data as a whole.
 fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
     let overlap = OVERLAP.min(most / 4);
     let mut parts = split(text, most - overlap);
