@@ -23,10 +23,10 @@ const QUARTET: usize = 4;
 /// The estimate of a row is `factor · (sum · step + offset)`, where `factor` is part of the row's code. Entries are
 /// small integers, so the sum over all groups fits into 16 bits.
 pub(crate) struct Tables {
-    /// Lookup tables of 16 bytes each. For every four groups a, b, c and d, the order of the tables is `a a c c b b d
-    /// d`. The reason is that the widest kernel processes two slices of codes at once, in a register of 64 bytes. The
-    /// first slice holds a and b of 32 rows, and the second slice holds c and d. The low four bits of the bytes are
-    /// therefore a and c, and the high four bits are b and d.
+    /// Lookup tables of 16 bytes each. The order of the tables of every four groups a, b, c and d is
+    /// `a a c c b b d d`. The reason is that the widest kernel processes two slices of codes at once, in a register of
+    /// 64 bytes. The first slice holds a and b of 32 rows, and the second slice holds c and d. The low four bits of
+    /// the bytes are therefore a and c, and the high four bits are b and d.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
