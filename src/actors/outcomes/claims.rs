@@ -53,7 +53,7 @@ impl Claims {
     }
 
     /// Returns whether the control store may list children of the document. Returns `true` if this process does not
-    /// hold the claim, because it then does not know.
+    /// hold the claim, because the children are then unknown.
     pub(super) fn may_have_children(&self, key: &ClaimKey) -> bool {
         self.held.get(&key.id).is_none_or(|held| held.key.epoch != key.epoch || held.children)
     }

@@ -1,4 +1,4 @@
-//! Changes the control records of claimed documents. Holds the stores that every stage needs for recording the
+//! Changes the control records of claimed documents. Holds the stores and claims that every stage needs for recording the
 //! outcomes of its jobs.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::quarantine::QuarantineStore;
 use crate::messages::event::{Event, EventSink};
 
-/// Holds the stores that every stage needs for recording the outcomes of its jobs.
+/// Holds the stores and claims that every stage needs for recording the outcomes of its jobs.
 pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
