@@ -55,7 +55,7 @@
 //!       ├─ service committer ── the only writer of documents to the vector store
 //!       ├─ service heartbeat ── renews the claims
 //!       ├─ service reservation_sweeper ── marks reservations of dead processes as in doubt (shared ledger only)
-//!       ├─ service leader ── runs recorder, submitter, poller, harvester while it holds the lease on batches (shared state only)
+//!       ├─ service leader ── runs recorder and batch services while it holds the lease on batches (shared state only)
 //!       ├─ service recorder ── embeds records by live calls
 //!       ├─ services submitter, poller, harvester ── send batches to a provider, watch them, and store their results
 //!       ├─ service lock ── holds the lease on compaction

@@ -1,5 +1,5 @@
-//! Changes the control records of claimed documents. Holds the stores and claims that every stage needs for recording the
-//! outcomes of its jobs.
+//! Changes the control records of claimed documents. Holds the stores and claims that every stage needs for recording
+//! the outcomes of its jobs.
 
 use std::sync::Arc;
 
