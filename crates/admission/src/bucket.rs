@@ -39,8 +39,8 @@ impl Bucket {
         self.per_second * 60.0
     }
 
-    /// Returns the time until `amount` can be taken. An amount above the capacity is allowed; the wait then lasts
-    /// until this amount has refilled.
+    /// Returns the time until `amount` can be taken. For an `amount` above the capacity, the bucket refills beyond
+    /// its capacity, so the wait always ends.
     pub fn wait_for(&self, amount: f64, now: Instant) -> Duration {
         let missing = amount - self.refilled(now);
         if missing <= 0.0 {
@@ -66,8 +66,8 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Empties the bucket after a refusal. Also halves the capacity, because the refusal shows that the provider
-    /// saves up less unused budget than assumed.
+    /// Empties the bucket after the provider refused a call. Also halves the capacity, because the refusal shows that
+    /// the provider permits smaller bursts than assumed.
     pub fn empty(&mut self, now: Instant) {
         self.capacity = (self.capacity / 2.0).max(self.per_second).max(1.0);
         self.level = self.level(now).min(0.0);

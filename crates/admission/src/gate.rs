@@ -1,14 +1,17 @@
 //! Decides which call may start next. The gate does no I/O and never waits; the caller passes in the time.
 //!
-//! A call starts when the budgets of requests and tokens allow it, a concurrency slot is free, and the call is first
-//! in the queue. The queue is ordered by start-time fair queueing. Each collection or tenant has a lane in the queue.
-//! A lane with many calls does not delay a lane with few calls, and waiting lanes share the tokens by weight. If the
-//! provider reports the budget that is left, the report replaces the local count. Calls that the report may not have
-//! counted yet are subtracted.
+//! A call starts when it is first in the queue, a concurrency slot is free, and the budgets of requests and tokens
+//! suffice. The queue is ordered by start-time fair queueing. Each collection or tenant has its own lane in the
+//! queue. A lane with many calls does not delay a lane with few calls, and lanes with waiting calls share the tokens
+//! by weight.
 //!
-//! If the provider throttles a call, the gate closes for the time that the provider asks for, and calls wait. If the
-//! endpoint is down or the account has no credit, the gate shuts, and all calls are refused with the reason. After a
-//! pause, one call is admitted as a probe.
+//! If an answer reports the budget that is left at the provider, this number replaces the gate's own count. The gate
+//! then subtracts the calls that the provider may not have counted yet.
+//!
+//! The gate stops calls in two ways:
+//! - It *closes* if the provider throttles a call. All calls then wait for the time that the provider asks for.
+//! - It *shuts* if the endpoint is down or the account has no credit. All calls are then refused with the reason.
+//!   After a pause, one call is admitted as a probe.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,15 +42,16 @@ pub struct Ask {
     pub turn: Option<Turn>,
 }
 
-/// Position of a call in the fair queue, as virtual time in thousandths of a token.
+/// Position of a call in the fair queue; the call with the lowest position starts first. Positions are virtual times:
+/// each call advances the virtual time of its lane by a thousand per token, divided by the weight of the lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn(u128);
 
 /// Describes how a call ended, as far as admission depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CallOutcome {
-    /// The endpoint answered with a result, or with an error that the request caused. Holds the budgets that the
-    /// answer reports.
+    /// The endpoint works: it returned a result, or an error that the request or the configuration caused. Holds the
+    /// budgets that the answer reports.
     Answered(Option<Observed>),
     /// The provider throttled the call. Holds the wait that the provider asked for, and the budgets that the answer
     /// reports.
@@ -76,7 +80,7 @@ pub enum Shut {
     Down,
 }
 
-/// States whether a call may start now, and otherwise when to ask again.
+/// Tells the caller whether the next call may start now. If it may not, also tells when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The call may start now.
@@ -91,18 +95,19 @@ struct Waiter {
     ticket: Ticket,
     ask: Ask,
     since: Instant,
-    /// Virtual time that the lane was charged for this call; 0 for a retried call.
+    /// Virtual time by which this call advanced its lane (see [`Turn`]). 0 if the call keeps the position of an
+    /// earlier attempt.
     cost: u128,
 }
 
 struct Running {
     since: Instant,
     tokens: u64,
-    /// Total number of tokens that were admitted up to this call, including its own.
+    /// Total number of tokens of this call and of all calls that were admitted before it.
     through: u64,
 }
 
-/// Counts consecutive refusals and failures.
+/// Counts how often in a row calls were throttled, calls failed, and the gate was shut.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strikes {
     throttled: u32,
@@ -116,16 +121,18 @@ pub struct Gate {
     tokens: Option<Bucket>,
     next_ticket: Ticket,
     waiting: BTreeMap<(Turn, Ticket), Waiter>,
-    /// For each lane, the virtual time at which its next call may start.
+    /// Earliest position in the queue that the next call of each lane can get.
     lanes: HashMap<Arc<str>, u128>,
     virtual_now: u128,
     running: BTreeMap<Ticket, Running>,
     /// Total number of tokens that were admitted so far.
     through: u64,
     strikes: Strikes,
-    /// True once a call was answered, or a throttled call reported the limits.
+    /// True after the first answer, or after the first throttled call that reported budgets. Until then, only one
+    /// call runs at a time, because its answer may report the limits.
     answered: bool,
-    /// Last time at which the outcome of a call closed or shut the gate.
+    /// Time at which the gate last closed or shut. A call that started before this time and ends in the same way is
+    /// not counted as a further refusal or failure.
     struck: Option<Instant>,
     closed_until: Option<Instant>,
     shut: Option<(Shut, Instant)>,
@@ -172,7 +179,8 @@ impl Gate {
         (ticket, turn)
     }
 
-    /// Removes a waiting call, and returns its charged virtual time to the lane.
+    /// Removes a waiting call from the queue. Also moves its lane back, so that the lane's later calls are not
+    /// delayed by a call that never started.
     pub fn leave(&mut self, ticket: Ticket) {
         let place = self.waiting.iter().find_map(|(place, waiter)| (waiter.ticket == ticket).then_some(*place));
         let Some(waiter) = place.and_then(|place| self.waiting.remove(&place)) else { return };
@@ -296,8 +304,9 @@ impl Gate {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Adopts the budget that the answer to a call reports. Tokens that the provider may not have counted yet are
-    /// subtracted: those of calls admitted later, and those of earlier calls that are still running.
+    /// Replaces the budgets by those that the answer to the call `ended` reports, and subtracts calls that the
+    /// provider may not have counted yet. For tokens, these are the calls that were admitted after `ended`, and
+    /// earlier calls that are still running.
     fn correct(&mut self, ended: &Running, observed: Option<Observed>, now: Instant) {
         let Some(observed) = observed else { return };
         let later = self.through - ended.through;

@@ -124,7 +124,7 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     assert!(matches!(go(&mut gate, at(31.0)), Next::Go(_)), "all places again");
 }
 
-/// Checks that sixteen connections that break together count as one failure of the endpoint.
+/// Checks that sixteen concurrent calls that all fail at nearly the same time count as one failure of the endpoint.
 #[test]
 fn calls_that_end_together_strike_once() {
     let start = Instant::now();

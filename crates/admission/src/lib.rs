@@ -1,9 +1,9 @@
 //! Limits the rate, the order and the number of concurrent calls to a provider.
 //!
 //! Each model of each account has one [`Admission`]. A caller [enters](Admission::enter), waits until its call may
-//! start, gets a [`Permit`], and reports the outcome of the call through the permit. Throttling delays calls and
-//! never fails them. A call that would wait too long is refused, with the time after which to retry. A refused call
-//! consumes no attempt.
+//! start, gets a [`Permit`], and reports the outcome of the call through the permit. If the provider throttles, calls
+//! wait. A call is refused if it has waited for the configured maximum time, if the provider is down, or if the
+//! account has no credit. A refusal states when to retry, and consumes no attempt.
 
 mod bucket;
 mod gate;
@@ -193,8 +193,8 @@ impl Drop for Place {
 }
 
 impl Refused {
-    /// Converts the refusal to an error of class throttled, so that no attempt is consumed. `name` is the name of the
-    /// model.
+    /// Converts the refusal to an error of class throttled, so that no attempt is consumed. If the work was
+    /// cancelled, returns the error of the cancellation instead. `name` is the name of the model.
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,

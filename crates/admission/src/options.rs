@@ -17,8 +17,9 @@ pub struct AdmissionOptions {
     /// Maximum number of concurrent requests. A larger number makes a run faster until the rate limits are the
     /// bottleneck.
     pub concurrency: usize,
-    /// Budget that can be saved up for a burst of calls, in seconds of the rate limits. Larger values let a run start
-    /// faster, but strict providers then refuse more calls. A budget that the provider reports overrides this value.
+    /// Maximum budget that is saved up for a burst of calls, stated as the budget of this many seconds. Larger values
+    /// let a run start faster, but strict providers then refuse more calls. If the provider reports that more is
+    /// left, the reported budget applies.
     #[serde(skip)]
     pub burst_seconds: f64,
     /// Weights of collections that share the rate limits, as `"collection=weight"`. A waiting collection of weight 2

@@ -1,12 +1,13 @@
 //! Computes the waits between attempts: exponential, with a limit and jitter.
 //!
-//! This module neither waits nor draws random numbers; the caller passes in each random number. A simulation draws
-//! the numbers from its own seeded `fastrand::Rng`, so that a replay repeats the same waits.
+//! This module neither waits nor draws random numbers; the caller passes in each random number. A caller that draws
+//! the numbers from a seeded `fastrand::Rng` gets the same waits for the same seed, so a simulation can be repeated
+//! exactly.
 
 use std::time::Duration;
 
-/// Largest exponent of `factor` that is computed. A larger exponent would give a wait beyond every limit that the
-/// configuration allows.
+/// Maximum exponent of `factor` in the computation of a wait. A larger exponent would not matter, because the wait
+/// already exceeds every limit that the configuration allows.
 const LARGEST_POWER: u32 = 64;
 
 /// Describes waits that grow by a factor with each retry.
@@ -34,7 +35,7 @@ impl Backoff {
         Self::doubling(duration(initial), duration(cap))
     }
 
-    /// Returns the same waits with jitter: each wait is multiplied by a random factor between `least` and `most`.
+    /// Returns a copy that multiplies each wait by a random factor between `least` and `most`.
     pub const fn with_jitter(self, least: f64, most: f64) -> Self {
         Self { jitter: (least, most), ..self }
     }

@@ -1,8 +1,9 @@
-//! Defines two caches of earlier results. One finds vectors by model and text; the other finds the answers of a
-//! service by question and text.
+//! Defines two caches of earlier results. The first finds vectors by model and text. The second finds the answers of
+//! an enrichment service by question and text.
 //!
-//! This module defines traits and options; other crates implement the traits. A failing cache slows a run down, but
-//! no document fails because of it. A cache returns an error only if the caller made a mistake.
+//! This module defines traits and options; other crates implement the traits. If a cache cannot be read or written, a
+//! run is slower, but no document fails. Errors are returned only for failed deletions and for mistakes of the
+//! caller, such as a vector of the wrong dimension.
 
 use crate::ranges::out_of_range;
 use async_trait::async_trait;
@@ -18,7 +19,8 @@ pub trait EmbeddingCache: Send + Sync + 'static {
     /// holds the hashes of the exact embedded strings.
     async fn get_many(&self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError>;
 
-    /// Stores vectors of the model's dimension. Entries that exist already are not overwritten.
+    /// Stores vectors, each of which must have the dimension of the model. Entries that exist already are not
+    /// overwritten.
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
 
     /// Deletes the vectors of the given texts for every model, or all vectors. Returns the number of vectors deleted.

@@ -44,7 +44,7 @@ impl fmt::Display for DocumentId {
 }
 
 /// Version number of a document. Each change of the document's content or of the configuration increases the number.
-/// The highest version always takes precedence over lower versions.
+/// If several versions exist, the highest version takes precedence.
 pub type Version = u64;
 
 /// Holds a SHA-256 digest as lower-case hex.
@@ -126,7 +126,7 @@ impl Stage {
         }
     }
 
-    /// Returns the value of `current_stage` in the control record while this stage is the next to run.
+    /// Returns the value that the field `current_stage` of the control record has if this stage is the next to run.
     pub fn current_stage(self) -> &'static str {
         match self {
             Stage::Extraction => "STAGE_1_EXTRACTION",

@@ -25,8 +25,9 @@ pub enum ErrorClass {
     /// The document can never be processed: it is encrypted, has an unsupported format or exceeds a limit. The stage
     /// is never retried.
     Permanent,
-    /// The document did not cause the failure. Causes are a full disk, a read-only state folder or a broken store. No
-    /// attempt is consumed. The failure escalates until the process ends with the matching exit code.
+    /// The environment failed, not the document or its endpoint. Examples are a full disk, a read-only state folder
+    /// or a broken store. No attempt is consumed. The failure escalates until the process ends with the matching exit
+    /// code.
     System,
 }
 
@@ -79,7 +80,7 @@ impl StageError {
         Self { code: code.into(), ..self }
     }
 
-    /// Adds the error and all its sources as causes.
+    /// Appends `error` and all its sources to the list of causes.
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(e) = next {

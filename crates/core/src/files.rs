@@ -1,4 +1,4 @@
-//! Opens files of a folder that others may have written to.
+//! Opens files safely in folders that other users or programs can write to.
 
 use std::fs::File;
 use std::io;

@@ -10,15 +10,15 @@
 //! | [`model`] | the artefacts that one stage passes to the next, and the identity of an embedding model |
 //! | [`error`] | failures of one stage on one document, and their classes |
 //! | [`backoff`] | waits between attempts |
-//! | [`cache`] | traits and options of the caches of vectors and findings |
+//! | [`cache`] | traits and options of two caches: of vectors, and of the answers of enrichment services |
 //! | [`cancel`] | the token that cancels work |
 //! | [`clock`] | the only access to the clock |
-//! | [`money`] | exact amounts |
-//! | [`files`] | the opening of files that others may have replaced |
+//! | [`money`] | exact amounts of money |
+//! | [`files`] | safe opening of files that another program may have replaced |
 //! | [`isolation`] | the isolation of processes from each other |
 //! | [`memory`] | the memory use of this process |
-//! | [`ranges`] | the check of options against their ranges |
-//! | [`failpoint`] | places where a test can make the process fail |
+//! | [`ranges`] | the check that the values of options are within their ranges |
+//! | [`failpoint`] | named points in the code at which a test can make the process fail |
 
 pub mod backoff;
 pub mod cache;

@@ -9,15 +9,15 @@ pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Returns the anonymous memory of this process, in bytes. Mapped files do not count, because the system can reclaim
-/// their memory. Returns 0 if the system does not report the number.
+/// Returns the resident memory of this process that does not belong to mapped files, in bytes. Mapped files do not
+/// count, because the system can reclaim their memory. Returns 0 if the system does not report the number.
 pub fn anonymous_bytes() -> u64 {
     status_bytes("/proc/self/status", "RssAnon:").unwrap_or_default()
 }
 
 /// Makes all threads share a few heaps. By default, glibc gives each thread its own heap, and freed memory stays in
-/// that heap. With this default, a run with batches used 299 MB instead of 231 MB (docs/performance.md). Call this
-/// function before a second thread starts.
+/// that heap. A run with the Batch API used 299 MB by default, and 231 MB with shared heaps (docs/performance.md).
+/// Call this function before a second thread starts.
 pub fn share_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -245,10 +245,10 @@ pub fn embedded_text(heading_path: &[String], content: &str) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunks {
     pub chunks: Vec<Chunk>,
-    /// Language of the whole document. Absent before enrichment, and if the language could not be detected.
+    /// Language of the whole document. Absent before the enrichment stage, or if the language could not be detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
-    /// Number of placeholders that replace personal data in all chunks and headings.
+    /// Number of placeholders that replace personal data, counted over all chunks and headings.
     #[serde(default)]
     pub pii_redacted: u64,
     #[serde(default)]
@@ -371,8 +371,8 @@ pub struct Usage {
 pub struct ModelIdentity {
     /// Name of the model, such as `all-MiniLM-L6-v2` or `text-embedding-3-small`.
     pub id: String,
-    /// Version of the weights: their SHA-256 for a local model, or `served` for an endpoint, because endpoints do not
-    /// report a version.
+    /// Version of the weights. For a local model, this is the SHA-256 of the weights. For an endpoint, this is the
+    /// constant `served`, because endpoints do not report a version.
     pub weights: String,
     pub dimension: u32,
     pub metric: Metric,

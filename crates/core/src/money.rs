@@ -6,8 +6,8 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// Holds an amount in billionths of a US dollar. One token costs tens of these units, so sums over millions of calls
-/// are exact.
+/// Holds an amount in billionths of a US dollar. The price of one token is tens of billionths, so whole numbers are
+/// precise enough, and sums over millions of calls are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nanodollars(pub u64);
