@@ -56,8 +56,8 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     peak
 }
 
-/// Samples memory every 10 ms. Finds the peak resident memory of a process, and the peak of the total resident memory
-/// of its children, in MB.
+/// Finds the peak resident memory of a process, and the peak of the total resident memory of its children, in MB. The
+/// memory is sampled every 10 ms.
 struct Peaks(std::thread::JoinHandle<(f64, f64)>);
 
 impl Peaks {

@@ -1,4 +1,4 @@
-//! Measures the cost of the supervision kernel alone. Jobs pass through five pools whose stages do nothing.
+//! Measures the cost of supervision alone. Jobs pass through five supervised pools whose stages do nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;

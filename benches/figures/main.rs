@@ -1,14 +1,15 @@
 //! Measures the performance figures of the project: `cargo bench --bench figures [-- PART…]`.
 //!
 //! - `kernel`: documents per second through five pools whose stages do nothing, in memory and with the control store.
-//! - `overhead`: the pipeline compared with a plain parallel loop over the same stages, stores and commits. The
-//!   embedder takes 1 ms per chunk.
-//! - `memory`: ingest of 500 and of 10,000 generated documents by the docweir program, with the test embedder. Each
-//!   document has two pages.
-//! - `model`: ingest of 1,000 such documents with the production model, if the model is on this machine.
+//! - `overhead`: run time of the pipeline compared with that of a plain parallel loop. The loop runs the same stages,
+//!   writes the same records and makes the same kind of commits. The embedder takes 1 ms per chunk.
+//! - `memory`: peak memory of the docweir program while it ingests 500 and 10,000 generated documents of two pages
+//!   each, with the test embedder.
+//! - `model`: ingest of 1,000 generated documents of two pages each with the production model. This part is skipped if
+//!   the model is not on this machine.
 //!
-//! Only one part runs at a time, because two measurements on two cores would disturb each other. Absolute figures
-//! depend on the machine and its load, so ratios are computed within one run.
+//! Only one part runs at a time, because parallel measurements would disturb each other on a machine with two cores.
+//! Absolute figures depend on the machine and its load, so ratios are computed within one run.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints figures")]
 

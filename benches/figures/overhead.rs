@@ -95,7 +95,8 @@ async fn piped(engine: Rc<Engine>, docs: &Path) {
     pipeline::ingest(&engine, "a run", services, request, events, Arc::default(), Default::default()).await.unwrap();
 }
 
-/// Processes `lanes` documents at the same time, each from file to vectors. Commits finished documents once a second.
+/// Processes all documents from the file to the stored vectors, `lanes` documents at the same time. Finished documents
+/// wait for a commit, which adds them to the index about once a second.
 async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
     let embedder = embedder();
     let context = context(&engine, &embedder);
@@ -126,14 +127,15 @@ async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
 }
 
 struct Commits {
-    /// Writer of the collection; `None` during a commit.
+    /// Writer of the collection; `None` while a commit is using it.
     writer: Option<CollectionWriter>,
     waiting: Vec<Arc<Job>>,
     last: Instant,
 }
 
-/// Adds a document to the documents that wait for a commit. Commits all of them if a commit is due or if `job` is
-/// `None`, which means that no more documents will come.
+/// Adds the document of `job` to the waiting documents. Commits all waiting documents if there are at least 512, or if
+/// the last commit is at least one second ago. If `job` is `None`, no more documents will come, and the remaining ones
+/// are committed at once.
 async fn commit(
     commits: &RefCell<Commits>,
     embedder: &Arc<dyn Embedder>,
@@ -163,7 +165,7 @@ fn write(job: &Job) -> Write {
     Write::Upsert(rows.unwrap())
 }
 
-/// Holds the workers of one lane. They are the same workers as in the pools.
+/// Holds one worker for each of the first four stages. The pools of the pipeline use the same workers.
 struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
 
 impl Workers {

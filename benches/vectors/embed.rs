@@ -1,13 +1,16 @@
-//! Creates the vectors for the benchmark. The production model embeds real sentences.
+//! Creates the vectors for the benchmark by embedding real sentences with the production model.
 //!
 //! ```text
 //! embed DIR MODEL TEXT…
 //! ```
-//! MODEL is a folder with model.safetensors and tokenizer.json; each TEXT is a text or Markdown file.
+//! DIR receives the output files. MODEL is a folder with model.safetensors and tokenizer.json. Each TEXT is a text or
+//! Markdown file.
 //!
-//! The rows are distinct sentences and sequences of two or three sentences, shuffled with a fixed seed. One thousand
-//! single sentences are reserved as queries. The data set of a million rows consists of the original vectors and of
-//! copies with noise. The noise has about length 0.3, and each copy is normalised to length one.
+//! Each row is the vector of one sentence or of two or three consecutive sentences. No text occurs twice, and the texts
+//! are shuffled with a fixed seed. In addition, 1,000 sentences serve as queries; no row's text contains them.
+//!
+//! The data set of a million rows consists of 100,000 original vectors and nine noisy copies of each. The noise is a
+//! vector with a length of about 0.3. Each noisy copy is normalised to length one.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -42,7 +45,7 @@ pub fn run(data: &Path, model: &Path, texts: &[&str]) {
     exact(&data.join("exact1m.u32"), &queries[..QUERIES_OF_A_MILLION * DIMENSION], &million);
 }
 
-/// Returns the queries and the rows. No row contains a query.
+/// Returns the texts of the queries and of the rows. No row contains a sentence that is a query.
 fn pieces(files: &[&str], encoder: &Encoder) -> (Vec<String>, Vec<String>) {
     let mut sentences: Vec<Vec<String>> = Vec::new();
     for file in files {

@@ -1,12 +1,14 @@
-//! Measures Docweir's vector store, alone and for the comparison with other vector stores.
+//! Measures the speed and memory of Docweir's vector store. The first argument selects the measurement:
 //!
-//! - `--data DIR --json SIZE…`: prints the JSON lines that `benches/vectors/run` compares with the lines of the other
-//!   engines. peers.py describes DIR and the figures.
-//! - `merges`: time and anonymous memory of a merge of many deltas into one snapshot.
-//! - `growth`: cost of a commit, a view and a search as the number of deltas grows.
-//! - `embed`: creates the vectors that all other parts use.
+//! - `--data DIR --json SIZE…` measures ingest, opening with an empty page cache, and queries, and prints the figures
+//!   as JSON lines. `benches/vectors/run` compares these lines with those of other vector stores.
+//!   `benches/vectors/peers.py` describes the files in DIR and the figures.
+//! - `merges DIR` measures the time and the anonymous memory of merging many deltas into one snapshot.
+//! - `growth DIR` measures the cost of a commit, a view and a search as the number of deltas grows.
+//! - `embed DIR MODEL TEXT…` creates the vectors that all other measurements read from DIR.
 //!
-//! Ingest, cold open and queries each run in a separate process, as for the other engines.
+//! In the comparison, ingest, opening and queries each run in a separate process. The other vector stores are measured
+//! in the same way.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +76,8 @@ fn status(key: &str) -> u64 {
     docweir_core::memory::status_bytes("/proc/self/status", key).unwrap()
 }
 
-/// Returns the bucket of a row. The hash is the same as in data.py.
+/// Returns the value of a row's field `bucket`, a number from 0 to 99 that filters refer to. `bucket` in data.py
+/// returns the same value for the other vector stores.
 fn bucket(id: usize) -> u64 {
     (((id as u64).wrapping_mul(2_654_435_761) & 0xffff_ffff) >> 16) % 100
 }
