@@ -24,7 +24,7 @@ pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
     String::from_utf8(ran.stdout).unwrap()
 }
 
-/// Returns the value of a DynamoDB attribute without its type.
+/// Converts a DynamoDB attribute to plain JSON. For example, the attribute `{"N": "3"}` becomes the number 3.
 fn plain(attribute: &Value) -> Value {
     let (kind, value) = attribute.as_object().unwrap().iter().next().unwrap();
     match kind.as_str() {
@@ -46,8 +46,9 @@ fn plain_map(attributes: &Value) -> Value {
         .into()
 }
 
-/// Returns dynoxide if `dynoxide` is true and ministack otherwise, or `None` if that server is not installed.
-/// `DOCWEIR_TEST_OTHER_SERVER` swaps the two, so that each test can also run on the other server.
+/// Returns the DynamoDB server dynoxide if `dynoxide` is true, and ministack if it is false. The environment variable
+/// `DOCWEIR_TEST_OTHER_SERVER` swaps the two servers, so that each test can also run on the other server. Returns
+/// `None` if the chosen server is not installed.
 pub fn dynamo(dynoxide: bool) -> Option<&'static Server> {
     let swap = std::env::var_os("DOCWEIR_TEST_OTHER_SERVER").is_some();
     if dynoxide != swap { self::dynoxide() } else { ministack() }
@@ -150,8 +151,8 @@ impl Account {
         serde_json::from_str::<Value>(&read).unwrap()["Item"].clone()
     }
 
-    /// Reads all items of a table with AWS's own client, as plain JSON. `table` is the purpose of the table, such as
-    /// `control`.
+    /// Reads all items of one of the account's tables with AWS's own client, as plain JSON. `table` is the table's name
+    /// without the account's prefix, such as `control`.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let table = format!("{}-{table}", self.name);
         let read = self.aws(self.dynamo, &["dynamodb", "scan", "--consistent-read", "--table-name", &table]);

@@ -1,8 +1,9 @@
-//! Checks the audit log of a document, whichever processes worked on it and however they ended.
+//! Checks that the audit log of a document is complete and consistent. Any number of processes may have worked on the
+//! document, and some of them may have been killed.
 //!
-//! A log is replayed entry by entry. Each entry must follow from the entries before it, and the document's record must
-//! follow from all entries. The replay therefore detects an entry that is missing, duplicated, out of order, or written
-//! under an expired claim.
+//! The check replays the log entry by entry. Each entry must be a valid next step after the entries before it. At the
+//! end, the document's record must agree with the result of all entries. The check therefore detects an entry that is
+//! missing, duplicated, out of order, or written under an expired claim.
 
 use serde_json::Value;
 
@@ -46,9 +47,10 @@ struct Replay<'t> {
     /// Output key of each complete stage.
     outputs: Vec<&'t str>,
     is_begun: bool,
-    /// Number of times that the next stage has begun but not ended.
+    /// Number of times that the first incomplete stage was begun, counted since that stage last failed and since the
+    /// document was last released.
     interrupted: u64,
-    /// Number of failed attempts at the next stage that count towards the retry limit.
+    /// Number of failed attempts at the first incomplete stage that count towards the retry limit.
     attempts: u64,
     told: AuditSummary,
 }

@@ -101,8 +101,8 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     account.assert_complete(DOCUMENTS);
 }
 
-/// Stops a process while it holds documents. The run of a second process must take these documents over before the run
-/// ends.
+/// Stops a process while it holds documents. A second process must take these documents over and complete them before
+/// its own run ends.
 #[test]
 fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
@@ -157,8 +157,9 @@ fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
     assert!(found.json().first().is_none_or(|found| results(found).is_empty()), "{}", found.out);
 }
 
-/// Ingests the files of a bucket. A service then processes a document that the former system registers in the control
-/// table. After a manual reset in that table, the service processes the document again.
+/// Ingests the files of a bucket. A service then processes a document whose control record was written in the format of
+/// the former system, which Docweir replaces. When that record is reset by hand, the service must process the document
+/// again.
 #[test]
 fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };

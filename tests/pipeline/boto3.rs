@@ -1,5 +1,5 @@
-//! Tests with boto3, an independent client, that programs of the former system can still read and change tables and
-//! objects.
+//! Tests that programs of the former system, which Docweir replaces, can still read and change tables and objects. A
+//! script imitates these programs. It uses boto3, an AWS client that shares no code with Docweir.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -30,8 +30,9 @@ fn status(account: &Account, id: &str) -> Value {
     account.item(id)["status"]["S"].clone()
 }
 
-/// Runs a service on the documents of a bucket, one of which cannot be read. boto3 then checks all tables and objects
-/// and resets failed documents, as programs of the former system do.
+/// Runs a service on the documents of a bucket, one of which cannot be read. A script then checks all tables and
+/// objects with boto3. The script also resets failed documents in the control table, as programs of the former system
+/// do.
 fn programs_of_the_former_system_go_on(account: Option<Account>) {
     let Some(account) = account else { return };
     account.place.generate(4);

@@ -1,4 +1,5 @@
-//! Tests metrics in CloudWatch. AWS's own client reads them back; they must equal the run's results even if calls fail.
+//! Tests the metrics that a run sends to CloudWatch. AWS's own client reads the metrics back. They must equal the run's
+//! results, even if some calls to CloudWatch fail.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::account::aws;
 use crate::kit::{Ran, TestFolder};
 
-/// Holds a finished run of 20 documents, two of which cannot be processed, and reads the metrics of that run.
+/// Holds a finished run of 20 documents, two of which cannot be processed. Its methods read the metrics of that run.
 struct Watched {
     place: TestFolder,
     server: &'static Server,
@@ -95,8 +96,8 @@ impl Watched {
         found["Datapoints"].as_array().unwrap().iter().filter_map(|p| p[statistic].as_f64()).sum()
     }
 
-    /// Returns the number and the sum of a metric's samples, read from the sent bodies. The server cannot return the
-    /// sum, because ministack replaces each value of a statistic set by the mean of the set.
+    /// Returns the number and the sum of a metric's samples, which are read from the bodies of the requests. The server
+    /// cannot return the sum, because ministack keeps only the mean of a set of samples.
     fn samples(&self, name: &str) -> (f64, f64) {
         const READ: &str = "import cbor2, json, sys; print(json.dumps([d for f in sys.argv[1:] for d in \
             cbor2.loads(open(f, 'rb').read())['MetricData']], default=str))";

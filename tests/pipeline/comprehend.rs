@@ -68,7 +68,8 @@ mod with_aws {
             self.mock.charges().analysis
         }
 
-        /// Returns the nanodollars that are settled, reserved and in doubt in the ledger.
+        /// Returns three sums from the ledger in nanodollars: the settled amount, the reserved amount and the amount in
+        /// doubt.
         fn sums(&self) -> (u64, u64, u64) {
             let ran = self.run(&["cost", "--by", "stage", "--json"]);
             let lines = ran.code(0).json();

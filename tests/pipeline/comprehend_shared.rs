@@ -94,7 +94,8 @@ impl SharedComprehendTest {
         self.mock.charges().analysis.all.nanodollars
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt in the ledger.
+    /// Returns three sums from the ledger in nanodollars: the settled amount, the reserved amount and the amount in
+    /// doubt.
     fn sums(&self) -> (u64, u64, u64) {
         let lines = self.json(&["cost", "--by", "stage", "--json"]);
         let sum = |name: &str| lines.iter().map(|line| nanos(line, name)).sum();

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::kit::{TestFolder, eventually};
 
-/// Lists the failpoints at which the process kills itself with SIGKILL. Each is tested at its first and third pass.
+/// Lists the failpoints at which the process kills itself with SIGKILL. Each failpoint is tested twice: the process
+/// dies when it reaches the failpoint for the first time, or for the third time.
 const BOUNDARIES: &[&str] = &[
     "intake.registered",
     "dispatcher.claimed",
@@ -217,7 +218,8 @@ fn assert_each_once(place: &TestFolder, documents: usize) {
     assert_eq!(index["chunks"], chunks, "passages in the index differ from the chunks of {documents} documents");
 }
 
-/// Holds the passages of each document, for each content that the document has had. Undisturbed runs produced them.
+/// Holds the expected passages of each document, by file name. If a test replaces the content of a file, each content
+/// has its own list of passages. The lists come from runs that nothing interrupted.
 #[derive(Default)]
 struct Whole(BTreeMap<String, Vec<Vec<String>>>);
 
@@ -235,7 +237,8 @@ impl Whole {
         }
     }
 
-    /// Asserts that each visible document shows all passages of one of its contents.
+    /// Asserts that no document is partly visible. If a document is visible to searches, exactly the passages of one of
+    /// its contents must be visible.
     fn assert_nothing_half_visible(&self, place: &TestFolder) {
         for (name, texts) in place.visible() {
             assert!(self.0[&name].contains(&texts), "{name} is visible as {texts:#?}");

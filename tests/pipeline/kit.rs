@@ -135,8 +135,8 @@ impl TestFolder {
         ran.json()
     }
 
-    /// Returns the texts of all passages that a search can find now, by the file name of their document. The library
-    /// reads the passages, not the binary. The map is empty before the first run.
+    /// Returns the texts of all passages that a search can find now, by the file name of their document. This function
+    /// calls the library directly and does not run the binary. The map is empty before the first run.
     pub fn visible(&self) -> BTreeMap<String, Vec<String>> {
         if !self.state().join("control.db").exists() {
             return BTreeMap::new();

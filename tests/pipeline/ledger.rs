@@ -85,7 +85,8 @@ impl LedgerTest {
         self.run("reader", &["store", "verify"]).code(0);
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt, as the program reports them.
+    /// Returns three sums that the program reports, in nanodollars: the settled amount, the reserved amount and the
+    /// amount in doubt.
     #[track_caller]
     fn cost(&self) -> (u64, u64, u64) {
         let lines = self.run("reader", &["cost", "--by", "mode", "--json"]);

@@ -1,5 +1,5 @@
-//! Tests the commands on documents that contain other documents. No extractor finds children yet, so the tests register
-//! the children themselves.
+//! Tests the commands on documents that contain other documents, called children. No extractor finds children yet, so
+//! the tests register the children themselves.
 
 use std::path::Path;
 use std::time::Duration;

@@ -150,8 +150,9 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
     }
 }
 
-/// Attacks with a `pip` package in the folder that Docweir runs in. Python puts that folder first on its path, unless it
-/// runs isolated. The real Python runs; no registry is asked.
+/// Plants a malicious `pip` package in the folder where Docweir is started, and checks that its code does not run.
+/// Python searches the current folder first for packages, unless Python runs in isolated mode. The test uses the real
+/// Python but contacts no package registry.
 #[test]
 fn code_in_the_current_folder_is_not_run() {
     let place = TestFolder::new();

@@ -40,7 +40,8 @@ fn dynamo_says(status: &str, word: &str) -> Act {
     reply(status, "application/x-amz-json-1.0", &body)
 }
 
-/// Returns the number in an environment variable that makes a test longer, or `usual` if the variable is not set.
+/// Returns the number in the environment variable `variable`, or `usual` if the variable is not set. A larger number
+/// makes the test longer.
 pub fn number(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |value| value.parse().unwrap())
 }
@@ -135,7 +136,8 @@ fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
 }
 
 /// Measures the requests and stored bytes for each document, from reading the bucket until the document is searchable.
-/// Polls, commits and merges are included. `DOCWEIR_TEST_COSTS=1000` selects the workload of docs/performance.md.
+/// Polls, commits and merges are included. `DOCWEIR_TEST_COSTS` sets the number of documents; the figures in
+/// docs/performance.md were measured with 1,000 documents.
 #[test]
 fn a_document_of_ten_pages_takes_few_requests() {
     let Some(mut account) = Account::new(ministack(), ministack(), true) else { return };

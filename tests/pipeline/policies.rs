@@ -65,7 +65,8 @@ impl PolicyProxy {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// Creates a user's table with one line and two words that wait to be embedded. Returns the table's name.
+    /// Creates a user's table with three records that wait to be embedded: one line of a receipt and the two words in
+    /// that line. Returns the table's name.
     fn receipts(&self) -> String {
         let table = format!("{}-receipts", self.name);
         let s = |name: &str| format!("AttributeName={name},AttributeType=S");

@@ -1,4 +1,5 @@
-//! Tests that nobody else can read the state, and that documents cannot reach keys.
+//! Tests that private data stays private. Other users cannot read the state, and a document that takes control of its
+//! parser cannot read API keys. Text that must be redacted is not kept.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -75,7 +76,8 @@ fn the_environment_of_a_running_process_is_hidden_from_its_user() {
     assert!(!read.status.success() && read.stdout.is_empty(), "{}", String::from_utf8_lossy(&read.stdout));
 }
 
-/// Attacks with a named pipe in the place of a file of the state: opening a pipe waits for a writer that never comes.
+/// Replaces files in the state folder by named pipes, as an attacker could. Opening a pipe normally waits for a writer,
+/// which never comes here. Each command must end instead of waiting.
 #[test]
 fn a_pipe_in_the_state_is_an_error_and_no_wait() {
     let place = TestFolder::new();
@@ -112,8 +114,9 @@ fn a_pipe_in_the_state_is_an_error_and_no_wait() {
     assert!(!ran.status.success() && ran.err.contains("symbolic link"), "{}", ran.err);
 }
 
-/// With redaction, the text before redaction is in no file of the state: neither of a complete document nor of one that
-/// is quarantined after its text was extracted, nor after a crash between the stages.
+/// Checks that redaction leaves the original text in no file of the state folder. This holds for a complete document,
+/// and for a document that is quarantined after its text was extracted. It also holds when the next run has ended after
+/// a crash between two stages.
 #[test]
 fn text_before_redaction_is_not_kept() {
     const PRIVATE: &str = "zenobia.q@example.org";

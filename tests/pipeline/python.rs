@@ -1,5 +1,6 @@
-//! Tests with independent programs: Parquet readers open the store's files, and another server of OpenAI's protocol
-//! receives batches. `scripts/test` installs these programs. Without them, the tests print a message and are skipped.
+//! Tests Docweir together with independent programs. Parquet readers open the files of the vector store, and an
+//! independent server that speaks OpenAI's protocol receives batches. `scripts/test` installs these programs. Without
+//! them, the tests print a message and are skipped.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

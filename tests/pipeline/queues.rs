@@ -27,7 +27,7 @@ for at in range(0, len(lines), 10):
     assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get('Failed')
 ";
 
-/// Creates an account with an intake queue and a compaction queue. Its bucket sends events to the intake queue.
+/// Creates an account with an intake queue and a compaction queue. The bucket sends its events to the intake queue.
 fn account(more: &[(&'static str, &str)]) -> Option<Account> {
     account_with("", more)
 }
@@ -70,7 +70,7 @@ fn send(account: &Account, queue: &str, bodies: &[String]) {
     assert!(sending.wait().unwrap().success());
 }
 
-/// Formats an event as S3 sends it. `key` is passed unencoded.
+/// Formats an event as S3 sends it, with a URL-encoded key. The argument `key` is not yet encoded.
 fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
     let encoded = key.bytes().map(|b| match b {
@@ -217,8 +217,8 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     account.assert_complete(keys.len());
 }
 
-/// Checks that the backlog stays in the queue. The service registers only as many documents as its pools and its
-/// received messages can hold.
+/// Checks that a service registers only as many documents as its pools and its received messages can hold. All other
+/// messages must stay in the queue.
 #[test]
 fn a_full_pipeline_receives_nothing() {
     let Some(account) = account(&[("DOCWEIR__QUEUES__MESSAGES", "2"), ("DOCWEIR__INTAKE__CLAIM_BATCH", "1")]) else {
@@ -250,8 +250,8 @@ fn a_full_pipeline_receives_nothing() {
     stop(service);
 }
 
-/// Throttles S3. The outage must not turn any message into a dead letter, even if each message may be received only
-/// once.
+/// Throttles S3 while a service receives messages. The outage must not turn any message into a dead letter, although
+/// the queue allows only one receive per message.
 #[test]
 fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
     let Some(server) = shared_ministack() else { return };
@@ -366,7 +366,7 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "`submit` must register local files too");
 }
 
-/// Formats an event as EventBridge sends it, with an unencoded key.
+/// Formats an event as EventBridge sends it. Unlike S3, EventBridge does not encode the key.
 fn bridged(account: &Account, key: &str) -> String {
     json!({
         "source": "aws.s3", "detail-type": "Object Created",

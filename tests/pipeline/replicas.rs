@@ -21,12 +21,14 @@ use crate::network::number;
 const REPLICAS: usize = 4;
 /// Duration of a claim's lease in seconds, the shortest that can be configured.
 const LEASE: u64 = 3;
-/// Number of documents that are registered together. With this number, some documents always wait, but never all.
+/// Maximum number of documents that are registered at once. The next group is registered when few documents of the
+/// previous groups still wait. In a long test, there are therefore always waiting documents, but never all of them wait
+/// together.
 const WAVE: usize = 40;
-/// Maximum time without a newly completed document. After this time, the test fails.
+/// Maximum time from one completed document to the next. The test fails if no document is completed within this time.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Represents a machine that runs one process at a time. A new process finds the files of the previous one.
+/// Represents a machine that runs one process at a time. A new process uses the files that the previous one has left.
 struct Replica {
     name: String,
     running: Running,
@@ -86,8 +88,8 @@ impl<'a> Fleet<'a> {
         all
     }
 
-    /// Ends all replicas in an orderly way, so that late writes of replicas that were stopped are done. Returns the
-    /// output of all replicas.
+    /// Ends all replicas with SIGTERM and waits until they have exited. Any late writes of replicas that were stopped
+    /// earlier have then been made. Returns the output of all replicas.
     fn end(self) -> String {
         for replica in &self.replicas {
             replica.running.signal(Signal::TERM);

@@ -15,7 +15,8 @@ const OLD: &str = "sk-test-old-do-not-log-1a2b";
 const NEW: &str = "sk-test-new-do-not-log-3c4d";
 const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
-/// Combines a mock provider behind a proxy that can revoke a key, and a secret behind a proxy that can deny access.
+/// Holds a mock provider and a secret in Secrets Manager, each behind its own proxy. The provider's proxy can revoke an
+/// API key. The other proxy can deny access to the secret.
 struct Vault {
     place: TestFolder,
     server: &'static Server,

@@ -98,7 +98,8 @@ impl BatchTest {
         }
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt, as the program reports them.
+    /// Returns three sums that the program reports, in nanodollars: the settled amount, the reserved amount and the
+    /// amount in doubt.
     #[track_caller]
     pub fn cost(&self) -> (u64, u64, u64) {
         let lines = self.run(&["cost", "--by", "mode", "--json"]);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::kit::{Ran, TestFolder, eventually, files, results};
 
-/// Ingests each document in a run of its own, so that every document has its own delta.
+/// Ingests each document in a separate run, so that each document has its own delta.
 fn runs(place: &TestFolder, numbers: std::ops::Range<u64>) {
     for n in numbers {
         place.write(format!("{n:04}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
@@ -22,7 +22,7 @@ fn live(place: &TestFolder, kind: &str) -> usize {
     info(place)["live"].as_array().unwrap().iter().filter(|f| f["kind"] == kind).count()
 }
 
-/// Returns the passages that some queries find, with their scores.
+/// Runs a fixed set of queries, and returns the passages that they find with their scores.
 fn answers(place: &TestFolder) -> Vec<String> {
     let ask = |query: &str, mode: &str| {
         let ran = place.run(["search", "--mode", mode, "-k", "5", "--json", query]);
@@ -76,7 +76,8 @@ fn files_are_merged_and_every_answer_stays_the_same() {
     verify(&place);
 }
 
-/// Checks that a second run does not reset finished documents. The former system did (its fault R11).
+/// Checks that a second run does not reset finished documents. The former system, which Docweir replaces, reset them
+/// (its fault R11).
 #[test]
 fn r11_running_again_does_nothing_again() {
     let place = TestFolder::new();

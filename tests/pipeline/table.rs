@@ -22,9 +22,10 @@ pub const IMAGE: &str = "77d54558-60e9-588f-b59d-b48ccb1181d8";
 pub const RECEIPTS: usize = 20;
 /// Number of lines per receipt.
 pub const LINES: usize = 3;
-/// Number of words per receipt, without noise.
+/// Number of words per receipt that are embedded.
 pub const WORDS: usize = 6;
-/// Number of words per receipt that are noise.
+/// Number of words per receipt that are not embedded, because they contain no letter and no digit. Such words are
+/// called noise.
 pub const NOISE: usize = 1;
 const ITEMS: usize = RECEIPTS * (LINES + WORDS + NOISE);
 
@@ -183,7 +184,8 @@ impl UserTable {
         self.runtime.block_on(self.dynamo.write(write)).unwrap();
     }
 
-    /// Puts twenty receipts of ten items each into the table. All items ask to be embedded.
+    /// Puts twenty receipts of ten items each into the table. The status `NONE` of each item means that the item is not
+    /// embedded yet.
     pub fn stock(&self) {
         for receipt in 1..=RECEIPTS {
             for item in receipt_items(receipt) {
@@ -292,8 +294,8 @@ pub fn word(receipt: usize, at: usize, word: usize) -> String {
     format!("{}#WORD#{word:05}", line(receipt, at))
 }
 
-/// Returns the items of a receipt: lines below each other, with two words each. A colon, which is noise, ends the last
-/// line.
+/// Returns the items of a receipt: its lines from top to bottom, and two words for each line. The last line has a third
+/// word, a colon, which counts as noise.
 pub fn receipt_items(receipt: usize) -> Vec<Value> {
     let item = |sk: String, text: String, [x, y]: [f64; 2]| {
         let bounds = json!({"x": x, "y": y, "width": 0.2, "height": 0.04});

@@ -1,5 +1,6 @@
-//! Tests records in a user's table, with the real binary. The table's index finds the records, they are embedded, and
-//! their outcomes are written back to the table, even if a process dies or an item changes.
+//! Tests the ingest of records from a user's DynamoDB table, with the real binary. Docweir finds the records through an
+//! index of the table, embeds them, and writes each record's final status back to the table. This must succeed even if
+//! a process dies or an item changes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -57,7 +58,8 @@ fn items_are_embedded_by_batches_and_told_once_on_dynoxide() {
     items_are_embedded_by_batches_and_told_once(true);
 }
 
-/// Lists the failpoints at which a process is killed, each with the number of the pass at which it is killed.
+/// Lists the failpoints at which a process is killed. With the number 1, it is killed when it first reaches the
+/// failpoint; with 2, when it reaches the failpoint for the second time.
 const PLACES: [(&str, u32); 12] = [
     ("table.found", 1),
     ("records.put", 1),

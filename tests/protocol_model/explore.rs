@@ -10,7 +10,8 @@ use crate::state::{Breach, State, Witness};
 
 type Trace = Path<State, crate::model::Step>;
 
-/// Visits every state within the bounds. Asserts that no invariant breaks and that each event in `wished` occurs.
+/// Explores every state within the bounds. Asserts that no invariant is violated and that each event in `wished`
+/// occurs.
 pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
@@ -19,8 +20,8 @@ pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
     }
 }
 
-/// Asserts that the invariant of `breach` breaks without the guards in `without`. Uses one thread, so that the printed
-/// trace is as short as possible.
+/// Asserts that the violation `breach` occurs when the protocol runs without the guards in `without`. Uses one thread,
+/// so that the printed trace is as short as possible.
 pub fn fails(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 1);
@@ -31,14 +32,15 @@ pub fn fails(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     );
 }
 
-/// Asserts that the invariant of `breach` holds even without the guards in `without`. Other invariants may break.
+/// Asserts that the violation `breach` does not occur even when the protocol runs without the guards in `without`.
+/// Other violations may occur.
 pub fn holds_still(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 2);
     assert!(found.iter().all(|(n, _)| *n != breach.name()), "{name}: {}", tell(&found));
 }
 
-/// Asserts that no invariant breaks within the bounds and that the event `unwished` never occurs.
+/// Asserts that, within the bounds, no invariant is violated and the event `unwished` never occurs.
 pub fn never(name: &str, bounds: Bounds, unwished: Witness) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
@@ -63,7 +65,7 @@ fn explore(
     (checker, found)
 }
 
-/// Formats the broken invariants, each with the trace of steps that breaks it.
+/// Formats the violated invariants, each with the sequence of steps that leads to the violation.
 fn tell(found: &[(&str, Trace)]) -> String {
     found.iter().map(|(name, trace)| format!("    {name}: {:?}\n", trace.clone().into_actions())).collect()
 }

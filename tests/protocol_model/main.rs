@@ -1,10 +1,13 @@
-//! Explores every interleaving of the vector store's commits, merges, collections, rollbacks and reads, within bounds.
+//! Explores the vector store's protocol: every order, within bounds, in which the steps of several processes can
+//! happen. The processes commit, merge, delete garbage, roll back and read.
 //!
 //! Each state holds a production `Manifest`. Every change of the manifest goes through the production functions in
-//! `validate` and `retention`, so a changed rule is explored here. The model adds an object store, a control store
-//! that assigns versions, and the expected content (see [`state`]). Each actor may stop for ever between any two of
-//! its steps. Leases may end at any time. Replies may be lost, and requests may arrive late. There is no clock: the
-//! collector may raise the horizons to any version that `may_raise` allows.
+//! `validate` and `retention`. If a rule in these functions changes, the tests explore the changed rule. The model adds
+//! an object store, a control store that assigns versions, and the expected content (see [`state`]).
+//!
+//! Each actor may stop for ever between any two of its steps. Leases may end at any time. Replies may be lost, and
+//! requests may arrive late. There is no clock: the collector may raise the horizons, the oldest versions that commits
+//! and readers may use, to any version that `may_raise` allows.
 //!
 //! | invariant | |
 //! | --- | --- |
@@ -14,7 +17,7 @@
 //! | I4 | no compaction of an older epoch is installed after one of a newer epoch |
 //! | I5 | until a reader removes its confirmed pin, every file of the pinned version exists, and the manifest lists these files |
 //! | I6 | garbage stays garbage, so a stopped collector may resume later and carry out an old decision |
-//! | I7 | no refusal and no missing file occurs that production would report as a damaged store; each manifest can be read back |
+//! | I7 | no actor meets a refusal or a missing file that production would report as a damaged store; each manifest can be read back |
 //!
 //! # What is explored
 //! The constants below limit each exploration. Each swap makes a manifest version, so the constants also limit the
@@ -28,10 +31,16 @@
 //! Steps are combined only where this hides no failure; the modules of [`actors`] give the reasons.
 //!
 //! # What is not explored
-//! The model leaves out these cases: a pin that expires while its reader continues; generations and models; thinned
-//! history; more than two actors of one kind; a compactor's request that arrives after its next merge has begun (two
-//! leases have the same effect). Within its bounds an exploration is a proof. Beyond the bounds it is only evidence.
-//! The tests take about ten seconds on two cores; `holds_further_out` takes minutes.
+//! The model leaves out these cases:
+//!
+//! - a pin that expires while its reader continues
+//! - changes of the embedding model, which begin a new generation
+//! - a manifest whose history has been shortened
+//! - more than two actors of one kind
+//! - a compactor's request that arrives after its next merge has begun; two leases have the same effect
+//!
+//! Within its bounds, an exploration is a proof. Beyond the bounds, it is only evidence. The tests take about ten
+//! seconds on two cores; `holds_further_out` takes minutes.
 
 #![allow(clippy::disallowed_methods, reason = "explorations are timed with the real clock")]
 #![allow(clippy::panic, clippy::print_stdout, reason = "clippy treats helpers outside of #[test] as production code")]
@@ -69,7 +78,7 @@ const TWO_DOCUMENTS: Bounds = Bounds { documents: 2, leases: 1, merges: 2, fault
 const GOING_BACK: Bounds = Bounds { rollbacks: 2, forgets: 0, faults: 0, crashes: 0, ..WRITING };
 /// Bounds for a rollback while replies are lost and writers crash.
 const GOING_BACK_UNSURE: Bounds = Bounds { raises: 1, rollbacks: 1, ..WRITING };
-/// Bounds for one reader while each horizon is raised separately.
+/// Bounds for one reader while the two horizons are raised independently of each other.
 const READING: Bounds =
     Bounds { leases: 1, merges: 1, horizons_apart: true, forgets: 0, faults: 0, crashes: 0, reads: 1, ..WRITING };
 const READING_ANEW: Bounds = Bounds { raises: 1, forgets: 1, reads: 2, unpinned: true, ..READING };
@@ -128,9 +137,9 @@ mod protocol {
         holds("reading while rolling back, far", Bounds { writers: 2, ..READING_WHILE_GOING_BACK }, &[]);
     }
 
-    /// Checks a writer whose commit was applied, whose reply was lost, and whose commit a rollback then undid. When the
-    /// writer resolves the lost reply, it must not report success. Production code reported success until this model
-    /// found the error.
+    /// Checks this case: a commit was applied, the reply to it was lost, and a rollback then undid the commit. When the
+    /// writer determines whether its commit was applied, it must not report success. Production code reported success
+    /// until this model found the error.
     #[test]
     fn does_not_acknowledge_what_was_undone_before_the_reply() {
         never(
@@ -161,8 +170,9 @@ mod mutant {
         fails("snapshot below the floor", SMALL, &[Guard::FloorOnInstall], Breach::Missing);
     }
 
-    /// Removes the writer's sequence number. Unique file names still protect the content. Without its sequence
-    /// number, a writer cannot recognise its own commit and reports a damaged store.
+    /// Removes the sequence number of writers. A writer then cannot recognise its own commit after a lost reply, and
+    /// reports a damaged store. The content is still correct, because unique file names prevent a commit from being
+    /// applied twice.
     #[test]
     fn no_writer_sequence() {
         fails("no sequence", SMALL, &[Guard::WriterSequence], Breach::CalledDamage);
@@ -210,9 +220,9 @@ mod mutant {
         fails("pins too early", SMALL_READING, &[Guard::PinsAfterHorizons], Breach::TornRead);
     }
 
-    /// Lets a collector forget the removal of a file although a rollback has made the file live again. The collector
-    /// has read the pins before the rollback. A pin names only a version, so after the removal is forgotten, no list
-    /// shows that the file was part of that version.
+    /// Lets a collector forget a file that was removed and that a rollback has made live again. The collector has read
+    /// the pins before the rollback. A pin names only a version, so it does not list the file. Once the file's entry in
+    /// the list of removed files is gone, nothing shows that the file was part of the pinned version.
     #[test]
     fn forgetting_what_is_live_again() {
         let bounds = Bounds { merges: 1, ..READING_WHILE_GOING_BACK };

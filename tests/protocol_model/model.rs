@@ -24,7 +24,7 @@ pub struct Bounds {
     pub merges: u8,
     /// Number of times that the horizons are raised.
     pub raises: u8,
-    /// If true, each horizon may be raised to any version; if false, both are raised to the same version.
+    /// If true, the two horizons may be raised to different versions; if false, both are raised to the same version.
     pub horizons_apart: bool,
     pub rollbacks: u8,
     pub forgets: u8,
@@ -64,10 +64,11 @@ pub enum Guard {
 pub struct Protocol {
     pub bounds: Bounds,
     pub without: Vec<Guard>,
-    /// Events that occurred, one bit per [`Witness`]. They are kept outside the state, so that they add no states.
+    /// Events that occurred, one bit per [`Witness`]. They are kept outside the state. Otherwise, states that differ
+    /// only in their past events would be explored separately.
     witnessed: AtomicU32,
-    /// Breaches that were reported, one bit per [`Breach`]. Each breach is reported once, because the checker keeps the
-    /// last trace that is reported for a breach, and the first trace is the shortest.
+    /// Violations that were already reported, one bit per [`Breach`]. Each violation is reported only the first time,
+    /// because its first trace is the shortest. The checker would otherwise replace this trace by later ones.
     told: AtomicU32,
 }
 
@@ -75,11 +76,13 @@ pub struct Protocol {
 pub enum Intent {
     Upsert,
     Delete,
-    /// Commits the newest version again, because its first commit is not acknowledged.
+    /// Commits the newest version of the document again. This is possible only while no commit of that version has been
+    /// acknowledged.
     Again,
 }
 
-/// Lists the steps of all actors. `writer` and `lease` are slots. `lost` is true if the caller gets no reply.
+/// Lists the steps of all actors. `writer` and `lease` are the index of the actor's slot. `lost` is true if the reply
+/// to the actor's request is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Claims a document and loads the manifest.
@@ -88,7 +91,7 @@ pub enum Step {
         document: u8,
         intent: Intent,
     },
-    /// Asks the control store whether the claim is still valid, and if so stages a delta.
+    /// Checks the claim in the control store. Stages a delta if the claim is still valid.
     CheckAndStage {
         writer: u8,
     },
@@ -96,7 +99,7 @@ pub enum Step {
         writer: u8,
         lost: bool,
     },
-    /// Aborts a commit whose request may still arrive.
+    /// Aborts a commit whose request was sent. The request may still arrive later.
     GiveUp {
         writer: u8,
     },

@@ -32,12 +32,12 @@ pub struct Content {
     pub changes: Vec<Change>,
 }
 
-/// Holds the content that a reader should see: for each document, its highest committed version, and true if that
-/// version is a delete.
+/// Holds the content that a reader should see. For each document, this is the highest committed version and a flag that
+/// is true if this version is a delete. `None` means that no version is committed.
 pub type Truth = [Option<(u8, bool)>; DOCUMENTS];
 
-/// Wraps a production manifest. Its hash leaves out fields that follow from other fields (history, format) or never
-/// change (times).
+/// Wraps a production manifest. Its hash leaves out fields that can be computed from other fields (history, format) and
+/// fields that never change (times).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shared(Arc<Manifest>);
 
@@ -84,7 +84,7 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// Returns the text of the violated invariant.
+    /// Returns the text of the invariant that this violation breaks.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "I1 no file of a live or retained version is missing",
@@ -98,7 +98,7 @@ impl Breach {
     }
 }
 
-/// Names an event. If an event occurs in an exploration, the bounds are large enough to cover it.
+/// Names an event that may occur in an exploration. If an expected event never occurs, the bounds are too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Witness {
     OneSnapshotOfBoth,
@@ -129,11 +129,11 @@ pub struct State {
     pub truths: Vec<Option<Truth>>,
     /// Newest version of each document in the control store.
     pub minted: [u8; DOCUMENTS],
-    /// Versions of each document that are deletes, one bit per version.
+    /// Versions that delete a document: one number per document, with one bit per version.
     pub deletes: [u8; DOCUMENTS],
-    /// Versions of each document whose commit was acknowledged, one bit per version.
+    /// Versions whose commit was acknowledged: one number per document, with one bit per version.
     pub acknowledged: [u8; DOCUMENTS],
-    /// Commits that were applied, one bit per commit.
+    /// Set of commits that were applied, one bit per commit.
     pub applied: u16,
     pub writers: [WriterActor; SLOTS],
     pub leases: [Lease; SLOTS],
@@ -141,7 +141,8 @@ pub struct State {
     pub doomed: BTreeSet<String>,
     pub pin: Pin,
     pub unpinned: Unpinned,
-    /// Files that pins protected when a mutant read the pins too early. `None` in the real protocol.
+    /// Files that pins protected when a mutant read the pins, which it does earlier than the real protocol. `None` in
+    /// the real protocol.
     pub early: Option<Vec<String>>,
     pub spent: Spent,
     /// Violations so far, one bit per [`Breach`].
@@ -208,7 +209,8 @@ impl State {
         self.judge();
     }
 
-    /// Stores the next manifest in the register and checks all invariants.
+    /// Replaces the manifest by the next one and checks all invariants. `truth` is the expected content of the next
+    /// version.
     pub fn swap(&mut self, next: Manifest, truth: Truth) {
         let came_back = |(name, content): (&String, &Arc<Content>)| {
             is_garbage(&self.manifest, name, content.base) && !is_garbage(&next, name, content.base)
@@ -277,7 +279,8 @@ fn rows(truth: &Truth) -> [Option<u8>; DOCUMENTS] {
     truth.map(|t| t.filter(|(_, tombstone)| !tombstone).map(|(version, _)| version))
 }
 
-/// Returns, for each document, the change that takes precedence and the file that contains this change.
+/// Returns the change that determines the content of each document, and the file that contains this change. This is the
+/// change with the highest [`Precedence`].
 pub fn winners<'a>(
     files: impl Iterator<Item = (&'a str, &'a Arc<Content>)>,
 ) -> [Option<(&'a str, &'a Change)>; DOCUMENTS] {

@@ -1,13 +1,17 @@
-//! Models the collector, which raises horizons, deletes files and forgets them, and the administrator, who rolls back.
+//! Models the collector and the administrator. The collector raises the horizons, deletes files, and removes deleted
+//! files from the manifest's list of removed files ("forgets" them). A horizon is the oldest manifest version that
+//! commits or readers may still use. The administrator rolls back to an earlier version.
 //!
-//! Without readers, a file is deleted in the same step that makes it garbage. This is the worst case: a missing file
-//! never helps another actor. Each swap checks that garbage stays garbage (I6), so a late deletion does no more harm
-//! than an early deletion.
+//! In explorations without readers, a file is deleted in the same step that makes it garbage. This is the worst case,
+//! because an early deletion can only cause failures in other actors and never prevents one. Each swap checks that
+//! garbage stays garbage (I6), so a late deletion does no more harm than an early deletion.
 //!
-//! With readers, the collector decides in one step which files to delete, from the manifest and the pins. It may delete
-//! each of these files in any later step. The exploration therefore covers collectors that stop, crash, resume or work
-//! in parallel. Production loads the manifest before it reads the pins. An earlier manifest would name no more garbage
-//! than the current one, so one step may read both.
+//! In explorations with readers, the collector decides in one step which files to delete, from the manifest and the
+//! pins. It may delete each of these files in any later step. The exploration therefore covers collectors that stop,
+//! crash, resume or work in parallel.
+//!
+//! Production loads the manifest before it reads the pins, whereas the model reads both in one step. This hides no
+//! failure, because an earlier manifest would name no more garbage than the current one.
 
 use std::borrow::Cow;
 use std::slice;
@@ -127,9 +131,9 @@ impl Protocol {
         s.delete(name);
     }
 
-    /// Returns the files that the manifest may forget: files that are deleted but still in its list of removed files.
-    /// The mutant without `ForgetsOnlyDeleted` also forgets files that are live again, if no pin protected them when
-    /// the pins were read.
+    /// Returns the removed files that the collector may forget, because they no longer exist in the object store. The
+    /// mutant without `ForgetsOnlyDeleted` also returns files that a rollback has made live again. It returns such a
+    /// file only if no pin protected the file when the mutant read the pins.
     fn forgettable(&self, s: &State) -> Vec<String> {
         let again = |name: &String| {
             let may = || may_forget(&self.as_if_gone(s), slice::from_ref(name), "", STAMP).is_ok();
@@ -145,8 +149,9 @@ impl Protocol {
         names
     }
 
-    /// Returns the current manifest. The mutant without `ForgetsOnlyDeleted` gets a manifest without live files, so
-    /// that no rule detects a file that is live again.
+    /// Returns the manifest against which the production rules judge whether files may be forgotten. This is the
+    /// current manifest. For the mutant without `ForgetsOnlyDeleted`, it is a copy without live files, so the rules
+    /// cannot detect that a file is live again.
     fn as_if_gone<'s>(&self, s: &'s State) -> Cow<'s, Manifest> {
         match self.has(Guard::ForgetsOnlyDeleted) {
             true => Cow::Borrowed(&*s.manifest),

@@ -1,11 +1,11 @@
-//! Models compactors: planning and installing merges under a lease.
+//! Models compactors, which plan and install merges while they hold a lease.
 //!
-//! Each slot represents a lease, not a process. The second lease has the higher epoch. Neither holder notices that its
-//! lease was lost, so both leases may plan and install merges in any order.
+//! Each slot represents a lease, not a process. The second lease has the higher epoch. A holder does not notice that it
+//! has lost its lease. The holders of both leases may therefore plan and install merges in any order.
 //!
-//! Planning, merging and staging are one step, which hides no failure. Files never change, so a later read would return
-//! the same rows or fail, and a merge whose read fails is abandoned. A snapshot that is stored earlier can only be
-//! deleted earlier.
+//! Planning a merge, merging, and staging the snapshot are combined into one step, which hides no failure. Files never
+//! change, so reading them later would return the same rows or fail. A merge whose read fails is abandoned. If the
+//! snapshot is stored earlier than in production, the only effect is that it can be deleted earlier.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ struct Merge {
     inputs: Vec<String>,
     /// True if any rows are left after the merge.
     snapshot: bool,
-    /// Manifest from which the merge was planned, if a mutant writes it back without comparing. `None` in the real
-    /// protocol.
+    /// Manifest from which the merge was planned. It is set only for a mutant that installs the merge on this manifest
+    /// and overwrites the current one without a comparison. `None` in the real protocol.
     planned: Option<Shared>,
 }
 
@@ -105,8 +105,8 @@ impl Protocol {
         true
     }
 
-    /// Makes one attempt to install the merge. Checks whether an earlier attempt was applied, asks the rules, and swaps
-    /// the manifest.
+    /// Makes one attempt to install the merge. Checks whether an earlier attempt was applied, checks the merge with the
+    /// production rules, and swaps the manifest.
     pub fn install(&self, s: &mut State, lease: u8, lost: bool) -> bool {
         let me = &mut s.leases[usize::from(lease)];
         let name = name_of(lease, me.merges.saturating_sub(1));

@@ -42,7 +42,8 @@ enum Stage {
 pub struct Pin(Option<(Stage, Loaded)>);
 
 impl Pin {
-    /// Returns the pinned version if the pin is written, so that the collector can read it.
+    /// Returns the version that the pin protects, or `None` if the pin is not written yet. The collector sees only
+    /// written pins.
     pub fn written(&self) -> Option<ManifestVersion> {
         match &self.0 {
             Some((Stage::Written | Stage::Confirmed, loaded)) => Some(loaded.version),

@@ -1,9 +1,10 @@
-//! Models writers, which claim a document, load the manifest, check the claim, stage a file, swap the manifest, and
-//! resolve a lost reply.
+//! Models writers. A writer claims a document, loads the manifest, checks the claim, stages a file, and swaps the
+//! manifest. If the reply to the swap is lost, the writer determines from the manifest whether its commit was applied.
 //!
 //! Two pairs of actions are combined into one step each, which hides no failure. Checking the claim and staging the
-//! file are one step, because a file that is stored earlier can only be deleted earlier. Checking the manifest and
-//! swapping it are one step, because a swap changes nothing if the manifest differs from the checked one.
+//! file are one step. If the file is stored earlier than in production, the only effect is that it can be deleted
+//! earlier. Checking the manifest and swapping it are one step, because a swap changes nothing if the manifest differs
+//! from the checked one.
 
 use std::borrow::Cow;
 
@@ -15,11 +16,13 @@ use crate::state::{Breach, Change, Content, STAMP, State, Witness};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterActor {
-    /// Number of crashes so far. The writer's id contains this number, so the slot is another writer after a crash.
+    /// Number of crashes so far. The writer's id contains this number, so the slot has a new writer id after each
+    /// crash.
     life: u8,
     begun: u8,
     work: Work,
-    /// Aborted commit whose request may still arrive, as long as the manifest does not change.
+    /// Aborted commit whose request may still arrive. `None` as soon as the manifest changes, because the request would
+    /// then be refused.
     pub in_flight: Option<Staged>,
 }
 
@@ -47,15 +50,16 @@ enum Work {
 pub struct Staged {
     claim: Claim,
     base: ManifestVersion,
-    /// Value of the writer's `life` when the delta was staged. A late request may arrive after the writer crashed.
+    /// Value of the writer's `life` when the delta was staged. A request that arrives after a crash still carries the
+    /// writer id from before the crash.
     life: u8,
-    /// Number of this commit among all commits.
+    /// Number that identifies this commit among the commits of all slots.
     commit: u8,
-    /// Number of this commit among the commits of its slot.
+    /// Number that identifies this commit among the commits of its slot.
     number: u8,
 }
 
-/// Maximum number of commits of a writer, so that a `u16` has one bit for each commit of both slots.
+/// Maximum number of commits of a slot. With two slots, the 16 bits of `State::applied` suffice for one bit per commit.
 const COMMITS_OF_A_WRITER: u8 = 8;
 
 fn append_of(writer: u8, staged: &Staged) -> Append {
@@ -148,8 +152,8 @@ impl Protocol {
         true
     }
 
-    /// Makes one attempt to commit. Checks whether an earlier attempt was applied, asks the rules, and swaps the
-    /// manifest.
+    /// Makes one attempt to commit. Checks whether an earlier attempt was applied, checks the commit with the
+    /// production rules, and swaps the manifest.
     pub fn commit(&self, s: &mut State, writer: u8, lost: bool) -> bool {
         let w = usize::from(writer);
         let Work::Staged(staged) = s.writers[w].work else { return false };
@@ -210,8 +214,8 @@ impl Protocol {
         true
     }
 
-    /// Returns the manifest with the commit. Returns `Err(None)` if the manifest already contains the commit, and the
-    /// refusal if a rule refuses it.
+    /// Returns the manifest after the commit. Returns `Err(None)` if the current manifest already contains the commit.
+    /// Returns `Err(Some(refusal))` if a rule refuses the commit.
     fn judge_append(&self, s: &State, writer: u8, staged: &Staged) -> Result<Manifest, Option<Refusal>> {
         let append = append_of(writer, staged);
         let mut judged = Cow::Borrowed(&*s.manifest);
