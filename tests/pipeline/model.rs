@@ -151,8 +151,8 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
 }
 
 /// Plants a malicious `pip` package in the folder where Docweir is started, and checks that its code does not run.
-/// Python searches the current folder first for packages, unless Python runs in isolated mode. The test uses the real
-/// Python but contacts no package registry.
+/// Python searches the current folder first for packages, unless it runs in isolated mode, which Docweir must use. The
+/// test uses the real Python but contacts no package registry.
 #[test]
 fn code_in_the_current_folder_is_not_run() {
     let place = TestFolder::new();
