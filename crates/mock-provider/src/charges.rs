@@ -36,7 +36,7 @@ impl Split {
     }
 }
 
-/// Counts how often one text was charged.
+/// Counts how often one text was charged, in live requests and in batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     pub live: u64,
@@ -62,19 +62,19 @@ pub struct BatchEntry {
 pub struct Charges {
     pub live: Sum,
     pub batch: Sum,
-    /// Number of replies with a status below 400. A reply that a fault suppressed also counts, because its work was
-    /// done.
+    /// Number of replies with a status below 400. If a fault withholds a reply after the work was done, this reply
+    /// also counts.
     pub accepted_requests: u64,
     /// Number of replies with a status of 400 or above, by status.
     pub refused: BTreeMap<u16, u64>,
     pub by_model: BTreeMap<String, Split>,
     pub by_key: BTreeMap<String, Split>,
-    /// Charges of batch rows by `custom_id`. The field `requests` counts how often an id was charged, over all
-    /// batches.
+    /// Charges of batch rows by `custom_id`, over all batches. In each sum, `requests` is the number of times that
+    /// the id was charged.
     pub by_custom_id: BTreeMap<String, Sum>,
     /// Charges by the SHA-256 of the text. Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, Times>,
-    /// Number of faults that fired, by kind, such as `embeddings:status`.
+    /// Number of times that faults fired, by the name of the fault rule, such as `embeddings:status`.
     pub faults: BTreeMap<String, u64>,
     /// Charges of Comprehend.
     #[serde(default)]
@@ -120,7 +120,7 @@ impl Charges {
     }
 }
 
-/// Sums up the charges of requests to Comprehend.
+/// Sums up charges of Comprehend: requests, texts, units and cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paid {
     pub requests: u64,
@@ -138,7 +138,7 @@ impl Paid {
     }
 }
 
-/// Sums up all charges of Comprehend.
+/// Reports all charges and refusals of Comprehend: in total, by operation, and by text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnalysisCharges {
     pub all: Paid,
@@ -195,7 +195,7 @@ pub(crate) struct Charge {
     pub texts: Vec<String>,
 }
 
-/// Returns the key of a text in [`Charges::by_text`].
+/// Returns the SHA-256 of a text in hexadecimal. This hash is the key of the text in [`Charges::by_text`].
 pub fn text_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

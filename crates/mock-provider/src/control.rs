@@ -1,4 +1,5 @@
-//! Serves the paths `/_mock/…`, through which a test controls the mock provider. These paths need no key.
+//! Serves the paths `/_mock/…`, through which a test controls the mock provider. Requests to these paths need no API
+//! key.
 
 use hyper::Method;
 use serde_json::json;

@@ -20,7 +20,7 @@ pub struct Asked<'a> {
     base64: bool,
 }
 
-/// Fault that changes an otherwise correct reply.
+/// Fault that changes an otherwise correct reply before it is sent; `None` leaves the reply unchanged.
 pub type Flaw = Option<Act>;
 
 pub fn count_tokens(text: &str) -> u64 {
@@ -132,7 +132,7 @@ fn inputs(input: Option<&Value>) -> Result<Vec<String>, Problem> {
     Ok(inputs)
 }
 
-/// Returns the dimensions, and whether base64 is requested.
+/// Returns the requested number of dimensions, and whether the request asks for vectors in base64.
 fn form(model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
     let native = model.dimensions.unwrap_or_default();
     let dimensions = match body.get("dimensions") {

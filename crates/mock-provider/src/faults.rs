@@ -1,13 +1,15 @@
 //! Selects the requests that fail, and the kind of failure.
 //!
-//! Rules are tried in order, and the first rule that matches and fires is applied. Each rule has its own random
-//! number generator, so that requests of one kind do not affect the faults of other kinds.
+//! A fault rule names the requests that it matches, and its effect on them. A matching rule may still not fire, for
+//! example because it has a probability. For each request, the rules are tried in order, and the first rule that
+//! fires takes effect. Each rule has its own random number generator, so that requests of one kind do not affect the
+//! faults of other kinds.
 
 use serde::{Deserialize, Serialize};
 
 use crate::vectors::Mix;
 
-/// Names the target of a rule: a kind of request, or the outcome of a batch.
+/// Names the target of a rule: a kind of request, or the processing of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
@@ -23,7 +25,7 @@ pub enum On {
     Batches,
     BatchGet,
     Cancel,
-    /// List of batches or files.
+    /// Listing of batches or files.
     List,
     Any,
     DetectLanguage,
@@ -33,7 +35,7 @@ pub enum On {
     DetectPersonalData,
     /// Any operation of Comprehend.
     Detect,
-    /// Outcome of a batch, selected when the batch is created.
+    /// Processing of a batch. The rule is selected when the batch is created, and applied while the batch is processed.
     BatchOutcome,
 }
 
@@ -56,8 +58,9 @@ pub enum Act {
     InsufficientQuota,
     /// Throttles a request to Comprehend.
     Throttle,
-    /// Reports a share of the texts as failed, with the error code `item`. By default, only the first text fails. The
-    /// other texts are answered and charged. Applies to Comprehend only.
+    /// Reports some texts of a request to Comprehend as failed, with the error code `item`. The rule's `share` is the
+    /// probability that a text fails; without `share`, only the first text fails. The other texts are answered and
+    /// charged.
     ItemErrors,
     /// Waits for `seconds` before processing the request. A client that disconnects during the wait is not charged.
     Slow,
@@ -69,30 +72,32 @@ pub enum Act {
     CutMiddle,
     /// Performs and charges the work, then replies 200 with a body that is not JSON.
     Garbage,
-    /// Shortens vectors by one dimension, in a reply or in a share of a batch's rows.
+    /// Omits one dimension of the vectors: of all vectors of a reply, or of the vectors in a share of a batch's rows.
     WrongDimension,
     /// Omits one vector of the reply.
     MissingVector,
     /// Changes the order of the vectors in the reply. The index of each vector is still correct.
     ShuffledData,
-    /// Puts NaN into a vector of a reply, or of a share of a batch's rows.
+    /// Writes NaN as the first number of a vector: in the first vector of a reply, or in a share of a batch's rows.
     Nan,
     /// Fails the batch without processing rows.
     Fail,
-    /// Expires the batch after a share of its rows (default half).
+    /// Expires the batch after a share of its rows is processed (half of the rows if the rule has no `share`).
     Expire,
-    /// Cancels the batch after a share of its rows (default half), as if another client had cancelled it.
+    /// Cancels the batch after a share of its rows is processed (half of the rows if the rule has no `share`). The
+    /// batch looks as if another client had cancelled it.
     Cancel,
-    /// Stops processing after a share of the rows (default none). The batch stays in progress until it expires.
+    /// Stops processing after a share of the rows (before the first row if the rule has no `share`). The batch stays
+    /// in progress until it expires.
     Stuck,
-    /// Writes the output lines in another order than the input lines.
+    /// Processes the rows in random order, so that the output lines have another order than the input lines.
     Shuffled,
     /// Truncates a share of the output lines, so that these lines are not valid JSON.
     BadLine,
     /// Writes a share of the output lines twice.
     DuplicateLines,
-    /// Writes a share of the rows to the error file, with the status `code`. Without `code`, rows with
-    /// an even number (counted from 0) have the status 400, and the other rows have 500.
+    /// Reports a share of the rows as failed: they are written to the error file, with the status `code`. If the rule
+    /// has no `code`, rows with an even number (counted from 0) have the status 400, and the other rows have 500.
     ErrorLines,
     /// Truncates the last line of the output file.
     Truncated,
@@ -134,8 +139,8 @@ impl Act {
     }
 }
 
-/// Describes a fault. The fault fires on every match unless `probability` is set, and without limit unless `times` is
-/// set.
+/// Describes a fault: the requests that it matches, and its effect. If `probability` is absent, the fault fires on
+/// every match. If `times` is absent, the number of times that it fires is unlimited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -146,7 +151,7 @@ pub struct Rule {
     pub probability: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Number of matching requests that pass before the rule can fire.
+    /// Number of matching requests that are ignored before the rule can fire.
     #[serde(default)]
     pub after: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,8 +161,8 @@ pub struct Rule {
     pub retry_after: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Share of the affected rows of a batch, 0 to 1, rounded up to whole rows. If absent, one row is affected,
-    /// unless the act has another default.
+    /// Share of a batch's rows that the fault affects, 0 to 1, rounded up to whole rows. If absent, one row is
+    /// affected, unless the act has another default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
     /// Error code that Comprehend reports for a failed text. The default is `INTERNAL_SERVER_ERROR`.
@@ -221,7 +226,8 @@ impl Rule {
         self
     }
 
-    /// Returns the name under which the charges count the rule, such as `embeddings:status`.
+    /// Returns the name of the rule, which consists of its target and its effect, such as `embeddings:status`. The
+    /// charges count how often faults fired under this name.
     pub fn name(&self) -> String {
         let word = |value: Result<serde_json::Value, _>| match value {
             Ok(serde_json::Value::String(word)) => word,
@@ -314,7 +320,8 @@ impl Faults {
         self.rules.iter().map(|armed| armed.rule.clone()).collect()
     }
 
-    /// Returns the rule that fires for this request, if any.
+    /// Selects the first rule that fires for a request of the kind `on`, and counts the match. Returns `None` if no
+    /// rule fires.
     pub fn draw(&mut self, on: On) -> Option<Rule> {
         for armed in &mut self.rules {
             let rule = &armed.rule;

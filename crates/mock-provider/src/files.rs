@@ -47,7 +47,7 @@ impl StoredFile {
     }
 }
 
-/// Returns the record of a file that a batch has written.
+/// Creates the record of a file that a batch has written to the data folder.
 pub fn written_by_batch(world: &World, id: &str, number: u64, filename: String) -> io::Result<StoredFile> {
     let bytes = fs::metadata(world.file_path(id))?.len();
     let (id, created_at) = (id.to_string(), unix_millis() / 1000);
@@ -79,8 +79,8 @@ struct Parts {
     bytes: u64,
 }
 
-/// Receives the parts of a form. The parts arrive in any order, so the content is written before its purpose is
-/// known.
+/// Receives the parts of an upload form: the file and its purpose. The parts may arrive in any order. The file is
+/// therefore stored at once and checked later, when the purpose is known.
 async fn receive(mut form: Multipart<'_>, path: &Path) -> Result<Parts, Problem> {
     let broken = |error: multer::Error| Problem::new(400, format!("Could not parse multipart form: {error}"));
     let disk = |error: io::Error| Problem::internal("keep a file", error);

@@ -1,8 +1,8 @@
 //! Keeps the persistent state: a journal of events, with one JSON line for each event, and the totals of the events.
 //!
 //! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies the
-//! event in memory. A restart reads the journal. If a kill has cut the last line, the change was never acknowledged,
-//! and the line is dropped.
+//! event in memory. After a restart, the journal is read again. If the process was killed while it wrote the last
+//! line, the line is incomplete and is dropped; the client never got a reply for this change.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -51,7 +51,7 @@ pub struct Ledger {
     files: BTreeMap<String, StoredFile>,
     batches: BTreeMap<String, Batch>,
     charges: Charges,
-    /// Counter from which files and batches get their numbers, in the order of their creation.
+    /// Next number for a file or batch. Files and batches are numbered together, in the order of their creation.
     next: u64,
 }
 
@@ -144,7 +144,8 @@ impl Ledger {
         all
     }
 
-    /// Returns the number of tokens in a model's batches that are accepted and not finished.
+    /// Returns the number of tokens in the unfinished batches of a model. Batches that are still being validated do
+    /// not count.
     pub fn enqueued_tokens(&self, model: &str) -> u64 {
         let waiting =
             |batch: &&Batch| matches!(batch.status, MockBatchStatus::InProgress | MockBatchStatus::Finalizing);
@@ -162,7 +163,7 @@ impl Ledger {
         charges
     }
 
-    /// Returns the charges without the parts that grow with every row.
+    /// Returns the charges without the maps that grow with every row or text.
     pub fn short_ledger(&self) -> Charges {
         let charges = &self.charges;
         Charges {

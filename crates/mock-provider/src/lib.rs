@@ -2,7 +2,7 @@
 //!
 //! The mock provider implements the wire format of embeddings, files, batches, models and a small part of chat, and
 //! Comprehend's synchronous operations. It enforces the documented limits, records each charge, and fails on demand.
-//! A test against the mock provider can check what a mistake would have cost.
+//! A test can therefore check the charges that a mistake in the tested program would cause.
 //!
 //! ```
 //! use docweir_mock_provider::{Act, On, Options, Rule, MockProvider};
@@ -17,8 +17,8 @@
 //! # Layout
 //! - [`MockProvider`] (`server.rs`) runs the server on its own thread. `world.rs` holds the state that all requests
 //!   share.
-//! - `route.rs` leads each request to its reply and applies faults. `control.rs` serves `/_mock/…`, which OpenAI does
-//!   not have.
+//! - `route.rs` passes each request to the module that answers it, and applies faults. `control.rs` serves
+//!   `/_mock/…`, which OpenAI does not have.
 //! - `embeddings.rs`, `chat.rs`, `files.rs` and `batches/` serve one endpoint each. `vectors.rs` computes the
 //!   vectors.
 //! - `comprehend/` serves Comprehend on the same address. Its requests name their operation in a header.
@@ -31,10 +31,9 @@
 //! - The same seed and the same requests in the same order cause the same faults.
 //! - Equal texts have equal vectors in all requests, batches and processes (see [`vector`]).
 //!
-//! # Trade-offs
-//! The state is one mutex and one journal that is never compacted. This is simple, and fast enough for millions of
-//! rows. The journal is written but not synced, so it survives a crash of the process but not of the machine. All
-//! keys belong to one organisation, so each key sees the files and batches of all keys.
+//! # Trade-offs One mutex protects the whole state, and the journal is never compacted. This is simple, and fast
+//! enough for millions of rows. The journal is written but not synced, so it survives a crash of the process but not
+//! of the machine. All keys belong to one organisation, so each key sees the files and batches of all keys.
 
 mod arguments;
 mod batches;

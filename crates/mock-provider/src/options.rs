@@ -13,13 +13,14 @@ pub struct Options {
     pub port: u16,
     pub keys: Vec<String>,
     pub models: Vec<Model>,
-    /// Folder of a `docweir-encoder` model, which computes the vectors of its own dimension.
+    /// Folder of a `docweir-encoder` model. If set, the model computes all vectors that have its own dimension. All
+    /// other vectors are computed from hashed words.
     pub model_folder: Option<PathBuf>,
     /// Folder for files and the journal. `None` means a temporary folder that is deleted with the mock provider.
     pub data: Option<PathBuf>,
     /// If true, parts of a file's content can be requested. OpenAI does not promise this.
     pub ranges: bool,
-    /// If true, vectors are written as numbers even if base64 is requested, as some servers do.
+    /// If true, vectors are sent as lists of numbers even if the request asks for base64. Some real servers do this.
     pub floats: bool,
     pub limits: Limits,
     pub comprehend: ComprehendLimits,
@@ -138,7 +139,7 @@ pub struct Pace {
     /// Maximum number of batch rows that are processed per second; `None` means no limit.
     pub items_per_second: Option<f64>,
     pub finalize: Duration,
-    /// Time from the creation of a batch to its expiry. The requested completion window is ignored.
+    /// Time from the creation of a batch to its expiry. A completion window that the request asks for is ignored.
     pub expire: Duration,
 }
 
@@ -158,7 +159,7 @@ impl Default for Pace {
 pub struct Rates {
     pub requests_per_minute: Option<u64>,
     pub tokens_per_minute: Option<u64>,
-    /// Share of a minute's budget that may be used at once (0 to 1).
+    /// Capacity of each bucket, as a share of the budget for one minute (0 to 1). This amount can be used at once.
     pub burst_share: f64,
 }
 

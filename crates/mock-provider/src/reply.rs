@@ -17,7 +17,8 @@ use crate::problem::Problem;
 
 /// Number of bytes that a download reads from disk at a time.
 const PIECE: usize = 256 * 1024;
-/// Pause before a connection is cut. During the pause, the bytes that were already sent leave the machine's buffers.
+/// Pause before a connection is cut on purpose. During the pause, bytes that were written before the cut still reach
+/// the client.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
 pub struct Reply {
@@ -28,7 +29,7 @@ pub struct Reply {
 
 pub enum Content {
     Bytes(Bytes),
-    /// Content of an open file, which is read while it is sent.
+    /// Content of an open file. The file is read piece by piece while the reply is sent.
     File {
         file: File,
         length: u64,

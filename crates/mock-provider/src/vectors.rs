@@ -18,7 +18,7 @@ const TOUCHED: u64 = 8;
 const NOISE: f32 = 0.1;
 
 /// Returns the unit vector that the mock provider computes for a text by default. If a model folder is configured,
-/// its encoder computes the vectors of the encoder's dimension instead. The vector depends only on the text and the
+/// vectors of the model's dimension come from the model instead. The result depends only on the text and the
 /// dimension, not on the model's name or the seed.
 pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut out = vec![0f32; dimensions];
@@ -80,7 +80,7 @@ impl Mix {
     }
 }
 
-/// Provides vectors from an encoder or from hashed words.
+/// Provides vectors from an encoder if a model folder is configured, and otherwise from hashed words.
 pub struct Source {
     encoder: Option<Encoder>,
 }
@@ -101,8 +101,8 @@ impl Source {
     }
 }
 
-/// Encodes a text. A text that is longer than the encoder's token limit is cut, because OpenAI has a larger limit and
-/// would accept the text.
+/// Encodes a text. If the text exceeds the encoder's token limit, it is shortened until it fits. It is not refused,
+/// because OpenAI's limit is larger and OpenAI would accept it.
 fn encoded(encoder: &Encoder, text: &str) -> Vec<f32> {
     let mut text = text;
     loop {

@@ -99,7 +99,8 @@ impl World {
         self.files.join(id)
     }
 
-    /// Creates an id. The id is unique in this data folder, and the same in a repeated run.
+    /// Creates an id from a prefix and a name. Different names have different ids. With the same seed, a repeated run
+    /// creates the same ids.
     pub fn id(&self, prefix: &str, name: &str) -> String {
         let mut random = Mix(self.options.seed ^ hash(prefix.as_bytes()) ^ hash(name.as_bytes()).rotate_left(17));
         format!("{prefix}{:016x}{:08x}", random.next(), random.next() >> 32)

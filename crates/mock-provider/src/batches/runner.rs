@@ -2,7 +2,8 @@
 //!
 //! Each batch has one task. The task reads the status from the ledger, performs the step for this status, and writes
 //! the next status. If the batch was cancelled in the meantime, the task writes nothing and reads the status again.
-//! The process may therefore end at any point; a task in the next process continues the batch.
+//! Each step is complete only when the ledger is written. If the process is killed at any point, a task in the next
+//! process therefore continues the batch.
 
 use std::io;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub async fn run(world: Arc<World>, id: String) {
     }
 }
 
-/// Waits until a Unix time in milliseconds, or until any batch is changed by a request.
+/// Waits until `ms`, a Unix time in milliseconds. Returns earlier if a request changes any batch.
 async fn wait_until(ms: u64, changed: &mut watch::Receiver<()>) {
     let wait = Duration::from_millis(ms.saturating_sub(unix_millis()));
     tokio::select! {
@@ -68,7 +69,8 @@ async fn wait_until(ms: u64, changed: &mut watch::Receiver<()>) {
     }
 }
 
-/// Changes a batch if it still has the status `from`. The events that `edit` returns are written first.
+/// Changes a batch if it still has the status `from`, and otherwise does nothing. The events that `edit` returns are
+/// written before the changed batch.
 fn change(
     world: &World,
     id: &str,

@@ -23,7 +23,7 @@ pub struct Work {
     input: File,
     output: File,
     errors: File,
-    /// Number, offset and length of each line of the input file, in processing order.
+    /// Row number (from 0), byte offset and length in bytes of each line of the input file, in processing order.
     lines: Vec<(usize, u64, usize)>,
     pub progress: Progress,
     batch: Batch,
@@ -36,7 +36,7 @@ pub fn file_ids(world: &World, batch: &str) -> (String, String) {
 }
 
 impl Work {
-    /// Opens the files, and continues at the progress that the journal records.
+    /// Opens the files, and skips the rows that the journal already records as processed.
     pub fn open(world: &World, batch: Batch) -> io::Result<Self> {
         let input = File::open(world.file_path(&batch.input_file_id))?;
         let (output, errors) = file_ids(world, &batch.id);
@@ -55,7 +55,8 @@ impl Work {
         Ok(Self { input, output, errors, lines, progress, batch })
     }
 
-    /// Returns the number of rows to process before the fault of the batch takes effect.
+    /// Returns the number of rows to process. A fault that expires, cancels or halts the batch takes effect after a
+    /// share of the rows. Without such a fault, all rows are processed.
     pub fn target(&self) -> u64 {
         let part = |share: f64| count(share, self.total());
         match self.batch.outcome.as_ref().map(|rule| (rule.act, rule.share)) {
@@ -198,7 +199,7 @@ fn outcome(batch: &Batch) -> Option<Act> {
     batch.outcome.as_ref().map(|rule| rule.act)
 }
 
-/// Returns the number, offset and length of each line that is not empty.
+/// Returns the row number (from 0), byte offset and length in bytes of each line that is not blank.
 fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     let mut reader = BufReader::new(input);
     let (mut lines, mut offset, mut line) = (Vec::new(), 0, Vec::new());
@@ -215,14 +216,14 @@ fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     }
 }
 
-/// Returns the number of rows in a share of all rows, rounded up. A small correction compensates for inexact floats,
+/// Converts a share of the rows to a number of rows, rounded up. A small correction compensates for inexact floats,
 /// so that 0.1 of 30 rows is 3 rows and not 4.
 fn count(share: f64, total: u64) -> u64 {
     ((share * total as f64 - 1e-9).ceil() as u64).min(total)
 }
 
-/// Returns whether the rule affects this row. The affected rows are spread evenly. If the rule has no share, one row
-/// is affected.
+/// Returns whether the fault rule affects the row `number`. The field `share` of the rule states which share of the
+/// rows is affected; these rows are spread evenly over the batch. Without `share`, one row is affected.
 fn chosen(rule: &Rule, number: u64, total: u64) -> bool {
     let count = rule.share.map_or(1, |share| count(share, total));
     (number + 1) * count / total.max(1) > number * count / total.max(1)

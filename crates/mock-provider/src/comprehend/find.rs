@@ -8,7 +8,7 @@ const LEGAL_FORMS: &[&str] = &["AG", "Company", "Corp", "GmbH", "Inc", "Ltd"];
 const STREETS: &[&str] = &["Avenue", "Lane", "Road", "Street"];
 const GOOD: &[&str] = &["excellent", "good", "great", "growth", "happy", "pleased", "strong"];
 const BAD: &[&str] = &["bad", "decline", "failed", "loss", "poor", "terrible", "weak"];
-/// Frequent words of languages that the script of a text does not identify.
+/// Frequent words that distinguish languages with the same script.
 const TELLING: &[(&str, &[&str])] = &[
     ("de", &["der", "die", "und", "nicht", "ist", "das", "wird"]),
     ("en", &["the", "and", "of", "is", "was", "to", "with"]),

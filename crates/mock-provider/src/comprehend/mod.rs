@@ -2,7 +2,8 @@
 //! limits, partial failures and prices.
 //!
 //! The results follow from simple rules (`find.rs`), so that a test can predict them. As in the real service, offsets
-//! count Unicode code points. Only answered texts are charged, with at least three units each.
+//! count Unicode code points. A text that is answered is charged for at least three units; a text that fails is not
+//! charged.
 
 mod find;
 mod rates;
@@ -31,7 +32,7 @@ use crate::world::World;
 
 /// Prefix of the name of each operation in the header `X-Amz-Target`.
 const SERVICE: &str = "Comprehend_20171127.";
-/// Maximum size of a request body, in bytes. Any request within the limits is smaller.
+/// Maximum size of a request body, in bytes. A request that respects the limits of Comprehend is always smaller.
 const MAX_BODY: usize = 4 << 20;
 /// Languages that are supported for entities, key phrases and sentiment.
 const LANGUAGES: [&str; 12] = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "zh", "zh-TW"];

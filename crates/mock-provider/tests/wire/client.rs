@@ -1,4 +1,4 @@
-//! Implements a small HTTP client that shows incomplete replies to the test.
+//! Implements a small HTTP client that also returns incomplete replies, so that a test can inspect them.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ pub struct Reply {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// True if the body has the length in the header `content-length`.
+    /// True if the length of the body equals the value of the header `content-length`.
     pub whole: bool,
 }
 

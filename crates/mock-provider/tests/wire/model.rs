@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::client::{floats, start};
 
-/// Writes the small random models that the encoder's own tests use.
+/// Module of the encoder's tests that writes small models with random weights.
 #[path = "../../../encoder/tests/reference/mod.rs"]
 #[allow(dead_code, reason = "this test only writes models")]
 mod reference;

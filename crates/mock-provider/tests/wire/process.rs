@@ -1,4 +1,4 @@
-//! Tests the mock provider as a program in a process of its own.
+//! Tests the mock provider as a program that runs in its own process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
