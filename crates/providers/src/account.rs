@@ -158,8 +158,8 @@ pub fn refused(period: Period, spent: Nanodollars, limit: Nanodollars) -> StageE
     StageError::throttled(text, None).with_code(BUDGET_SPENT)
 }
 
-/// Reports that a budget has reached a configured percentage. Each percentage of a budget is reported at most once.
-/// Reserved money counts as spent.
+/// Reports when spending reaches a configured percentage of a budget. Each percentage of a budget is reported at most
+/// once. Reserved money counts as spent.
 pub struct Alerts {
     tell: ReportFn,
     told: Mutex<HashSet<(&'static str, u32)>>,

@@ -1,9 +1,9 @@
 //! Embeds texts through batches. Returns the vectors that batches have produced, and enqueues the missing texts.
 //!
 //! [`BatchedEmbedder`] answers at once, either with all vectors or with the error [`WAITS_FOR_BATCH`]. In the second
-//! case, the texts are stored durably and the document is parked. When the vectors exist, the document is resumed and
-//! requests them again. The other parts of embedding a document (cache, splitting, checks) are the same as with any
-//! embedder.
+//! case, the texts are stored durably and the document is parked. When the vectors exist, the document is resumed,
+//! requests the same vectors again, and gets all of them. The other parts of embedding a document (cache, splitting,
+//! checks) are the same as with any embedder.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use docweir_stores::batches::{DocumentTexts, Space, Text, TextLookup};
 /// to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 
-/// Maximum number of texts in a live call. Such calls embed texts that are too few for a batch.
+/// Maximum number of texts in one live call. Live calls embed the texts of a document that are too few for a batch.
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// Returns the word under which a document is parked while its texts wait for a batch. The document is resumed by a
-/// call with the same word.
+/// Returns the wake word of a document. While its texts wait for a batch, the document is parked under this word. A
+/// later call with this word resumes the document.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }
@@ -37,8 +37,8 @@ pub struct BatchedEmbedder {
     live: Arc<dyn Embedder>,
     batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
-    /// True if the configuration selects live calls. Documents that already wait for batches still get their vectors
-    /// from batches. Texts of other documents are no longer enqueued.
+    /// True if the configuration selects live calls now. Documents that already wait for batches still get their
+    /// vectors from batches. The texts of all other documents are embedded in live calls and are not enqueued.
     leaving: bool,
     /// Callback that is called after texts were enqueued.
     asked: Arc<dyn Fn() + Send + Sync>,

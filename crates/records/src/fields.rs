@@ -6,8 +6,8 @@ use super::error::RecordError;
 
 pub(super) type Object = Map<String, Value>;
 
-/// Returns the field as converted by `take`, or `None` if the field is missing or null. If `take` returns `None`, the
-/// error is "must be", followed by `wanted`.
+/// Returns the value of an optional field, converted by `take`. Returns `None` if the field is missing or null. If
+/// `take` returns `None`, the field is invalid, and the error says "must be", followed by `wanted`.
 pub(super) fn optional<'a, T>(
     object: &'a Object,
     field: &str,

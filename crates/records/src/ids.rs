@@ -1,7 +1,8 @@
-//! Builds entity keys and the document ids that are derived from them.
+//! Builds entity keys, and derives document ids from entity keys.
 //!
-//! A document id becomes part of object keys. Therefore, some characters that an entity key may contain are not
-//! allowed in a document id. Different keys always have different ids:
+//! An entity key identifies an item: a line or a word of a receipt, or a generic record. The name of a stored object
+//! contains the document id, so a document id allows fewer characters than an entity key. Different keys always have
+//! different ids:
 //!
 //! | key | id |
 //! | --- | --- |
@@ -9,7 +10,8 @@
 //! | key that is already a valid document id | the key itself |
 //! | any other key | `rec_` and 40 hex digits of the key's SHA-256 |
 //!
-//! A key that has the form of an id in the first or third row is hashed too, because that id belongs to another key.
+//! The last row also applies to a key that looks like an id from the first or the last row. Such a key is a valid
+//! document id, but it may already be the id of another key.
 
 use docweir_core::documents::{DocumentId, Sha256Hex};
 
@@ -136,8 +138,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks that different keys have different ids. The keys include the ids of other keys, and the ids of
-        /// these ids.
+        /// Checks that different keys have different ids. An id may also occur as a key, so the ids are added to the
+        /// keys, and then the ids of these keys too.
         #[test]
         fn different_keys_have_different_ids(keys in proptest::collection::vec(keys(), 1..40)) {
             let mut all: BTreeSet<String> = keys.into_iter().collect();

@@ -1,10 +1,10 @@
 //! Finds the positions, neighbours and rows of the texts on a receipt.
 //!
 //! A piece is a line or a word. A piece is on the visual row of another piece if the piece's vertical extent includes
-//! the centre of the other piece. All pieces of the receipt are searched, not only those of the same line, because
-//! OCR often reads a label and its distant amount as two lines, in any order. The left neighbour of the amount must
-//! still be the label. Pieces are ordered from left to right by their centres, so that boxes that overlap a little
-//! still have an order. Pieces with equal centres keep the order of the file.
+//! the centre of the other piece. All pieces of the receipt are searched, not only the pieces of one line. OCR often
+//! reads a label and its distant amount as two separate lines, in any order. The label must still be found as the
+//! left neighbour of the amount. Pieces are ordered from left to right by their centres, so that boxes that overlap a
+//! little still have an order. Pieces with equal centres keep the order of the file.
 
 use std::cmp::Ordering;
 
@@ -26,7 +26,8 @@ pub(super) fn position(bounds: &Bounds) -> &'static str {
     }
 }
 
-/// Returns the texts to the left and to the right of `target`, which is `all[at]`.
+/// Returns the texts of the pieces to the left and to the right of `target` on its visual row. `at` is the index of
+/// `target` in `all`.
 pub(super) fn neighbours<'a>(all: &[&Piece<'a>], at: usize, target: &Piece) -> [Option<&'a str>; 2] {
     let here = (at, target.bounds.centre_x());
     let order = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));

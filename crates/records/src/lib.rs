@@ -14,14 +14,15 @@
 //! * `ids`: builds entity keys and the document ids derived from them.
 //!
 //! The same rules hold for all files. A line that is not blank either yields items or is refused. A refusal names the
-//! line number and the wrong field. A bad record never affects another record. Errors never repeat a record's values.
+//! line number and the invalid field. A bad record never affects another record. Errors never repeat a record's
+//! values.
 //!
 //! **Noise** is not embedded. A line or word is noise if `is_noise` is true, if `embedding_status` is `NOISE`, or if
-//! its text has no letter and no digit. An `is_noise` of false does not override the last rule, because exporting
-//! programs write false for every item that nobody has marked. A generic record is noise if its text is blank.
+//! its text has no letter and no digit. The last rule applies even if `is_noise` is false, because exporting programs
+//! write false for every item that nobody has marked. A generic record is noise if its text is blank.
 //!
-//! Trade-off: a record is first parsed into a JSON tree, and its fields are then read one by one. Derived structures
-//! would be faster, but their error messages quote the wrong value.
+//! Trade-off: a record is first parsed into a JSON tree, and its fields are then read one by one. Parsing directly
+//! into structures with serde's `derive` would be faster, but its error messages quote the invalid value.
 
 mod error;
 mod fields;
@@ -55,7 +56,7 @@ pub struct Item {
     /// the ids in the file are unique.
     pub key: String,
     pub kind: ItemKind,
-    /// Exact text to embed. Only the input of noise may be empty.
+    /// Exact text to embed. It may be empty only if the item is noise.
     pub input: String,
     /// Text to show in results. The metadata does not repeat this text.
     pub text: String,
@@ -65,7 +66,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// Returns the hash of the input. The hash changes exactly when the input changes.
+    /// Returns the hash of the input. A different hash means that the input has changed.
     pub fn input_hash(&self) -> Sha256Hex {
         Sha256Hex::of(self.input.as_bytes())
     }

@@ -14,7 +14,7 @@ use super::options::RecordsOptions;
 use super::receipt::Receipt;
 use super::{Item, generic, receipt_items};
 
-/// Maximum number of bytes of a line that do not belong to the record: byte order mark, CR and LF.
+/// Number of bytes that a line may have in addition to its record: byte order mark (3), CR (1) and LF (1).
 const SLACK: usize = 5;
 
 /// Selects how the records of a file are read.

@@ -7,8 +7,8 @@
 //! | `receipt_id`, `line_id`, `word_id` | receipt, line, word | 0 to 99,999, unique in its list | refused |
 //! | `source` | receipt | origin of the receipt | no metadata of this name |
 //! | `lines` | receipt | at least one | refused |
-//! | `words` | line | | none |
-//! | `text` | line, word | | refused |
+//! | `words` | line | list of words | line without words |
+//! | `text` | line, word | text as read by OCR | refused |
 //! | `bounding_box` | line, word | `x`, `y`, `width`, `height` | refused |
 //! | `confidence` | line, word | 0 to 1 | no metadata of this name |
 //! | `is_noise`, `embedding_status` | line, word | noise if `true` or `NOISE` | not marked as noise |

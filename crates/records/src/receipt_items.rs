@@ -1,7 +1,7 @@
 //! Turns a receipt into items: its lines for the collection `receipt_lines`, and its words for `receipt_words`.
 //!
 //! A single word has little meaning, so a word is embedded with its position and its neighbours. A line is embedded
-//! without its position, because the rows around the line describe it better.
+//! without its position, because the rows around a line describe it better than its position.
 
 use serde_json::{Map, Value};
 

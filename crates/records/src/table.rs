@@ -4,7 +4,8 @@
 //! The entity key of an item consists of the values of its key attributes, joined by `#`. For example, the partition
 //! key is `IMAGE#{uuid}`, and the sort key is `RECEIPT#00001#LINE#00002#WORD#00003`. A table may also split the
 //! entity key at another `#`. The other attributes of the item are the fields of a line or a word (see
-//! `super::receipt`). The ids come from the entity key.
+//! `super::receipt`). The ids of the receipt, the line and the word are read from the entity key, not from
+//! attributes.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::BTreeMap;
@@ -170,8 +171,9 @@ pub struct Assembled {
     pub orphans: Vec<String>,
 }
 
-/// Assembles the items of a receipt. `parts` holds the attributes of lines and words, with their entity keys. Parts
-/// of other receipts are ignored. `status` names the attribute that may mark a part as noise.
+/// Assembles lines and words from a table to one receipt, and returns its items. `parts` holds the entity key and the
+/// attributes of each line or word. Parts of other receipts are ignored. `status` names the attribute that may mark a
+/// part as noise.
 ///
 /// # Errors
 /// Fails for the same reasons as the reading of a receipt from a file. The error names the field within the assembled

@@ -12,8 +12,8 @@ fn shape() -> Shape {
     Shape::Records { id: "id".into(), text: "text".into() }
 }
 
-/// Returns the number of each line, with the key of its item or the beginning of its error message. The small buffer
-/// exposes errors at the boundary of two reads.
+/// Reads records. Returns the line number of each record, with the key of its item or the beginning of its error
+/// message. The small read buffer exposes errors at the boundary of two reads.
 fn read(bytes: &[u8], limit: usize) -> Vec<(u64, String)> {
     let options = RecordsOptions { max_record_bytes: limit, ..RecordsOptions::default() };
     let brief = |result: Result<Vec<Item>, RecordError>| match result {

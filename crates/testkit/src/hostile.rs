@@ -16,7 +16,7 @@ pub enum Expected {
     Text,
     /// The program refuses the file at once, with the reason.
     Refused,
-    /// A limit of time, memory or nesting ends the work, or the program detects the loop and finishes early.
+    /// The program stops its work at a limit of time, memory or nesting, or it detects the loop and finishes early.
     Limited,
     /// The program reads the readable part or refuses the file. PDF engines differ, and both results are correct.
     Either,
@@ -25,13 +25,13 @@ pub enum Expected {
 /// Holds a hostile file and the behaviour that is expected of its reader.
 #[derive(Clone, Debug)]
 pub struct Hostile {
-    /// File name in lower case, with the extension that a user would see.
+    /// File name in lower case. Its extension is what a user would see, even if the content has another type.
     pub name: &'static str,
     pub bytes: Vec<u8>,
     pub outcome: Expected,
 }
 
-/// User password of [`encrypted_rc4`] and [`encrypted_aes`]; the owner password is `owner`.
+/// User password of the PDFs from [`encrypted_rc4`] and [`encrypted_aes`]. Their owner password is `owner`.
 pub const PASSWORD: &str = "weir";
 
 /// Returns every file of this module, in sizes that a test on two cores can handle.
@@ -138,8 +138,8 @@ pub fn cross_references_in_a_circle() -> Vec<u8> {
     bytes
 }
 
-/// Returns a PDF with a mail header in front, as careless programs store it. The offsets in the file count from the
-/// first byte of the PDF.
+/// Returns a PDF with the header of a mail part in front, as careless programs store it. The offsets in the file do
+/// not include this header: they count from the first byte of the PDF.
 pub fn garbage_before_the_header() -> Vec<u8> {
     let mut out = b"Content-Type: application/pdf\r\n\r\n".to_vec();
     out.extend_from_slice(&two_pages(15));
@@ -192,8 +192,8 @@ pub fn form_in_itself() -> Vec<u8> {
     objects.finish("itself", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF with eight forms that each draw the next form forty times. A file of four kilobytes thus causes 6.5
-/// × 10¹² drawings. There is no recursion, so a limit on depth does not find the problem.
+/// Returns a PDF with a chain of eight forms. The page and each form draw the next form forty times, so a file of
+/// four kilobytes causes 6.5 × 10¹² drawings. There is no recursion, so a limit on depth does not find the problem.
 pub fn spinning() -> Vec<u8> {
     const LEVELS: usize = 8;
     const TIMES: usize = 40;
@@ -244,9 +244,9 @@ fn page_of(resources: &str, content: usize, parent: usize) -> String {
     format!("<</Type/Page/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
 }
 
-/// Returns a zlib stream of `mebibytes` × 2²⁰ spaces without compressing all of them. One mebibyte is compressed up
-/// to a full flush, which resets the compressor, and the result is repeated. The checksum of equal bytes is computed
-/// directly.
+/// Returns a zlib stream that decompresses to `mebibytes` mebibytes of spaces. Only one mebibyte is compressed, up to
+/// a full flush, which resets the compressor. The compressed bytes are then repeated. The checksum is computed
+/// directly, because all bytes are equal.
 fn deflated_spaces(mebibytes: u64) -> Vec<u8> {
     const PIECE: usize = 1 << 20;
     let mut piece = Vec::with_capacity(16 << 10);

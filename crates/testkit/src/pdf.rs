@@ -119,7 +119,8 @@ impl Pdf {
     }
 }
 
-/// Collects the objects of a file. Numbers 1 to 4 are fixed; further objects count upwards.
+/// Collects the objects of a file. The numbers 1 to 4 belong to the catalogue, the document information and two
+/// fonts; further objects are numbered from 5.
 pub(crate) struct Objects {
     bodies: Vec<Vec<u8>>,
 }
@@ -139,7 +140,8 @@ impl Objects {
         self.bodies.len()
     }
 
-    /// Adds one page for each content stream and the page tree above them, and returns the file.
+    /// Completes a file of pages: adds one page for each content stream, and the page tree above the pages. Returns
+    /// the bytes of the file.
     pub(crate) fn finish_pages(mut self, title: &str, contents: &[usize]) -> Vec<u8> {
         // Each node names its parent, so all numbers are assigned before the bodies are written.
         let resources = format!("<</Font<</R {REGULAR} 0 R/B {BOLD} 0 R>>>>");
@@ -188,7 +190,7 @@ impl Objects {
         self.finish(title, &format!("<</Type/Catalog/Pages {root} 0 R>>"))
     }
 
-    /// Adds the catalogue and the document information, and returns the file.
+    /// Completes a file: adds the catalogue and the document information. Returns the bytes of the file.
     pub(crate) fn finish(mut self, title: &str, catalogue: &str) -> Vec<u8> {
         self.bodies[CATALOGUE - 1] = catalogue.as_bytes().to_vec();
         let mut information = b"<</Title(".to_vec();

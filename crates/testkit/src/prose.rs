@@ -35,8 +35,9 @@ impl Chance {
 
 /// Returns a word of 16 letters that is unique to one page of one document. `page` counts from 1.
 ///
-/// Different pairs of seed and page have different words if seeds are below 2³² and pages below 2¹⁶. The pair is
-/// permuted within 48 bits and spelled in eight syllables, so that the words of neighbouring pages do not look alike.
+/// Each pair of seed and page has a different word, provided that the seed is below 2³² and the page is below 2¹⁶.
+/// Each pair is mapped to a different scattered number of 48 bits, which is spelled in eight syllables. The words of
+/// neighbouring pages therefore do not look alike.
 pub fn marker(seed: u64, page: usize) -> String {
     const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
     const VOWELS: &[u8; 4] = b"aeio";

@@ -82,7 +82,7 @@ impl<'a> Aws<'a> {
     }
 }
 
-/// Holds the folder of a running process in `/proc`, and its working folder.
+/// Holds two folders of a running server: its folder in `/proc`, and its working folder.
 struct Running {
     process: PathBuf,
     folder: PathBuf,

@@ -14,8 +14,8 @@ use docweir_stages::enrich::{Call, Usage};
 
 use super::{decode, key, price, question, units};
 
-/// Returns answers from the cache, or empty findings for a text that is not cached. The cost of each text that is not
-/// cached is counted once.
+/// Answers from the cache only, and counts the cost of the missing answers. A text that is not cached gets empty
+/// findings. Its cost is counted once, even if the text occurs again.
 pub struct Counting {
     cache: Arc<dyn FindingsCache>,
     usd_per_unit: f64,
@@ -52,8 +52,8 @@ impl Analyst for Counting {
     }
 }
 
-/// Returns an empty answer. Without an answer about languages, the locally detected language decides which APIs are
-/// called.
+/// Returns an empty answer of an API. If the answer about languages is empty, the locally detected language decides
+/// which APIs are called.
 fn nothing(api: Api) -> Analysis {
     match api {
         Api::Language => Analysis::Languages(Vec::new()),

@@ -21,8 +21,8 @@ pub use service::Service;
 
 use crate::prices::Price;
 
-/// Version in the cache keys of answers. It consists of the API version of the service and our version of the stored
-/// form. The service does not report the versions of its models.
+/// Version in the cache keys of answers. It consists of the API version of the service (`2017-11-27`) and the version
+/// of the form in which this crate stores answers (`1`). The service does not report the versions of its models.
 const MODEL: &str = "comprehend-2017-11-27.1";
 
 /// Number of characters in a unit. Comprehend charges per unit, and each text is charged for at least `LEAST_UNITS`
@@ -45,7 +45,8 @@ pub fn price(usd_per_unit: f64) -> Price {
     Price { live: usd_per_unit * 1e6, batch: 0.0 }
 }
 
-/// Returns the question, which is one part of an answer's cache key. The other part is the hash of the text.
+/// Returns the question of a request as a text: version, API and language. An answer is cached under the question and
+/// the hash of the text.
 fn question(api: Api, language: &str) -> String {
     format!("{MODEL}/{}/{language}", api.name())
 }
@@ -73,7 +74,7 @@ fn decode(api: Api, bytes: &[u8]) -> Option<Analysis> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     Throttled,
-    /// The request was not executed; a retry may succeed.
+    /// The service could not be reached, so the request was not executed. A retry may succeed.
     Unreachable(String),
     /// The request may have been executed and charged.
     Lost(String),

@@ -14,7 +14,8 @@ use super::{CallError, Items, Remote, units};
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Fair-queue key that all requests share. Documents therefore have equal priority and are served in order.
+/// Fair-queue key that all requests share. With only one key, the queue serves requests in the order of their
+/// arrival, and all documents have equal priority.
 const LANE: &str = "documents";
 
 /// Admits and pays for the requests of one API. Each API has its own quota.
@@ -28,8 +29,8 @@ pub struct MeteredApi {
     pub price: f64,
 }
 
-/// Holds the cost of an answered request until its answers are stored. If this value is dropped without being
-/// settled, the reservation stays open, and the next run marks the reservation as in doubt.
+/// Holds the unsettled cost of an answered request until its answers are stored. If this value is dropped without
+/// being settled, the reservation stays open. The next run then marks the reservation as in doubt.
 pub struct PendingSettlement<'d> {
     units: u64,
     held: Option<HeldReservation<'d>>,

@@ -1,9 +1,9 @@
 //! Analyses texts with answers from the cache, or by requests that contain as many texts as allowed.
 //!
 //! A text is claimed before the cache is read, so that concurrent documents with the same text pay for the text only
-//! once. Answers are stored before their money is settled. A crash in between leaves a reservation, which the next
-//! run marks as in doubt; nothing is paid twice. If one text of a request fails, only that text is sent again, in a
-//! request of its own.
+//! once. Answers are stored before their reservation is settled. After a crash between these steps, the stored
+//! answers are reused and not paid again; the next run marks the open reservation as in doubt. If one text of a
+//! request fails, only that text is sent again, in a separate request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -175,7 +175,8 @@ impl<'t> Made<'t> {
     }
 }
 
-/// Recognises the error codes that concern a single text. The service spells each code in two ways.
+/// Returns the reason why a single text cannot be analysed, if the error code states such a reason. The service
+/// spells each of these codes in two ways.
 fn refusal(code: &str) -> Option<Refusal> {
     match code {
         "TEXT_SIZE_LIMIT_EXCEEDED" | "TextSizeLimitExceededException" => Some(Refusal::TooLong),

@@ -252,7 +252,8 @@ async fn lists_are_read_page_by_page_and_files_go_away() {
     assert!(matches!(client.get_batch("../files").await, Err(CallError::Missing(_))));
 }
 
-/// Returns content that takes several pieces to transfer. The provider checks the content only when a batch uses it.
+/// Returns a long content that is transferred in several pieces. The content is not a valid batch file; the mock
+/// provider accepts it, because an upload is checked only when a batch uses it.
 fn long() -> Vec<u8> {
     (0..700_000u32).flat_map(|n| [(n % 251) as u8, b'\n']).collect()
 }

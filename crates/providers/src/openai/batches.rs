@@ -131,9 +131,9 @@ impl BatchObject {
 }
 
 impl Client {
-    /// Creates a batch. The API has no idempotency key, so a repeated call can create a second batch. If
-    /// [`CallError::may_be_charged`] is true for the error, list the batches and search for `metadata` instead of
-    /// repeating the call.
+    /// Creates a batch. The API has no idempotency key, so a repeated call can create a second batch. If the call
+    /// fails and [`CallError::may_be_charged`] is true for the error, the batch may exist. In this case, list the
+    /// batches and search for `metadata` instead of repeating the call.
     pub async fn create_batch(
         &self,
         input_file_id: &str,

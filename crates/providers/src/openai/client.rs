@@ -53,7 +53,7 @@ pub enum CallError {
     /// The endpoint does not support the method, or its address has moved.
     #[error("the endpoint does not support this call ({0})")]
     Unknown(String),
-    /// The request is invalid, because of one of its texts or as a whole.
+    /// The request is invalid. The cause is one of its texts, or the request as a whole.
     #[error("the endpoint refused the request ({0})")]
     Refused(String),
     /// The call was certainly not executed, because there was no connection or the endpoint reported a failure. A

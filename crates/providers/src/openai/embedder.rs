@@ -35,12 +35,14 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// Fair-queue key of calls that name no collection. This key is the name of the collection of documents.
+    /// Fair-queue key of calls that name no collection, which embed documents. The key is the name of the collection
+    /// that holds the documents.
     lane: Arc<str>,
     /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     account: Option<Account>,
     price: Price,
-    /// True once a request was accepted. A refusal after that is caused by the content of the refused request.
+    /// True after the endpoint has accepted a request. A later refusal is then caused by the content of the refused
+    /// request, and not by the configuration.
     accepted: AtomicBool,
 }
 
@@ -115,8 +117,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Checks whether the endpoint refuses every request or only the refused text. If no request was accepted before,
-    /// a probe is sent.
+    /// Checks, after a refusal, that the endpoint does not refuse every request. If no request was accepted before, a
+    /// probe is sent. Fails if the endpoint refuses the probe too.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
         if self.accepted.load(Ordering::Relaxed) {
             return Ok(Made::default());
@@ -160,8 +162,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Returns the error, or the refusal of the gate if the gate is shut. An outage of the endpoint must not count
-    /// against a document.
+    /// Returns the error, or, if the gate is shut, the gate's refusal in its place. The refusal consumes no attempt,
+    /// because an outage of the endpoint must not count against a document.
     fn or_shut(&self, error: StageError) -> StageError {
         self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
     }
@@ -216,7 +218,7 @@ async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: boo
 }
 
 enum Failure {
-    /// The request was refused, because of one of its texts or as a whole.
+    /// The request was refused. The cause is one of its texts, or the request as a whole.
     Refused(String),
     Stage(StageError),
 }

@@ -36,7 +36,8 @@ fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
     OpenAiEmbedder::new(client, admission, options, "chunks", None, PriceOptions::default().text_embedding_3_small)
 }
 
-/// Returns the batch if each text has a vector, and otherwise the deciding error.
+/// Returns the batch if every text has a vector. Otherwise, returns the error that `deciding` selects from the errors
+/// of the texts.
 async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
     let batch = embed_each(embedder, texts).await?;
     deciding(&batch.vectors).map_or(Ok(batch), Err)
@@ -151,7 +152,8 @@ async fn throttling_slows_and_fails_nothing() {
     assert!(charges.refused[&429] <= 4, "{:?}", charges.refused);
 }
 
-/// Returns options with a long timeout, except for rules that delay the answer on purpose.
+/// Returns options with a timeout of 30 seconds. For a rule that delays the answer on purpose, the timeout is half a
+/// second, so that the call fails.
 fn with_long_timeout(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
     OpenAiOptions { request_seconds: if rule.act == Act::Slow { 0.5 } else { 30.0 }, ..options }
 }

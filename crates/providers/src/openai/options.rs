@@ -87,8 +87,8 @@ impl OpenAiOptions {
         }
     }
 
-    /// Returns the number of dimensions to request, or `None` if the model does not support this parameter. Such
-    /// models refuse the parameter, even with their native number.
+    /// Returns the value of the request parameter `dimensions`, or `None` if the parameter must be left out. Only the
+    /// models text-embedding-3-… support this parameter; other models refuse it, even with their native number.
     pub fn asked_dimensions(&self) -> Option<u32> {
         (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
     }

@@ -22,7 +22,7 @@ pub enum ItemResult {
     /// The item has an unusable vector, but was charged.
     Unusable { custom_id: String, why: Flaw, tokens: u64 },
     /// The provider refused the item. `code` is the error code of the provider, or the status if there is no error
-    /// code. `retryable` is true if the item itself may not be the cause.
+    /// code. `retryable` is true if the cause may lie outside the item, so that a retry may succeed.
     Refused { custom_id: String, code: String, retryable: bool },
     /// The line is unusable, for example because it names no item. `line` is the line number, counted from 1.
     Bad { line: u64, why: &'static str },

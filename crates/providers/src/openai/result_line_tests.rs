@@ -157,8 +157,8 @@ proptest! {
         outcome(&line, 1, 2);
     }
 
-    /// Checks that a number in a list is read as the nearest float or a neighbour of it, in any notation of the
-    /// number.
+    /// Checks that a number in a list, in any notation, is read as the nearest float or as a direct neighbour of this
+    /// float.
     #[test]
     fn floats_are_read_as_they_were_written(x in any::<f32>().prop_filter("finite", |x| x.is_finite()), form in 0..3) {
         let text = match form {

@@ -19,7 +19,8 @@ pub struct ReadOptions {
     /// Maximum length of a line, in bytes. A longer line is unusable. A vector of 3,072 floats takes up to 70 kB.
     pub max_line_bytes: usize,
     pub threads: usize,
-    /// Number of bytes that a thread takes at a time. A longer line is still read as a whole, up to `max_line_bytes`.
+    /// Number of bytes in the block that a thread takes at a time. If a single line is longer than a block, the line
+    /// is still read as a whole, up to `max_line_bytes`.
     pub block_bytes: usize,
 }
 

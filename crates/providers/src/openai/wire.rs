@@ -44,9 +44,9 @@ pub struct Embedding {
     pub embedding: Floats,
 }
 
-/// Holds a vector. As requested, servers send a vector as base64 of little-endian floats; servers without support for
-/// base64 send a list of numbers. A number in a list is read as a double and then rounded. Once in many millions, the
-/// rounded number is not the nearest float but a neighbour of it.
+/// Holds a vector. Requests ask for base64 of little-endian floats. Servers without support for base64 send a list of
+/// numbers instead. A number in a list is read as a double and then rounded to a float. In rare cases, once in many
+/// millions, this gives not the nearest float but a neighbour of it.
 #[derive(Debug, PartialEq)]
 pub struct Floats(pub Vec<f32>);
 

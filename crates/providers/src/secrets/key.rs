@@ -1,4 +1,4 @@
-//! Provides the value of a secret whenever it is used. The value is read when it is first needed, cached, and read
+//! Provides the current value of a secret for each use. The value is read when it is first needed, cached, and read
 //! again after an endpoint refuses it.
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ struct Kept {
 struct State {
     value: Option<Sensitive>,
     read: Option<Instant>,
-    /// Time of the last attempt to read the value, and the error of that attempt.
+    /// Time of the last attempt to read the value, and the error if this attempt failed.
     tried: Option<(Instant, Option<SecretError>)>,
 }
 
@@ -75,7 +75,8 @@ impl Key {
         matches!(self.0, Inner::Kept(_))
     }
 
-    /// Returns a new value to use instead of the refused value, or `None` if there is no new value.
+    /// Returns a newer value in place of `refused`, which an endpoint did not accept. Returns `None` if no other
+    /// value is available.
     pub async fn instead_of(&self, refused: &Sensitive) -> Option<Sensitive> {
         match &self.0 {
             Inner::Kept(kept) => kept.instead_of(refused).await,

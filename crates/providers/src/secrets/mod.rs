@@ -65,8 +65,8 @@ impl Secrets {
         Self { options, vault }
     }
 
-    /// Returns the secret that the configuration key `setting` names. Without such a name, returns the value of the
-    /// environment variable. Returns `None` if neither exists.
+    /// Returns the secret of the configuration key `setting`, whose value is `named`. If `named` names no secret,
+    /// returns the value of the environment variable `variable`. Returns `None` if this variable is missing or empty.
     pub fn key(&self, setting: &'static str, named: &SecretSetting, variable: &str) -> Option<Key> {
         if let SecretSetting::Kept(name) = named {
             return Some(match &self.vault {

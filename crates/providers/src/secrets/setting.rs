@@ -34,7 +34,7 @@ impl std::fmt::Display for SecretName {
     }
 }
 
-/// Holds the setting in the form in which TOML contains it. An empty string means that no secret is named.
+/// Holds the setting as it is written in TOML. An empty string means that no secret is named.
 #[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 enum Form {

@@ -18,7 +18,7 @@ pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
     Ok(found)
 }
 
-/// Returns whether the process `pid` listens on the port. An answer from the port is not enough. When two tests pick
+/// Returns whether the process `pid` listens on the port. It is not enough that the port answers: if two tests pick
 /// the same port, the server of one test also answers the other test.
 pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     let Some(socket) = fs::read_to_string("/proc/net/tcp").ok().and_then(|table| listener(&table, port)) else {
@@ -28,8 +28,8 @@ pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     opened.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == socket.as_str())
 }
 
-/// Returns the socket that listens on this port of 127.0.0.1. The socket has the name that links under `/proc/PID/fd`
-/// use.
+/// Returns the name of the socket that listens on this port of 127.0.0.1, such as `socket:[12345]`. The links under
+/// `/proc/PID/fd` use the same names. `table` is the content of `/proc/net/tcp`.
 fn listener(table: &str, port: u16) -> Option<String> {
     const LISTENS: &str = "0A";
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets()));

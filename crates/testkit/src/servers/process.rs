@@ -3,8 +3,9 @@
 //! A server must not outlive its test or leave files behind, even if the test process is killed. Servers in statics
 //! are never dropped, so dropping is not enough. Each server therefore has a guardian, which is a shell that waits
 //! for the end of its own standard input. Only the test process holds the other end of this pipe, and the kernel
-//! closes that end however the process ends. A death signal from the test process itself would come too early: the
-//! kernel sends it when the *thread* that started the child ends, and test threads are short-lived.
+//! closes that end however the process ends. A kernel death signal (`PR_SET_PDEATHSIG`) bound to the test process
+//! would come too early. The kernel sends this signal when the *thread* that started the child ends, and test threads
+//! are short-lived.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -21,15 +22,15 @@ pub(super) const SECRET_KEY: &str = "docweir-test-secret";
 
 /// Maximum time until a server is ready. The time is sufficient for a slow machine that also compiles.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of attempts to start a server, each with other ports. Further attempts help only if a port was busy. A
-/// server that exits for any other reason exits at each attempt.
+/// Number of attempts to start a server, each with other ports. Further attempts help only if a port was busy. If the
+/// cause is another one, the server exits at each attempt.
 const ATTEMPTS: usize = 5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
 const LINES_OF_LOG: usize = 40;
 
-/// File in which a server may list files outside its folder, one per line. The listed files are removed together with
-/// the folder.
+/// Name of a file in the folder of a server. The file may list other files of the server, outside this folder, one
+/// per line. The listed files are removed together with the folder.
 pub(super) const LEFTOVERS: &str = "leftovers";
 
 /// Shell script of the guardian, run as `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. The script starts the program
@@ -72,7 +73,7 @@ impl Server {
         SECRET_KEY
     }
 
-    /// Returns the id of the server's own process, for tests that stop or kill it.
+    /// Returns the process id of the server itself, for tests that stop or kill the server.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -157,8 +158,8 @@ impl Server {
         }
     }
 
-    /// Returns whether the server is still running. A server that has exited keeps its process id until the guardian
-    /// collects it, but the process no longer has a program.
+    /// Returns whether the server is still running. It is not enough that the process id exists: a server that has
+    /// exited keeps its id until the guardian collects it. Only a running process has a link to its program.
     fn runs(&self) -> bool {
         fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok()
     }
@@ -220,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the command for a server that is available on every machine with Python.
+    /// Returns the command for a simple HTTP server, which is part of every Python installation.
     fn python(port: u16) -> Command {
         let mut command = Command::new("python3");
         command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);

@@ -58,7 +58,7 @@ impl Seaweedfs {
     }
 }
 
-/// Lists the sockets that weed creates in `/tmp`. Their names contain the gRPC ports.
+/// Returns the paths of the sockets that weed creates in `/tmp`, one per line. Each path contains a gRPC port.
 fn sockets([_, s3, _, master, _, volume, _, filer]: [u16; 8]) -> String {
     let parts = [("s3", s3), ("master", master), ("volume", volume), ("filer", filer)];
     parts.map(|(part, port)| format!("/tmp/seaweedfs-{part}-grpc-{port}.sock\n")).concat()
