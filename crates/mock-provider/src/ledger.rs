@@ -2,7 +2,7 @@
 //!
 //! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies the
 //! event in memory. After a restart, the journal is read again. If the process was killed while it wrote the last
-//! line, the line is incomplete and is dropped; the client never got a reply for this change.
+//! line, this line is incomplete and is dropped. The client never got a reply for this change.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
