@@ -3,9 +3,9 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::kit::{Ran, TestFolder, results};
+use crate::kit::{Ran, Running, TestFolder, eventually, results};
 
 /// Returns the file name and the error code of each quarantined document, sorted by name.
 fn reasons(ran: &Ran) -> Vec<(String, String)> {
@@ -121,27 +121,32 @@ fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
     assert!(unreadable.iter().all(|e| e["reason"] == "not a regular file"), "{unreadable:?}");
 }
 
+/// Changes the file between each registration and the reading that follows. The program stops itself there, so the test
+/// does not depend on the speed of the machine.
 #[test]
 fn a_file_that_never_rests_is_given_up() {
     let place = TestFolder::new();
-    let path = place.write("growing.txt", "0\n");
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let next = place.path().join("next");
-            for n in 0.. {
-                std::fs::write(&next, format!("{n}\n")).unwrap();
-                std::fs::rename(&next, &path).unwrap();
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
-        let ran = place.ingest(&["--set", "intake.max_changes=3", "--set", "retry.waits_seconds=[0.0]"]);
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        ran.code(3);
-        assert_eq!(reasons(&ran), [("growing.txt".to_owned(), "source_unstable".to_owned())]);
+    place.write("growing.txt", "0\n");
+    let limits = ["--set", "intake.max_changes=3", "--set", "retry.waits_seconds=[0.0]"];
+    let mut command = place.command([&["ingest", "docs", "--json", "--progress", "none"][..], &limits].concat());
+    command.env("DOCWEIR_FAILPOINT", "extraction.begun=stop:*").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::of(command.spawn().unwrap());
+    let stat = format!("/proc/{}/stat", running.id());
+    let is_stopped =
+        || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'));
+    let mut changes = 0;
+    eventually("the run ends", || {
+        if is_stopped() {
+            changes += 1;
+            place.write("growing.txt", &"1\n".repeat(changes + 1));
+            running.signal(rustix::process::Signal::CONT);
+        }
+        !running.is_running()
     });
+    let ran = running.finish();
+    ran.code(3);
+    assert_eq!(reasons(&ran), [("growing.txt".to_owned(), "source_unstable".to_owned())]);
+    assert!(changes >= 3, "{changes}");
     place.ingest(&[]).code(0);
     place.assert_complete(1);
 }
@@ -215,7 +220,8 @@ fn without_permission_to_read_a_file_the_rest_is_done() {
     assert!(unreadable["reason"].as_str().unwrap().contains("ermission denied"), "{unreadable}");
 }
 
-/// Copies the binary into the test folder, because the build folder may be readable by root only.
+/// Copies the binary into the test folder, so that a user other than root can run it. The build folder may be readable
+/// by root only.
 fn copy_of_the_binary(place: &TestFolder) -> std::path::PathBuf {
     let copy = place.path().join("docweir-bin");
     std::fs::copy(env!("CARGO_BIN_EXE_docweir"), &copy).unwrap();
