@@ -49,7 +49,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Describes why a command failed. Holds one line per problem for standard error, and the exit code.
+/// Describes why a command failed. Holds the exit code, and the lines to print to standard error, one for each
+/// problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub exit: Exit,
@@ -61,7 +62,7 @@ impl Failure {
         Self { exit, lines: vec![line.into()] }
     }
 
-    /// Creates a failure with exit code 1, which means that nothing was found or that a check failed.
+    /// Creates a failure with exit code 1. This code means either that nothing was found, or that a check failed.
     pub fn no(line: impl Into<String>) -> Self {
         Self::new(Exit::Failed, line)
     }
@@ -117,7 +118,7 @@ impl From<VectorError> for Failure {
     }
 }
 
-/// Describes why a resource that a command needs could not be opened. Also holds the exit code of the command.
+/// Describes why a command could not open a store or another resource. Also holds the exit code for this failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineError {
     pub text: String,
@@ -135,8 +136,8 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Adds an exit code to an error that occurred while vectors were written to the index or to the target that
-    /// replaces the index. Only commands that do not run the pipeline use this conversion.
+    /// Adds an exit code to a failed write of vectors, to the index or to a target that replaces the index. This
+    /// conversion is used only by commands that do not run the pipeline.
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,

@@ -56,8 +56,8 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     peak
 }
 
-/// Finds the peak resident memory of a process, and the peak of the total resident memory of its children, in MB. The
-/// memory is sampled every 10 ms.
+/// Finds two peaks of resident memory, in MB: that of a process, and that of all its children together. The memory is
+/// sampled every 10 ms.
 struct Peaks(std::thread::JoinHandle<(f64, f64)>);
 
 impl Peaks {
@@ -80,7 +80,7 @@ impl Peaks {
     }
 }
 
-/// Returns the value of a line of `/proc/PID/status` in MB, or `None` after the process has ended.
+/// Reads one line of `/proc/PID/status` and returns its value in MB. Returns `None` after the process has ended.
 fn status(pid: u32, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

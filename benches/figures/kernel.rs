@@ -1,4 +1,5 @@
-//! Measures the cost of supervision alone. Jobs pass through five supervised pools whose stages do nothing.
+//! Measures the cost of supervision alone: jobs pass through five supervised pools, and the stage of each pool does
+//! nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;

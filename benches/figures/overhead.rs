@@ -95,8 +95,8 @@ async fn piped(engine: Rc<Engine>, docs: &Path) {
     pipeline::ingest(&engine, "a run", services, request, events, Arc::default(), Default::default()).await.unwrap();
 }
 
-/// Processes all documents from the file to the stored vectors, `lanes` documents at the same time. Finished documents
-/// wait for a commit, which adds them to the index about once a second.
+/// Takes every document through all stages, from its file to its stored vectors. `lanes` documents are processed at
+/// the same time. About once a second, a commit adds all finished documents to the index.
 async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
     let embedder = embedder();
     let context = context(&engine, &embedder);
@@ -133,9 +133,9 @@ struct Commits {
     last: Instant,
 }
 
-/// Adds the document of `job` to the waiting documents. Commits all waiting documents if there are at least 512, or if
-/// the last commit is at least one second ago. If `job` is `None`, no more documents will come, and the remaining ones
-/// are committed at once.
+/// Adds the document of `job` to the waiting documents. Commits all waiting documents if there are at least 512, or
+/// if the last commit is at least one second ago. `job` is `None` after the last document; the waiting documents are
+/// then committed at once.
 async fn commit(
     commits: &RefCell<Commits>,
     embedder: &Arc<dyn Embedder>,
@@ -165,7 +165,8 @@ fn write(job: &Job) -> Write {
     Write::Upsert(rows.unwrap())
 }
 
-/// Holds one worker for each of the first four stages. The pools of the pipeline use the same workers.
+/// Holds one worker for each of the first four stages. The workers are of the same types as in the pools of the
+/// pipeline.
 struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
 
 impl Workers {

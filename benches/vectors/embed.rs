@@ -9,8 +9,8 @@
 //! Each row is the vector of one sentence or of two or three consecutive sentences. No text occurs twice, and the texts
 //! are shuffled with a fixed seed. In addition, 1,000 sentences serve as queries; no row's text contains them.
 //!
-//! The data set of a million rows consists of 100,000 original vectors and nine noisy copies of each. The noise is a
-//! vector with a length of about 0.3. Each noisy copy is normalised to length one.
+//! The data set of a million rows consists of 100,000 original vectors and nine noisy copies of each. A copy is made
+//! by adding a random vector of length about 0.3 to the original vector and normalising the sum to length one.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,7 +23,7 @@ use unicode_segmentation::UnicodeSegmentation;
 const DIMENSION: usize = 384;
 const ROWS: usize = 100_000;
 const QUERIES: usize = 1_000;
-/// Number of queries whose exact answers over a million rows are computed.
+/// Number of queries in the data set of a million rows. The exact answer to each of these queries is computed.
 const QUERIES_OF_A_MILLION: usize = 200;
 const K: usize = 10;
 
@@ -45,7 +45,8 @@ pub fn run(data: &Path, model: &Path, texts: &[&str]) {
     exact(&data.join("exact1m.u32"), &queries[..QUERIES_OF_A_MILLION * DIMENSION], &million);
 }
 
-/// Returns the texts of the queries and of the rows. No row contains a sentence that is a query.
+/// Returns two lists: the texts of the queries, and the texts of the rows. No row contains a sentence that is also a
+/// query.
 fn pieces(files: &[&str], encoder: &Encoder) -> (Vec<String>, Vec<String>) {
     let mut sentences: Vec<Vec<String>> = Vec::new();
     for file in files {

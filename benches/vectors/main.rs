@@ -76,8 +76,8 @@ fn status(key: &str) -> u64 {
     docweir_core::memory::status_bytes("/proc/self/status", key).unwrap()
 }
 
-/// Returns the value of a row's field `bucket`, a number from 0 to 99 that filters refer to. `bucket` in data.py
-/// returns the same value for the other vector stores.
+/// Returns the value of the field `bucket` of a row, which is a number from 0 to 99. The filters of the benchmark
+/// select rows by this field. The function `bucket` in data.py computes the same value for the other vector stores.
 fn bucket(id: usize) -> u64 {
     (((id as u64).wrapping_mul(2_654_435_761) & 0xffff_ffff) >> 16) % 100
 }
@@ -85,8 +85,8 @@ fn bucket(id: usize) -> u64 {
 /// Number of rows per document.
 const ROWS: usize = 10;
 
-/// Returns documents of ten rows each. `first` is the number of the first row, and `vectors` holds the vectors of all
-/// rows, one after the other.
+/// Returns documents of ten rows each. `vectors` holds the vector components of all rows, one row after another.
+/// `first` is the number of the first of these rows.
 fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usize) -> String) -> Vec<Write> {
     let rows: Vec<&[f32]> = vectors.chunks_exact(dimension).collect();
     let document = |(n, rows): (usize, &[&[f32]])| {

@@ -68,8 +68,8 @@ pub fn one(work: &Path, memory: u64) {
     );
 }
 
-/// Samples the anonymous memory of the process every millisecond, to find its peak. The merge also measures its memory,
-/// but only at a few points, so it could miss a peak between two of them.
+/// Samples the anonymous memory of the process every millisecond, to find its peak. The measurement that a merge
+/// makes itself is not enough: it reads the memory at a few points only, and the peak may lie between two points.
 struct Sampler {
     peak: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }

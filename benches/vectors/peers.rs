@@ -1,4 +1,4 @@
-//! Measures the figures of Docweir that are compared with the figures of other engines.
+//! Measures Docweir's side of the comparison with other vector stores.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use crate::{block_on, cpu_seconds, documents, model, open, status};
 
 const DIMENSION: usize = 384;
 const K: usize = 10;
-/// Number of rows per commit. It is equal to the batch size of the other engines.
+/// Number of rows per commit. The other vector stores write batches of the same size.
 const BATCH: usize = 5_000;
 
 pub fn run(data: &Path, size: &str) {
@@ -150,7 +150,7 @@ fn open_cold(tell: &Teller<'_>, data: &Path, store: &Path) {
     tell.line("disk_bytes", "reopened", 1, (live as f64, "bytes"), None);
 }
 
-/// Returns the ten best rows for each query, among the rows that match a filter. The search is exact.
+/// Returns, for each query, the ten best of the rows that match a filter. The search is exact.
 fn exact(view: &View, queries: &[Vec<f32>], filter: Option<&Filter>) -> Vec<Vec<String>> {
     let one = |query: &Vec<f32>| {
         let request = SearchRequest { exact: true, filter: filter.cloned(), ..request(query) };

@@ -8,8 +8,8 @@ use docweir_objects::local::LocalObjectStore;
 use super::{ObjectBackend, Opening, StateObjects};
 use crate::exit::EngineError;
 
-/// Stores objects as files below `objects/` of the state folder. A file system honours write conditions, so no check of
-/// the conditions is required.
+/// Stores objects as files below `objects/` of the state folder. A local file system always honours the conditions of
+/// conditional writes, so this backend needs no check of the conditions.
 pub struct FolderObjects;
 
 #[async_trait]

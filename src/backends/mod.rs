@@ -1,5 +1,5 @@
-//! Selects and opens the stores of objects and control records. Each kind of store has a configuration key that selects
-//! the backend, and a trait that all backends implement.
+//! Selects and opens the object store and the control store. For each of the two, a configuration key selects the
+//! backend, and a trait defines the methods of every backend.
 //!
 //! ```text
 //! state.objects ─▶ ObjectBackend ─▶ ObjectStore        folder │ s3
@@ -40,12 +40,12 @@ use crate::exit::{EngineError, Exit};
 #[derive(Clone, Copy)]
 pub struct Opening<'a> {
     pub settings: &'a Settings,
-    /// Local state folder. If the state is in AWS, the folder holds only data that can be recreated.
+    /// Local state folder. If the state is in AWS, all data in this folder can be recreated.
     pub folder: &'a StateFolder,
     pub clock: &'a SharedClock,
 }
 
-/// Opens one kind of object store, which holds artefacts, vector files, manifests and leases.
+/// Opens one kind of object store. An object store holds artefacts, vector files, manifests and leases.
 #[async_trait]
 pub trait ObjectBackend: Send + Sync {
     /// Returns the value of `state.objects` that chooses this backend.
@@ -54,16 +54,16 @@ pub trait ObjectBackend: Send + Sync {
     /// Opens the object store that the settings describe. Opening writes only data that can be recreated.
     ///
     /// # Errors
-    /// Returns an error if the configuration is invalid, or if this machine or a service fails. The error also holds
-    /// the exit code that distinguishes these two cases.
+    /// Returns an error if the configuration is invalid, or if this machine or a service fails. The exit code in the
+    /// error tells an invalid configuration from a failure.
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError>;
 }
 
 /// Holds an opened object store.
 pub struct StateObjects {
     pub objects: Arc<dyn ObjectStore>,
-    /// Check that must succeed before the first commit. `None` if manifests are in a store that always honours
-    /// the conditions of writes.
+    /// Check that must succeed before the first commit. `None` if the store of the manifests always honours the
+    /// conditions of conditional writes, so that no check is needed.
     pub conditions: Option<Arc<dyn KeepsConditions>>,
 }
 
@@ -83,8 +83,8 @@ pub trait ControlBackend: Send + Sync {
     /// Returns the value of `state.control` that chooses this backend.
     fn name(&self) -> &'static str;
 
-    /// Opens the stores for control records, the ledger and batches. `objects` is the opened object store of the same
-    /// state.
+    /// Opens three stores: that of control records, the ledger, and that of batches. `objects` is the object store of
+    /// the same state and is already open.
     ///
     /// # Errors
     /// Returns the same errors as [`ObjectBackend::open`].
@@ -102,8 +102,9 @@ pub trait StateStores: Send + Sync {
     /// Returns whether other processes may work on the same documents at the same time.
     fn is_shared(&self) -> bool;
 
-    /// Returns whether the ledger, the items and the batches have to be read. Returns false only if no call was ever
-    /// charged and no item was ever enqueued. This method makes no call to a service.
+    /// Returns whether the ledger, the items and the batches may contain any data. The caller may skip reading all
+    /// three if the result is false, because then no call was ever charged and no item was ever enqueued. This method
+    /// makes no call to a service.
     fn may_have_batches(&self) -> bool;
 
     fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError>;
@@ -132,7 +133,8 @@ fn control_backends() -> Vec<Box<dyn ControlBackend>> {
 /// Opens the object store and the control stores that the settings select.
 ///
 /// # Errors
-/// Returns an error if the program was built without a selected backend, or if a backend cannot be opened.
+/// Returns an error if the program was built without one of the selected backends, or if a selected backend cannot be
+/// opened.
 pub async fn open(opening: Opening<'_>) -> Result<(StateObjects, Arc<dyn StateStores>), EngineError> {
     let state = &opening.settings.state;
     let (objects_in, control_in) = (state.objects_in(), state.control_in());
@@ -144,7 +146,7 @@ pub async fn open(opening: Opening<'_>) -> Result<(StateObjects, Arc<dyn StateSt
     Ok((objects, control))
 }
 
-/// Returns the error of a program that was built without the AWS clients.
+/// Returns the error that tells the user to build the program with the AWS clients.
 pub fn without_aws() -> EngineError {
     let text = "this docweir was built without AWS: build it with `cargo build --release --features aws`";
     EngineError::new(Exit::Configuration, text)

@@ -1,4 +1,5 @@
-//! Stores control records, the ledger and batches in two SQLite files of the state folder, for one process at a time.
+//! Stores control records, the ledger and batches in two SQLite files of the state folder. Only one process at a time
+//! may use the two files.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +18,7 @@ use docweir_stores::state::StateFolder;
 use super::{ControlBackend, Opening, StateStores};
 use crate::exit::EngineError;
 
-/// Opens `control.db` of the state folder, and later `paid.db` on first use.
+/// Opens the file `control.db` of the state folder at once, and the file `paid.db` on first use.
 pub struct SqliteControl;
 
 struct SqliteStores {

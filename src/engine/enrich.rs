@@ -46,7 +46,8 @@ pub async fn enricher_without_ledger(
     enricher(settings, tokens, Vec::new(), Arc::new(NoCache)).await
 }
 
-/// Creates an enricher that makes no calls, but reports what the calls would cost. Findings in `cache` cost nothing.
+/// Creates an enricher that makes no calls to a service, but computes their cost. A text whose findings are in
+/// `cache` costs nothing.
 pub fn counting_enricher(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -64,7 +65,8 @@ pub fn counting_enricher(
 }
 
 impl Engine {
-    /// Creates the enricher. The ledger records paid calls of the enricher under the run and the stage of `payer`.
+    /// Creates the enricher. The enricher's paid calls are recorded in the ledger, under the run and the stage that
+    /// `payer` names.
     pub async fn enricher(
         &self,
         payer: Payer,
@@ -84,7 +86,8 @@ impl Engine {
         enricher(settings, tokens, accounts, self.findings_cache()).await
     }
 
-    /// Opens the cache of a provider's findings. Never fails, because an unusable cache behaves like an empty cache.
+    /// Opens the cache of the findings that a provider returned. Never fails, because an unusable cache behaves like
+    /// an empty cache.
     pub fn findings_cache(&self) -> Arc<dyn FindingsCache> {
         if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
             tracing::warn!(%error, "cache folder not created; findings are not cached");

@@ -1,8 +1,8 @@
-//! Computes a fingerprint of the settings that determine a document's result.
+//! Computes a fingerprint of all settings that can change the result of processing a document.
 //!
-//! Two runs with the same fingerprint produce the same index from the same file. A file that is unchanged under an
-//! unchanged fingerprint is therefore not processed again. Workers, queues, waits and deadlines affect only when and
-//! how fast work is done, so they are not part of the fingerprint.
+//! Two runs with the same fingerprint produce the same index from the same file. A run therefore skips a file if
+//! neither the file nor the fingerprint has changed. Workers, queues, waits and deadlines affect only when and how
+//! fast work is done, so they are not part of the fingerprint.
 
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::ModelIdentity;
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use crate::config::{Provider, Settings};
 
-/// Version of the pipeline's results. It is increased when the code of a stage changes the result for the same input;
-/// the next run then processes every document again.
+/// Version of the pipeline's code, as far as the code affects results. A developer increases the version when a stage
+/// gives a new result for the same input. The next run then processes every document again.
 pub const PIPELINE_FORMAT: u32 = 2;
 
-/// Returns the SHA-256 of all settings that determine a document's result, in canonical JSON.
+/// Writes all settings that can change the result of processing a document as canonical JSON, and returns the SHA-256
+/// of this JSON text.
 pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
     let extract = &settings.extract.options;
     let (local, openai) = (&settings.embed.options.model, &settings.embed.options.openai);

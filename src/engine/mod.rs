@@ -43,7 +43,7 @@ use crate::intake::originals::Originals;
 use crate::telemetry::CloudWatchMode;
 use crate::telemetry::publisher::{EmfLines, Lines, MetricSink, Publisher};
 
-/// Holds the stores of one state folder and the settings that they were opened with.
+/// Holds the open stores of one state folder, and the settings that were used to open the stores.
 pub struct Engine {
     pub config: Config,
     pub state: StateFolder,
@@ -53,17 +53,17 @@ pub struct Engine {
     pub originals: Arc<dyn Originals>,
     secrets: Secrets,
     stores: Arc<dyn StateStores>,
-    /// Check that must succeed before the first commit. `None` if manifests are in a store that always honours
-    /// the conditions of writes.
+    /// Check that must succeed before the first commit. `None` if the store of the manifests always honours the
+    /// conditions of conditional writes, so that no check is needed.
     conditions: Option<Arc<dyn KeepsConditions>>,
-    /// Notifier for new vector files, if one is set.
+    /// Notifier that reports every new vector file. Empty until a notifier is set.
     compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
-    /// Function that opens collections of the target that replaces the index. `None` means that vectors are written to
-    /// the index.
+    /// Function that opens a collection of a vector store that is used instead of the index. `None` means that
+    /// vectors are written to the index.
     targets: Option<OpenTarget>,
 }
 
-/// Names the run and the stage that calls to a provider are charged to.
+/// Names the payer of calls to a provider: a run, and a stage of the run.
 pub struct Payer {
     /// Id of the run. Commands without a run use the name of the stage instead, such as `search`.
     pub run: String,
@@ -87,7 +87,7 @@ impl Payer {
     }
 }
 
-/// Returns access to the secrets that the settings name, without making a call.
+/// Returns access to the secrets that the settings name. No secret is read yet.
 pub fn secrets(settings: &Settings) -> Secrets {
     Secrets::new(settings.secrets.clone(), cloud::vault(settings))
 }
@@ -99,7 +99,7 @@ impl Engine {
         Self::over(config, state).await
     }
 
-    /// Opens existing state. If the index does not exist, the error says how to create one.
+    /// Opens existing state. If no index exists, returns an error that says how to create an index.
     pub async fn open(config: Config) -> Result<Self, EngineError> {
         let folder = Path::new(&config.settings.state.folder);
         if !config.settings.state.is_local() {
@@ -169,8 +169,8 @@ impl Engine {
         self.stores.is_shared()
     }
 
-    /// Opens the embedder and checks that its model matches the index. The first call on a machine downloads the
-    /// model and reports to `progress`.
+    /// Opens the embedder and checks that its model matches the index. If the model is not on this machine yet, it is
+    /// downloaded, and the download is reported to `progress`.
     pub async fn embedder(
         &self,
         payer: Payer,
@@ -232,9 +232,9 @@ impl Engine {
         self.stores.batch_lease()
     }
 
-    /// Returns whether the ledger, the items and the batches have to be read. Returns false only if no call was ever
-    /// charged and no item was ever enqueued. If the tables are shared, the result is always true. Otherwise, the
-    /// result is true if the local file of the ledger exists.
+    /// Returns whether the ledger, the items and the batches may contain any data. For local state, the result is
+    /// true if the file of the ledger exists, because the first charged call or enqueued item creates this file. For
+    /// tables shared with other processes, the result is always true.
     pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
     }
@@ -244,14 +244,15 @@ impl Engine {
         self.stores.batches()
     }
 
-    /// Returns the quarantine store, which holds the error reports and the copies of quarantined documents.
+    /// Returns the quarantine store. For each quarantined document, the store holds an error report and a copy of the
+    /// document.
     pub fn quarantine_store(&self) -> QuarantineStore {
         let options = self.config.settings.quarantine.clone();
         QuarantineStore::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
     }
 
-    /// Returns the options of the services that maintain this state's collections. `owner` names this process in their
-    /// leases.
+    /// Returns the options of the maintenance services, which maintain the collections of this state. `owner` names
+    /// this process in the leases of the services.
     pub fn maintenance(&self, owner: &str) -> MaintenanceConfig {
         let settings = &self.config.settings;
         MaintenanceConfig {
@@ -265,7 +266,8 @@ impl Engine {
         }
     }
 
-    /// Returns access to the user's tables that records are read from. The first use opens the connection.
+    /// Returns access to the user's tables of records, from which records are read. The connection is opened on first
+    /// use.
     pub fn record_tables(&self) -> Arc<LazyTables> {
         let settings = self.config.settings.clone();
         Arc::new(LazyTables::new(move || {
@@ -279,7 +281,8 @@ impl Engine {
         model::client(&self.config.settings.embed.options.openai, &self.secrets)
     }
 
-    /// Returns the folder that stores batch results until they are imported, and creates it if necessary.
+    /// Returns the folder for batch results, and creates the folder if necessary. Results stay in the folder until
+    /// they are imported.
     pub fn batch_folder(&self) -> Result<PathBuf, EngineError> {
         let folder = self.state.root().join("batches");
         std::fs::create_dir_all(&folder)
@@ -307,8 +310,8 @@ impl Engine {
         Self { targets: Some(targets), ..self }
     }
 
-    /// Returns a function that opens any collection that vectors are written to. The collection belongs to the index,
-    /// or to the target that replaces the index.
+    /// Returns a function that opens a collection for writing vectors. If a target replaces the index, the function
+    /// opens a collection of the target. Otherwise, the function opens a collection of the index.
     pub fn open_target(&self) -> OpenTarget {
         match &self.targets {
             Some(targets) => targets.clone(),
@@ -319,12 +322,14 @@ impl Engine {
         }
     }
 
-    /// Opens the configured collection of the index, or of the target that replaces the index.
+    /// Opens the configured collection for writing vectors. If a target replaces the index, the collection is opened
+    /// there; otherwise, in the index.
     pub fn target(&self) -> Result<Arc<dyn Target>, EngineError> {
         (self.open_target())(&self.config.settings.state.collection).map_err(EngineError::of_target)
     }
 
-    /// Sets the notifier that reports new vector files. It applies to collections that are opened after this call.
+    /// Sets the notifier that reports new vector files. The notifier reports only files of collections that are
+    /// opened after this call.
     pub fn set_compaction_notifier(&self, compaction_notifier: CompactionNotifier) {
         let _ = self.compaction_notifier.set(compaction_notifier);
     }
@@ -336,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// Opens the event queue `intake` and the notification queue `compaction`. Each argument is the URL or the name
-    /// of a queue, or an empty string if there is no such queue.
+    /// Opens two queues: `intake`, from which events are received, and `compaction`, to which notifications are sent.
+    /// Each argument is the URL or the name of the queue. An empty string means that the queue is not used.
     pub async fn queues(&self, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
         if intake.is_empty() && compaction.is_empty() {
             return Ok(Queues::default());
@@ -358,9 +363,9 @@ impl Engine {
         Arc::new(SqliteEmbeddingCache::open(&self.state.embedding_cache_db(), self.config.settings.cache.clone()))
     }
 
-    /// Returns the other process that holds the lock of the state folder, if that process is alive. The check only
-    /// reads the lock file. If the check acquired the lock instead, a run that starts at the same moment would be
-    /// refused.
+    /// Returns the holder of the lock of the state folder, if the holder is another process and still alive. This
+    /// method only reads the lock file. It does not try to acquire the lock, because a run that starts at the same
+    /// moment would then be refused.
     pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
         let held: LockHolder = serde_json::from_slice(&note).ok()?;
@@ -382,8 +387,8 @@ impl Engine {
         })
     }
 
-    /// Returns the end of a sentence that says which process handles a request in the control store, such as
-    /// "by the next `docweir ingest`".
+    /// Returns the end of a message such as "by the next `docweir ingest`". The phrase names the process that will
+    /// carry out a request in the control store.
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),

@@ -16,8 +16,8 @@ use docweir_stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedd
 use crate::config::{API_KEY, EmbedSettings, Provider, Settings};
 use crate::exit::{EngineError, Exit};
 
-/// Opens the embedder that the settings select. The first call on a machine downloads the local model and reports to
-/// `progress`.
+/// Opens the embedder that the settings select. If a local model is not on this machine yet, it is downloaded, and
+/// the download is reported to `progress`.
 pub async fn embedder(
     settings: &EmbedSettings,
     collection: &str,
@@ -54,8 +54,9 @@ pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineErr
     embedder(&embed, collection, None, &settings.prices, &super::secrets(settings), &|_| {}).await
 }
 
-/// Returns an error if the configured model differs from the model of the index. This check comes before the model is
-/// downloaded or loaded. Properties that the configuration does not determine are checked after the model is loaded.
+/// Returns an error if the configured model differs from the model of the index. This check is made before the model
+/// is downloaded or loaded. It covers only properties of the model that are in the configuration. All other
+/// properties are checked after the model is loaded.
 pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result<(), EngineError> {
     let Some(stored) = stored else { return Ok(()) };
     let model = &settings.model;
@@ -83,8 +84,9 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     Err(EngineError::new(Exit::Configuration, text))
 }
 
-/// Creates a client for an endpoint with the OpenAI protocol. Returns an error if the API key comes from an environment
-/// variable that is not set. A key from a secret store is not checked here, but read on first use.
+/// Creates a client for an endpoint with the OpenAI protocol. If the API key is configured as an environment
+/// variable, returns an error if the variable is not set. If the key is configured as a secret of a secret store, the
+/// secret is read on first use and not checked here.
 pub fn client(options: &OpenAiOptions, secrets: &Secrets) -> Result<Client, EngineError> {
     let name = &options.api_key_variable;
     let key = match secrets.key(API_KEY, &options.api_key, name) {
@@ -113,8 +115,8 @@ fn endpoint(
     Ok(OpenAiEmbedder::new(client(options, secrets)?, admission, options.clone(), collection, account, price))
 }
 
-/// Converts a model error to the failure of a command. A model that contradicts the configuration is a configuration
-/// error; an unavailable model is a system failure.
+/// Converts a model error to the failure of a command. If the model contradicts the configuration, the failure is a
+/// configuration error. If the model is unavailable, the failure is a system failure.
 fn unusable(error: StageError) -> EngineError {
     let exit = if error.class == ErrorClass::Permanent { Exit::Configuration } else { Exit::System };
     EngineError::new(exit, error.to_string())

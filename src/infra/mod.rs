@@ -1,9 +1,9 @@
-//! Plans, creates and checks the AWS resources that Docweir needs: tables with their indexes and expiry, buckets with
-//! their rules, and queues with their permissions.
+//! Plans, creates and checks the AWS resources that Docweir needs. The resources are tables (with indexes and
+//! expiry), buckets (with lifecycle rules) and queues (with permissions).
 //!
-//! `docweir infra apply` creates the resources. If the operator of the account creates them, `docweir infra check`
-//! reports the differences. Existing resources are never deleted. A wrong table is reported but not changed, because
-//! it may hold data.
+//! `docweir infra apply` creates the resources. If an administrator creates the resources instead, `docweir infra
+//! check` reports how they differ from their definitions. Existing resources are never deleted. A table with a wrong
+//! definition is reported but not changed, because the table may hold data.
 
 pub mod policy;
 mod queue_policy;
@@ -33,7 +33,7 @@ const TABLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub enum State {
     #[serde(rename = "right")]
     Correct,
-    /// The resource or one of its settings is missing; `apply` makes the named change.
+    /// The resource or one of its settings is missing. The text names the change that `apply` makes.
     Missing(String),
     /// The resource differs from its definition; a person must decide how to change it.
     #[serde(rename = "wrong")]
@@ -64,7 +64,7 @@ pub struct Infra {
     buckets: Vec<(Bucket, Vec<LifecycleRule>)>,
     /// Buckets and prefixes that hold objects of Docweir.
     places: Vec<(String, String)>,
-    /// Configured encryption. Without this setting, S3 encrypts with its own keys.
+    /// Encryption of new buckets. `None` means that S3 encrypts objects with keys of its own.
     encryption: Option<Encryption>,
     queues: QueueInfra,
 }
@@ -106,7 +106,8 @@ impl Infra {
         Ok(things)
     }
 
-    /// Creates missing resources and missing settings. Correct and wrong resources stay unchanged.
+    /// Creates missing resources and adds missing settings. Existing settings are never changed, even if they are
+    /// wrong.
     pub async fn apply(&self) -> Result<(), Fault> {
         for table in &self.tables {
             if matches!(self.table(table).await?, State::Missing(_)) {
@@ -196,8 +197,8 @@ impl Infra {
     }
 }
 
-/// Treats the result as a success if the server does not support the setting, and logs a warning. Servers of other
-/// vendors support fewer settings than AWS.
+/// Ignores the error of a server that does not support a setting, and logs a warning instead. S3-compatible servers
+/// of other vendors support fewer settings than AWS.
 fn known(set: Result<(), Fault>) -> Result<(), Fault> {
     match set {
         Err(fault) if fault.kind == FaultKind::Invalid => {

@@ -1,8 +1,9 @@
-//! Builds the IAM policy of a role. A policy allows only the calls that the role makes to the configured resources.
+//! Builds the IAM policy of a role. The policy allows the calls that the role makes, for the configured resources
+//! only.
 //!
-//! The policies are derived from the list of all calls ([`OPERATIONS`]). The files in `deploy/policies` use example
-//! names, and a test compares these files with generated policies. `docweir infra policy` prints policies for the
-//! configured names.
+//! The policies are derived from [`OPERATIONS`], the list of all calls. `docweir infra policy` prints a policy with
+//! the names of the configured resources. The files in `deploy/policies` hold policies with example names, and a test
+//! checks that they are up to date.
 //!
 //! Listing is allowed for a whole bucket, not only for a prefix. Docweir must be able to tell whether a manifest
 //! exists, but S3 answers "not found" only to callers that may list the bucket. Other callers get "denied".
@@ -53,9 +54,9 @@ pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<V
 struct Places {
     partition: &'static str,
     region: String,
-    /// Names of the tables. The second value is true if the table has indexes.
+    /// Tables: the name of each table, and true if the table has indexes.
     tables: Vec<(String, bool)>,
-    /// Names of the table of records and of its index, if configured.
+    /// Name of the user's table of records, and name of the index of this table, if configured.
     records: Option<(String, String)>,
     /// Buckets and prefixes that Docweir writes to.
     own: Vec<(String, String)>,
@@ -243,7 +244,7 @@ mod tests {
         statements.iter().flat_map(|s| -> Vec<String> { of(s) }).collect()
     }
 
-    /// Compares the actions that a policy allows with the actions that its role calls.
+    /// Compares two sets of actions: those that a policy allows, and those that the role of the policy calls.
     #[test]
     fn a_policy_allows_what_its_role_calls_and_nothing_else() {
         for (role, _) in ROLES {

@@ -1,6 +1,7 @@
 //! Extends the policy of a queue by a statement that allows S3 to send messages to the queue.
 //!
-//! Other statements are neither changed nor evaluated, so a policy may grant the same permission twice.
+//! The existing statements are not changed. They are not evaluated either, so the new statement may repeat a
+//! permission that another statement grants already.
 
 use serde_json::{Value, json};
 

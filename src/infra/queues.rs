@@ -1,5 +1,5 @@
-//! Manages the configured queues with their dead-letter queues, and the notifications that buckets send to the event
-//! queue.
+//! Manages the configured queues and their dead-letter queues, and configures buckets to send notifications to the
+//! event queue.
 //!
 //! S3 sends events only to standard queues. A FIFO queue receives events from an EventBridge rule, which Docweir does
 //! not manage.
@@ -108,7 +108,8 @@ impl QueueInfra {
         }
     }
 
-    /// Checks whether a bucket sends its events to the queue and has permission to do so.
+    /// Checks two things: whether a bucket is configured to send its events to the event queue, and whether the
+    /// policy of the queue permits this.
     async fn telling(&self, bucket: &Bucket, prefix: &str) -> Result<State, Fault> {
         let missing = |what: &str| Ok(State::Missing(what.to_owned()));
         let Some((_, queue)) = self.events().await? else { return missing("send events to the queue") };
@@ -126,7 +127,8 @@ impl QueueInfra {
         }
     }
 
-    /// Configures a bucket to send its events to the queue. The permission is granted first, because S3 tests it.
+    /// Configures a bucket to send its events to the event queue. The permission to send is granted first, because S3
+    /// refuses a configuration without this permission.
     async fn tell(&self, bucket: &Bucket, prefix: &str) -> Result<(), Fault> {
         if self.telling(bucket, prefix).await? == State::Correct {
             return Ok(());
@@ -156,7 +158,8 @@ pub fn dead_letters(name: &str) -> String {
     }
 }
 
-/// Returns whether a notification sends all events of objects below a prefix to the queue.
+/// Returns whether a configured notification covers all required events. The events are those of all objects below
+/// `prefix`, and they must go to `queue`.
 fn serves(told: &QueueNotification, queue: &str, prefix: &str) -> bool {
     let covers = |event: &&str| {
         let kind = event.trim_end_matches('*');

@@ -13,7 +13,8 @@ const LIVE: [&str; 5] = ["vectors/", "batches/", "input/", "errors/", "leases/"]
 /// Number of days after which unfinished uploads are aborted. Unfinished uploads cost money and appear in no listing.
 const ABORT_DAYS: u32 = 7;
 
-/// Returns the rules for the bucket that holds artefacts. Artefacts are archived after `days` days; 0 means never.
+/// Returns the lifecycle rules for the bucket of artefacts. Artefacts are archived after `days` days; 0 means that
+/// they are never archived.
 pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     if days == 0 {
         return abandoned();
@@ -43,7 +44,8 @@ fn under(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
 }
 
-/// Describes how a rule archives or deletes required objects. Returns `None` for a harmless rule.
+/// Returns a description of the harm if a rule archives or deletes objects that Docweir needs. Returns `None` if the
+/// rule is harmless.
 pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
     if rule.archive_days.is_none() && rule.expire_days.is_none() {
         return None;

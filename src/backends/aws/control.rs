@@ -81,7 +81,7 @@ impl StateStores for DynamoStores {
         true
     }
 
-    /// Always returns true. The tables are shared, so another process may have reserved costs or enqueued items at any
+    /// Always returns true, because other processes use the same tables and may reserve costs or enqueue items at any
     /// time.
     fn may_have_batches(&self) -> bool {
         true

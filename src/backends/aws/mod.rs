@@ -35,7 +35,7 @@ pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     vec![Box::new(objects::S3)]
 }
 
-/// Returns the backends that store control records in AWS.
+/// Returns the control backends that this program has for AWS.
 pub fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     vec![Box::new(control::DynamoControl)]
 }
@@ -45,14 +45,14 @@ pub fn vault(settings: &Settings) -> Option<Arc<dyn Vault>> {
     Some(Arc::new(SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint)))
 }
 
-/// Returns access to files of this machine and to objects of any bucket. While an object is open, a copy of the object
-/// exists in `folder`.
+/// Returns a reader for files of this machine and for objects of any bucket. While an object is open, its local copy
+/// is in `folder`.
 pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
     Arc::new(originals::BucketOriginals::new(&settings.aws, &settings.s3, folder))
 }
 
-/// Opens the event queue `intake` and the notification queue `compaction`. Each argument is the URL or the name of a
-/// queue, or an empty string if there is no such queue.
+/// Opens two queues: `intake`, from which events are received, and `compaction`, to which notifications are sent.
+/// Each argument is the URL or the name of the queue. An empty string means that the queue is not used.
 pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     let sqs = Sqs::new(&aws, &settings.queues.endpoint);
@@ -66,7 +66,8 @@ pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Resu
     Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
 }
 
-/// Opens the tables that records are read from. The tables are in DynamoDB, even if all state is local.
+/// Opens the user's tables of records, from which records are read. These tables are always in DynamoDB, even if
+/// Docweir's own state is local.
 pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
     let broken = |error: EngineError| TableError::Broken {
         table: settings.records.table.name.clone(),

@@ -18,12 +18,12 @@ use crate::exit::EngineError;
 
 /// Opens the S3 locations that `buckets.artefacts` and `buckets.vectors` name.
 ///
-/// Leases are stored in the table `dynamodb.state_table` if control records or manifests are in DynamoDB, and in S3
-/// otherwise. Manifests are stored in this table if `buckets.register` is `dynamodb`, and in S3 otherwise.
+/// Manifests are stored in the table `dynamodb.state_table` if `buckets.register` is `dynamodb`, and in S3 otherwise.
+/// Leases are stored in the same table if manifests or control records are in DynamoDB, and in S3 otherwise.
 pub struct S3;
 
-/// Checks that S3 honours write conditions, if manifests are stored in S3. Endpoints of other vendors may ignore these
-/// conditions.
+/// Checks that S3 honours the conditions of conditional writes. The check is used only if manifests are stored in S3.
+/// It is necessary because S3-compatible servers of other vendors may ignore the conditions.
 struct Manifests(S3Objects);
 
 #[async_trait]

@@ -20,7 +20,7 @@ const PAGE: usize = 1_000;
 pub struct BucketOriginals {
     aws: AwsOptions,
     s3: S3Options,
-    /// Folder for copies of objects. A copy exists only while it is open.
+    /// Folder for local copies of objects. A copy is removed when its reader closes it.
     folder: PathBuf,
     client: OnceCell<S3>,
 }
@@ -53,7 +53,8 @@ impl BucketOriginals {
     }
 }
 
-/// Returns a tag that consists of the object's size and ETag. For the same key, equal tags mean equal content.
+/// Builds a tag from the size and the ETag of an object. If two versions of an object have equal tags, their contents
+/// are equal.
 fn tag(object: &Object) -> String {
     format!("{}-{}", object.bytes, object.etag.trim_matches('"'))
 }
@@ -112,7 +113,7 @@ impl Originals for BucketOriginals {
     }
 }
 
-/// Converts a failed read from S3 into an error that is reported for the document.
+/// Converts an S3 error into the error of the document that could not be read.
 fn unreadable(fault: &Fault) -> StageError {
     match fault.kind {
         FaultKind::NotFound => StageError::permanent(GONE, "the object no longer exists"),
