@@ -31,7 +31,7 @@ pub struct Artefacts {
     /// Fence that refuses the writes of a process whose claim is no longer valid. `None` if no other process can take
     /// over documents.
     fence: Option<Fence>,
-    /// If true, personal data is redacted, so artefacts from before the redaction are deleted.
+    /// If true, personal data is redacted, and artefacts that were written before the redaction are deleted.
     redacts: bool,
     /// Chunking options, which are written to the metadata of artefacts.
     pub chunking: chunk::ChunkOptions,
@@ -53,8 +53,8 @@ impl Artefacts {
         Self { redacts, ..self }
     }
 
-    /// If personal data is redacted, deletes the artefacts that still contain the text before redaction. A later
-    /// retry of a stage that needs a deleted artefact starts from the document's original file.
+    /// Deletes the artefacts that still contain the unredacted text, if personal data is redacted. If a later retry
+    /// needs a deleted artefact, processing starts again from the document's original file.
     pub async fn forget_unredacted(&self, claim: &Claim) -> Result<(), StageError> {
         if !self.redacts {
             return Ok(());
@@ -110,8 +110,8 @@ impl Artefacts {
         self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body).await
     }
 
-    /// Returns the input of the first unfinished stage. If an artefact is missing or damaged, returns the input of
-    /// the earlier stage that rebuilds the artefact.
+    /// Returns the input of the first unfinished stage. If the artefact with this input is missing or damaged,
+    /// returns the input of an earlier stage, which then rebuilds the artefact.
     pub async fn resume(&self, claim: &Claim) -> Result<Input, StageError> {
         if claim.intent == Intent::Delete {
             return Ok(Input::Removal);
@@ -202,7 +202,8 @@ impl Artefacts {
         }
     }
 
-    /// Deletes the pages of an earlier version that had more pages.
+    /// Deletes all pages with a number above `pages`. They remain if an earlier version of the document had more
+    /// pages.
     async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
         let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
         while let Some(page) = listed.next().await.map_err(storage)? {
@@ -232,8 +233,8 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// Hashes the keys, lengths and bytes of objects. The lengths mark where each object ends, so different sets of
-/// objects are never hashed as the same bytes.
+/// Returns one hash over the keys, lengths and bytes of several objects. The lengths mark where each object ends, so
+/// two different sets of objects never yield the same input to the hash.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
     for (key, body) in objects {

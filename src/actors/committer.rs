@@ -27,13 +27,13 @@ use crate::supervisors::service::Inbox;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitOptions {
-    /// Maximum number of documents in one commit, and also of documents that wait for a commit. A larger number needs
-    /// fewer commits, but a failed commit then repeats more documents.
+    /// Maximum number of documents in one commit. Also limits the number of documents that wait for a commit. With a
+    /// larger number, fewer commits are needed, but a failed commit repeats more documents.
     pub max_documents: usize,
-    /// Maximum memory of the rows in one commit, in bytes. A single document may exceed this limit.
+    /// Maximum memory, in bytes, of the rows in one commit. A single document may exceed this limit.
     pub max_bytes: usize,
-    /// Maximum time that a document waits for others to share its commit, in milliseconds. A longer wait needs fewer
-    /// commits, but makes documents visible later.
+    /// Maximum time, in milliseconds, that a document waits for other documents to join its commit. With a longer
+    /// wait, fewer commits are needed, but documents become visible later.
     pub max_wait_milliseconds: u64,
 }
 
@@ -59,21 +59,22 @@ pub struct Committer {
     pub writer: Box<dyn TargetWriter>,
     pub model: ModelIdentity,
     pub options: CommitOptions,
-    /// Limits of one write to the target. The target refuses a larger group as a whole.
+    /// Limits on one write to the target. The target refuses the whole group if the group exceeds a limit.
     pub target: Capabilities,
-    /// Claims of this process. If all claimed documents wait for the commit, no other document will join it.
+    /// Claims of this process. If all claimed documents already wait for the commit, no other document can join the
+    /// group.
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
     pub retry: RetryOptions,
-    /// Duration of a lease. Each claim is renewed for this time before its document is committed.
+    /// Duration for which a claim is renewed before its document is committed.
     pub lease: Duration,
     /// Request that did not fit into the previous group.
     pub carried: Option<Commit>,
 }
 
 impl Committer {
-    /// Commits until every sender is dropped. If a commit fails, its documents receive the error, and their pool
-    /// retries them.
+    /// Writes commits until every sender is dropped. If a commit fails, an error is sent for each of its documents,
+    /// and the pool retries these documents.
     pub async fn run(&mut self, inbox: &Inbox<Commit>) {
         loop {
             let first = match self.carried.take() {
@@ -137,7 +138,7 @@ impl Committer {
         }
     }
 
-    /// Fixes the version that the commit is based on, and then returns the requests whose claims are still valid.
+    /// First fixes the version on which the commit is based. Then returns the requests whose claims are still valid.
     /// [`TargetWriter::begin`] explains why this order matters.
     async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<Vec<Commit>, (Vec<Commit>, StageError)> {
         if let Err(error) = self.writer.begin().await {

@@ -78,8 +78,8 @@ async fn leaves_the_work_to_who_has_the_lease() {
     .await;
 }
 
-/// Guards against defect R 9 of the former system, in which throttling moved messages to the dead-letter queue. A
-/// merge request that must wait for the lease of another process must therefore not count as failed.
+/// Tests that a merge request does not count as failed while it must wait for the lease of another process. Guards
+/// against defect R 9 of the former system, in which throttling moved messages to the dead-letter queue.
 #[tokio::test]
 async fn r09_being_kept_waiting_is_no_failure() {
     locally(async {

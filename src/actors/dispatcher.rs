@@ -31,10 +31,10 @@ use crate::messages::job::{Input, Job};
 use crate::supervisors::{PoolHandle, RetryOptions};
 use crate::telemetry::trace;
 
-/// Maximum interval at which a run that has no work left checks the claims of other processes.
+/// Maximum interval between two checks of other processes' claims, once this run has no work left.
 const LOOK: Duration = Duration::from_secs(2);
-/// Minimum interval between two searches for parked documents whose wait is over, while other documents are
-/// available.
+/// Minimum interval between two searches for parked documents that need not wait any longer. Applies while other
+/// documents are available.
 const RESUME: Duration = Duration::from_secs(1);
 
 /// Returns the number of days since the Unix epoch, in UTC.
@@ -81,8 +81,8 @@ pub struct Dispatcher {
     /// True if other processes may work on the same documents.
     pub is_shared: bool,
     pub retry: RetryOptions,
-    /// Number of interruptions at which a document is quarantined. An interruption is a death of the process during a
-    /// stage of the document.
+    /// Number of interruptions after which a document is quarantined. The death of a process during a stage of the
+    /// document counts as one interruption.
     pub max_interruptions: u32,
     /// Number of interruptions at which a document is processed alone.
     pub alone_after_interruptions: u32,
@@ -101,8 +101,8 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Runs until intake has finished and no work is left, or until the run is stopped. The work includes documents
-    /// that other processes had claimed when this process ran out of work.
+    /// Runs until intake has finished and no work is left, or until the run is stopped. Documents that other
+    /// processes hold when this process runs out of work count as work that is left.
     pub async fn run(&self) -> Result<(), StageError> {
         let mut ended = self.context.claims.watch();
         let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
@@ -177,9 +177,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits until a claim of this process has ended. If several processes share the state, waits until all claims of
-    /// this process have ended. The dispatcher then queries for new work less often, because each query of a shared
-    /// state costs money.
+    /// Waits until a claim of this process has ended. If several processes share the state, waits until no claim of
+    /// this process is left. Each query of a shared state costs money, and the longer wait makes such queries rarer.
     async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
         loop {
             let _ = ended.changed().await;
@@ -202,8 +201,8 @@ impl Dispatcher {
         self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
 
-    /// Processes a document while this process works on no other document. Such a document is a suspect, because the
-    /// process died repeatedly while processing it. If the process dies again, this document is known to be the
+    /// Processes a document alone, while this process works on no other document. The document is a suspect, because
+    /// the process died repeatedly while processing it. If the process dies again, the document is certainly the
     /// cause. `waiting` is the number of claimed suspects that are not yet dispatched, including this document.
     async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
         self.until(|claims| claims.len() <= waiting).await;
@@ -290,8 +289,8 @@ impl Dispatcher {
         self.submit(claim, input).await
     }
 
-    /// Refuses a document whose source is itself a copy in the quarantine, so that copies are never copied again.
-    /// Intake does not register such sources, but another process may have registered one.
+    /// Refuses a document whose source is a copy in the quarantine. Otherwise the copy itself could be copied to the
+    /// quarantine. Intake does not register such sources, but another process may have registered one.
     async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
         let text = "the source lies in the quarantine, whose objects are never ingested; register the original instead";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);

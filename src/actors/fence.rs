@@ -31,13 +31,13 @@ use tokio::time::sleep;
 use crate::actors::outcomes::control;
 use crate::actors::outcomes::storage;
 
-/// Maximum number of times that an object may change while it is put. Each change is a late put by a process that
-/// held an earlier claim.
+/// Maximum number of times that an object may be changed by others while this process tries to put it. Each change is
+/// a late put by a process with an earlier claim.
 const MOST_CHANGES: u32 = 5;
 /// Backoff after a failed put. The limit on attempts also limits the total wait.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::MAX).with_jitter(0.0, 1.0);
 
-/// Puts artefacts under the condition that the claim on their document is still valid.
+/// Puts the artefacts of a document only while the claim on the document is valid.
 pub struct Fence {
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
@@ -45,8 +45,8 @@ pub struct Fence {
     pub is_conditional: bool,
     /// Maximum number of objects that are put concurrently.
     pub parallel_puts: usize,
-    /// Maximum number of attempts if the network or the service fails. The clients of object stores do not retry
-    /// conditional puts.
+    /// Maximum number of attempts to put an object if the network or the service fails. The clients of object stores
+    /// do not retry conditional puts themselves.
     pub attempts: u32,
 }
 
@@ -81,8 +81,8 @@ impl Fence {
         }
     }
 
-    /// Returns an error if the claim is no longer valid. The pool then drops the job without reporting an error, and
-    /// the process with the newer claim reports the outcome.
+    /// Returns an error if the claim is no longer valid. The pool then drops the job without reporting an error. The
+    /// process that holds the newer claim reports the outcome.
     pub async fn demand(&self, claim: &ClaimKey) -> Result<(), StageError> {
         match self.holds(claim).await? {
             true => Ok(()),

@@ -14,7 +14,7 @@ use super::*;
 const LEASE: Duration = Duration::from_secs(60);
 const KEYS: [&str; 3] = ["a", "b", "last"];
 
-/// Counts the calls to an object store, and runs an action before the call with a given number.
+/// Counts the calls to an object store. Runs an action immediately before the call with a given number.
 struct Paused {
     objects: MemoryObjects,
     calls: AtomicUsize,
@@ -98,7 +98,7 @@ impl Fixture {
         self.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
     }
 
-    /// Returns the claim of a process whose lease has expired, and the claim of its successor.
+    /// Returns two claims: that of a process whose lease has expired, and that of the successor of this process.
     async fn taken_over(&self) -> [Claim; 2] {
         let stalled = self.claim("stalled").await;
         self.clock.advance(2 * LEASE);
@@ -120,7 +120,7 @@ impl Fixture {
     }
 }
 
-/// Returns the objects that a claim puts. Each claim has different bodies.
+/// Returns the objects to put under a claim. The bodies differ from claim to claim.
 fn objects(claim: &Claim) -> Vec<(String, Bytes)> {
     let body = Bytes::from(format!("of epoch {}", claim.key.epoch));
     KEYS.iter().map(|key| ((*key).to_owned(), body.clone())).collect()

@@ -11,9 +11,9 @@ use crate::actors::outcomes::Claims;
 
 /// Shares the progress of the batch services with the code that enqueues items and with the dispatcher.
 pub struct BatchProgress {
-    /// Counter that grows by one whenever items are enqueued. After each round of work, a service reports the value
-    /// that the counter had before this round. If the counter still has the reported value, no items were enqueued
-    /// since then.
+    /// Counter that grows by one whenever items are enqueued. A service reads the counter before each round of work,
+    /// and reports this value after the round. If the counter still has the reported value, no items were enqueued
+    /// since that round began.
     asks: AtomicU64,
     /// Wakes the submitter when there may be items to send.
     pub submit: Notify,
@@ -21,9 +21,9 @@ pub struct BatchProgress {
     pub poll: Notify,
     /// Wakes the recorder when there may be records to embed by live calls, or to remove.
     pub record: Notify,
-    /// Collections whose records are embedded by live calls, because they have too few records to be worth a batch.
+    /// Collections with too few records to be worth a batch. Their records are embedded by live calls.
     live: Mutex<HashSet<String>>,
-    /// Batches that are being imported or wait for their import.
+    /// Batches that are being imported, or that wait to be imported.
     harvesting: Mutex<HashSet<String>>,
     state: watch::Sender<BatchProgressState>,
     /// True once no more files or records will arrive.
@@ -35,8 +35,8 @@ pub struct BatchProgress {
     stopping: AtomicBool,
     /// True if the run has services that send and import batches.
     batching: bool,
-    /// Time without new items after which the waiting items are sent. Set only for `docweir serve`, whose intake
-    /// never ends.
+    /// Time to wait for further items: if no item is enqueued for this long, the waiting items are sent. Set only for
+    /// `docweir serve`, whose intake never ends.
     gathers: Mutex<Option<Gathering>>,
 }
 
@@ -58,17 +58,17 @@ pub struct Left {
 /// Holds the state that the batch services report. A run may end when this state shows no pending work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct BatchProgressState {
-    /// Value of the counter `asks` before the last round of sending, if no more items were expected at that time.
-    /// `None` if more items may arrive, or if an ended batch may have left items to send again.
+    /// Value that the counter `asks` had before the last round of sending. Set only if no more items were expected at
+    /// that time. `None` if more items may arrive, or if an ended batch may have left items that must be sent again.
     sent_up_to: Option<u64>,
-    /// Value of the counter `asks` before the last round of live embedding, if that round embedded every record that
-    /// needed it. `None` if the round failed.
+    /// Value that the counter `asks` had before the last round of live embedding. Set only if that round embedded
+    /// every record that needed it. `None` if the round failed.
     recorded_up_to: Option<u64>,
     /// True if sending has stopped and waiting does not help, for example because the budget is spent.
     stopped: bool,
     /// True once the open batches were polled.
     polled: bool,
-    /// Number of batches that are being imported or wait for their import.
+    /// Number of batches that are being imported, or that wait to be imported.
     harvesting: usize,
     /// True if some batches have not ended yet.
     open: bool,
@@ -115,9 +115,9 @@ impl BatchProgress {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Returns whether no more items are expected. This is the case once this process holds no claims and its intake
-    /// has finished. The intake of `docweir serve` never finishes; there, the time since the last new item must reach
-    /// the time set by [`Self::gather`].
+    /// Returns whether no more items are expected. For most commands, this is true once intake has finished and this
+    /// process holds no claims. The intake of `docweir serve` never finishes. Instead, no item must have been
+    /// enqueued for the time that [`Self::gather`] sets.
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -126,8 +126,8 @@ impl BatchProgress {
         over && self.claims.is_empty()
     }
 
-    /// Sets the time without new items after which the waiting items are sent. Only `docweir serve` uses it, because
-    /// its intake never ends.
+    /// Sets how long to wait for further items: if no item is enqueued for `time`, the waiting items are sent. Only
+    /// `docweir serve` uses this function, because its intake never ends.
     pub fn gather(&self, time: Duration) {
         *self.gathering() = Some(Gathering { time, last: Instant::now() });
     }
@@ -141,9 +141,9 @@ impl BatchProgress {
         self.wait
     }
 
-    /// Records that another process is the leader for batches and does the work of this run's batch services. `asks`
-    /// is the value of the counter of enqueued items when the report was made. `quiet` says whether no more items
-    /// were expected at that time.
+    /// Records that another process is the leader for batches, and therefore does the work of this run's batch
+    /// services. `asks` is the value that the counter of enqueued items had when this was found. `quiet` is true if
+    /// no more items were expected at that time.
     pub fn led_elsewhere(&self, asks: u64, quiet: bool, left: Left) {
         self.change(|s| {
             *s = BatchProgressState {
@@ -164,8 +164,8 @@ impl BatchProgress {
         self.asked();
     }
 
-    /// Records the end of a round of sending. `asks` is the value of the counter of enqueued items at the start of
-    /// the round. `quiet` says whether no more items were expected at that time.
+    /// Records the end of a round of sending. `asks` is the value that the counter of enqueued items had at the start
+    /// of the round. `quiet` is true if no more items were expected at that time.
     pub fn sent(&self, asks: u64, quiet: bool, stopped: bool, left: Left) {
         self.change(|s| {
             s.sent_up_to = quiet.then_some(asks);
@@ -208,8 +208,8 @@ impl BatchProgress {
         self.harvesting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the end of a round of live embedding. `asks` is the value of the counter of enqueued items at the
-    /// start of the round.
+    /// Records the end of a round of live embedding. `asks` is the value that the counter of enqueued items had at
+    /// the start of the round.
     pub fn recorded(&self, asks: u64, done: bool, stopped: bool) {
         self.change(|s| {
             s.recorded_up_to = done.then_some(asks);
@@ -217,7 +217,7 @@ impl BatchProgress {
         });
     }
 
-    /// Tells the services that the run ends. They finish their running work and start nothing more.
+    /// Tells the services that the run ends. The services finish their running work and start nothing more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.record.notify_one();
@@ -227,7 +227,7 @@ impl BatchProgress {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Switches a collection to live calls, because its records are not worth a batch.
+    /// Switches a collection to live calls. Called for a collection with too few records to be worth a batch.
     pub fn go_live(&self, collection: &str) {
         if self.live().insert(collection.to_owned()) {
             self.asked();

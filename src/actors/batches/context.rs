@@ -31,7 +31,7 @@ use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::EventSink;
 use crate::supervisors::RetryOptions;
 
-/// Key in the provider's metadata of a batch. Its value is Docweir's id of the batch.
+/// Key under which a batch's metadata at the provider contains Docweir's id of the batch.
 pub const TAG: &str = "docweir_batch";
 
 /// Maximum number of seconds by which the provider's clock may be behind the clock of this process.
@@ -49,7 +49,7 @@ pub struct BatchContext {
     pub packs: bool,
     pub model: ModelIdentity,
     pub objects: Arc<dyn ObjectStore>,
-    /// Local folder for downloaded results that are not yet imported.
+    /// Local folder for result files that were downloaded and are not yet imported.
     pub folder: PathBuf,
     pub control: Arc<dyn ControlStore>,
     pub events: Arc<dyn EventSink>,
@@ -94,8 +94,8 @@ impl Collections {
 }
 
 impl BatchContext {
-    /// Returns the name of the collection to which the ledger charges the batches of a space. A space is a group of
-    /// items that may share a batch: the texts for one model, or the records of one collection.
+    /// Returns the name of a collection. The ledger charges the batches of the given space to this collection. A
+    /// space is a group of items that may share a batch: the texts for one model, or the records of one collection.
     pub fn collection(&self, space: &Space) -> String {
         match space {
             Space::Texts(_) => self.account.collection.clone(),
@@ -103,12 +103,12 @@ impl BatchContext {
         }
     }
 
-    /// Returns the object key of the file with a batch's requests.
+    /// Returns the object key of a batch's request file.
     pub fn input_key(batch: &str) -> String {
         format!("batches/{batch}/input.jsonl")
     }
 
-    /// Resumes every parked document for whose texts all results are available.
+    /// Resumes each parked document once the results of all its texts are available.
     pub async fn resume(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let mut after = String::new();
@@ -152,8 +152,8 @@ impl BatchContext {
         Ok(0)
     }
 
-    /// Resumes documents that are parked for the results of their texts although the store of batches has no such
-    /// texts. The documents then enqueue their texts again.
+    /// Resumes parked documents that wait for results which can never arrive, because the store of batches does not
+    /// contain the documents' texts. The resumed documents enqueue their texts again.
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let store = &self.control;
@@ -176,8 +176,8 @@ impl BatchContext {
         }
     }
 
-    /// Returns whether a batch belongs to the configured model and endpoint. Other batches are left alone until their
-    /// model and endpoint are configured again.
+    /// Returns whether a batch was created for the configured model and endpoint. A batch for another model or
+    /// endpoint is left alone until that model and endpoint are configured again.
     pub fn is_ours(&self, batch: &Batch) -> bool {
         let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
         if !ours {
@@ -189,13 +189,13 @@ impl BatchContext {
         ours
     }
 
-    /// Returns the open batches of the configured model and endpoint.
+    /// Returns the open batches that were created for the configured model and endpoint.
     pub async fn open(&self) -> Result<Vec<Batch>, StageError> {
         Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
     }
 
-    /// Returns each group of items (space) that waits to be sent and belongs to the configured model. If items of
-    /// other models wait, the user is informed once.
+    /// Returns the spaces (groups of items) of the configured model in which items wait to be sent. If items of other
+    /// models wait, the user is informed once.
     pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
         let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
         let texts = Space::texts(&self.model);
@@ -216,8 +216,8 @@ impl BatchContext {
         Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
     }
 
-    /// Finds a batch in the provider's list by Docweir's id in the batch's metadata. The list may contain the batch
-    /// twice, because a former leader may have created it in addition to the current leader. In this case, the batch
+    /// Searches the provider's list for the batch whose metadata contains the given Docweir id. The list may contain
+    /// two batches with this id, if both a former leader and the current leader created one. In this case, the batch
     /// that was created first is returned, and the others are cancelled. The list is sorted from the newest batch to
     /// the oldest.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
@@ -275,7 +275,7 @@ impl BatchContext {
         self.lease_deadline.as_ref().is_none_or(|lease_deadline| lease_deadline.has(call))
     }
 
-    /// Returns the time to wait for a batch whose creation the provider did not confirm. After this time, the batch
+    /// Returns how long to wait for a batch if the provider did not confirm its creation. After this time, the batch
     /// is created again.
     pub fn confirm_time(&self) -> Duration {
         Duration::from_secs_f64(self.options.confirm_seconds)

@@ -1,4 +1,4 @@
-//! Ends batches: deletes their files and reports their results.
+//! Finishes the work for ended batches: deletes the files of each batch, and reports its results.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::context::BatchContext;
 use crate::messages::event::Event;
 
 impl BatchContext {
-    /// Deletes the files that a dead process left behind, unless their batches are still open.
+    /// Deletes the files of all batches that are not open. A process leaves such files if it dies.
     pub async fn sweep(&self) -> Result<(), StageError> {
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
         let open: HashSet<String> = self.batches.open().await?.into_iter().map(|b| b.id).collect();
@@ -33,8 +33,8 @@ impl BatchContext {
         Ok(())
     }
 
-    /// Returns the data that the store needs to end a batch. The configured price and the limit on attempts are
-    /// included.
+    /// Returns the data that the store needs to end a batch, including the configured price and the limit on
+    /// attempts.
     pub fn ending(
         &self,
         status: BatchStatus,
@@ -52,8 +52,8 @@ impl BatchContext {
         }
     }
 
-    /// Reports that a batch has ended. Deletes its local files and its files at the provider; a file that cannot be
-    /// deleted remains.
+    /// Reports that a batch has ended. Deletes the batch's files, both the local ones and those at the provider. A
+    /// file that cannot be deleted remains.
     pub async fn ended(&self, id: &str) -> Result<(), StageError> {
         let Some(batch) = self.batches.batch(id).await? else { return Ok(()) };
         for path in result_files(&self.folder, id) {

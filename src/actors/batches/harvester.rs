@@ -23,7 +23,7 @@ use super::rows::rows;
 use super::{forbidden, unkeyed};
 use crate::supervisors::service::Inbox;
 
-/// Maximum number of groups of lines that were read and wait to be stored.
+/// Maximum number of groups of result lines that were read and are not yet stored.
 const GROUPS: usize = 4;
 
 /// Imports the results of ended batches.
@@ -33,7 +33,7 @@ pub struct Harvester {
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
 
-/// Holds the totals of a batch's result files, such as the numbers of tokens and of unreadable lines.
+/// Holds the totals over a batch's result files, such as the number of tokens and the number of unreadable lines.
 #[derive(Default)]
 struct Sums {
     tokens: u64,

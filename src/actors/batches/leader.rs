@@ -128,8 +128,8 @@ impl BatchLeader {
         }
     }
 
-    /// Reports to the run that another process is the leader. If this run waits for batches, the report says whether
-    /// batches are still open and items still wait.
+    /// Reports to the run that another process is the leader. If this run waits for its batches to end, the report
+    /// also says whether any batch is open and whether any item waits.
     async fn leave_to_others(&self) -> Result<(), StageError> {
         let (asks, quiet) = (self.batch_progress.asks(), self.batch_progress.is_quiet());
         let left = match &self.context {

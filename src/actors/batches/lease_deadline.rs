@@ -1,11 +1,12 @@
-//! Holds the end of the lease on batches. All services that act under this lease share the value.
+//! Holds the time at which the lease on batches ends. All services that work under the lease share this value.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Holds the time until which this process may act as leader for batches; `None` while this process has no lease.
+/// Holds the time until which this process may act as leader for batches. The value is `None` while this process has
+/// no lease.
 #[derive(Debug, Default)]
 pub struct LeaseDeadline(Cell<Option<Instant>>);
 

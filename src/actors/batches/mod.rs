@@ -81,8 +81,8 @@ pub struct RecorderConfig {
     pub embedder: Arc<dyn Embedder>,
     /// Writes the outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
-    /// True if all records are embedded by live calls. If false, live calls embed only the records of collections
-    /// that are too small for a batch.
+    /// True if live calls embed all records. If false, live calls embed only the records of collections that are too
+    /// small for a batch.
     pub live: bool,
 }
 
@@ -96,13 +96,13 @@ pub fn start_recorder(recording: RecorderConfig, restart: &RestartOptions, root:
     running
 }
 
-/// Returns an error for an endpoint that has no Batch API.
+/// Returns the error which reports that the endpoint has no Batch API.
 fn no_batches(context: &BatchContext, what: &str) -> StageError {
     let text = format!("{} has no Batch API ({what}); correct `embed.options.openai`", context.endpoint.base_url);
     StageError::system("provider_path", text)
 }
 
-/// Returns an error for a provider that refuses the API key.
+/// Returns the error which reports that the provider refuses the API key.
 fn forbidden(context: &BatchContext, what: &str) -> StageError {
     let place = context.endpoint.key_place();
     let text = format!("the provider answered {what}; check the key in {place} and its permissions");

@@ -28,36 +28,37 @@ pub struct BatchOptions {
     pub record_items: usize,
     /// Maximum number of requests in one batch.
     pub max_requests: usize,
-    /// Maximum size of the file with a batch's requests, in bytes.
+    /// Maximum size of a batch's request file, in bytes.
     pub max_file_bytes: u64,
-    /// Maximum total number of tokens in all open batches. It should equal the provider's limit on queued tokens.
+    /// Maximum number of tokens in all open batches together. It should equal the provider's limit on queued tokens.
     pub max_enqueued_tokens: u64,
-    /// Maximum number of times that an item is sent in a batch. If the last of these attempts fails too, the item
-    /// counts as failed.
+    /// Maximum number of attempts to embed an item in a batch. If the last attempt fails too, the item counts as
+    /// failed.
     pub max_attempts: u32,
     /// Interval between two polls of the open batches, in seconds. A shorter interval imports results sooner but
     /// makes more calls.
     pub poll_seconds: f64,
-    /// Number of hours after which a warning is given about a batch that is still open.
+    /// Number of hours that a batch may stay open before a warning is given.
     pub warn_hours: f64,
-    /// Time, in seconds, that Docweir searches the provider's list for a batch whose creation was not confirmed. After
-    /// this time, the batch is created again. If the provider lists the batch later, it was created twice.
+    /// Time, in seconds, to search the provider's list for a batch whose creation the provider did not confirm. After
+    /// this time, the batch is created again. If the first batch still appears in the list later, there are two
+    /// batches.
     pub confirm_seconds: f64,
     /// Maximum number of hours that a document or record may wait if `embed.mode` is `"auto"`. With a value below 24,
     /// everything is embedded by live calls, because a batch may take up to 24 hours.
     pub deadline_hours: f64,
-    /// Minimum saving, in US dollars, for which a batch is used if `embed.mode` is `"auto"`. Items that save less are
-    /// embedded by live calls.
+    /// Minimum saving, in US dollars, for which a batch is used if `embed.mode` is `"auto"`. If a batch would save
+    /// less, its items are embedded by live calls.
     pub min_saving_usd: f64,
     /// Maximum number of results that are stored in one step.
     #[serde(skip)]
     pub harvest_items: usize,
-    /// Maximum memory of the vectors that are stored in one step, in bytes. The import needs about ten times as much
-    /// memory in total.
+    /// Maximum memory, in bytes, of the vectors that are stored in one step. In total, the import needs about ten
+    /// times as much memory.
     #[serde(skip)]
     pub harvest_bytes: usize,
-    /// Maximum length of a line of results, in bytes. A longer line is ignored, so its item has no result and is sent
-    /// again.
+    /// Maximum length of a line in a result file, in bytes. A longer line is ignored. Its item then has no result and
+    /// is sent again.
     #[serde(skip)]
     pub max_line_bytes: usize,
     /// Configures the transfer of files to and from the provider.

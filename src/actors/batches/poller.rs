@@ -13,8 +13,8 @@ use super::{forbidden, no_batches, unkeyed};
 use crate::messages::event::Event;
 use crate::supervisors::service::ServiceHandle;
 
-/// Maximum number of faulty lines that are recorded for a failed batch. The provider names these lines of the batch's
-/// input file in its error report.
+/// Maximum number of faulty lines that are recorded for a failed batch. These are lines of the batch's input file
+/// that the provider's error report names.
 const MOST_LINES: usize = 1_000;
 
 /// Polls the open batches at the provider.
@@ -118,10 +118,10 @@ impl Poller {
         Ok(batch.status)
     }
 
-    /// Handles a batch that the provider reports as unknown. Shortly after its submission, nothing is done, because
-    /// the batch may not be visible yet. Later, the provider's list is searched for the batch. If the list contains
-    /// the batch, only a warning is logged; otherwise the batch is abandoned. If the list is missing too, the
-    /// endpoint has no Batch API, and an error is returned.
+    /// Handles a batch that the provider does not know. Shortly after the batch was submitted, nothing is done,
+    /// because the batch may not be visible yet. Later, the provider's list is searched for the batch. If the list
+    /// contains the batch, only a warning is logged; otherwise the batch is abandoned. If the provider has no such
+    /// list, the endpoint has no Batch API, and an error is returned.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::messages::event::Event;
 const MOST: usize = 2_048;
 /// Maximum number of tokens in one call, even if the embedder accepts more.
 const MOST_TOKENS: u64 = 100_000;
-/// Maximum size of the stored text and metadata of the records in one call, in bytes.
+/// Maximum size, in bytes, of the text and metadata that are stored for the records of one call.
 const MOST_BYTES: usize = 16 << 20;
 /// Maximum wait between two attempts, in seconds.
 const LONGEST_WAIT: u64 = 60;
@@ -118,7 +118,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Rewrites the rows of records whose text is unchanged but whose other fields have changed. The rows keep their
+    /// Rewrites the rows of records whose text is the same but whose other fields have changed. The rows keep their
     /// vectors.
     async fn refresh(
         &self,

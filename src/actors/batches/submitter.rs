@@ -53,7 +53,7 @@ pub struct Submitter {
 
 /// Describes the state of a batch's submission.
 enum Step {
-    /// The provider has received the batch, or the batch has ended.
+    /// Nothing is left to submit: the provider has received the batch, or the batch has already ended.
     Done,
     /// The submission must be continued later.
     Later(Later),
@@ -63,7 +63,7 @@ enum Step {
 #[derive(Clone, Copy)]
 enum Later {
     At(Duration),
-    /// The next attempt is made after a wait that doubles with every consecutive failure.
+    /// The next attempt is made after a wait. The wait doubles with every consecutive failure.
     Failed,
 }
 
@@ -152,15 +152,15 @@ impl Submitter {
         backoff.limit(failures.saturating_sub(1))
     }
 
-    /// Deletes files that a dead process left behind, and resumes parked documents that need not wait any longer.
+    /// Deletes the files that a dead process left behind, and resumes parked documents that need not wait any longer.
     async fn begin(&self) -> Result<(), StageError> {
         self.context.sweep().await?;
         self.context.wake_the_forgotten().await?;
         self.context.resume().await
     }
 
-    /// Sends the items that can be sent. Sets `items` to `true` if any items waited at the start of the round, and
-    /// otherwise to `false`. `quiet` says whether no more items are expected.
+    /// Runs one round: sends the items that can be sent now. Sets `items` to whether any items waited at the start of
+    /// the round. `quiet` is true if no more items are expected.
     async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
         let context = &self.context;
         let waiting = if context.packs { context.waiting().await? } else { Vec::new() };
@@ -217,7 +217,7 @@ impl Submitter {
         Ok(if stopped { Round::Stopped } else { Round::Sent })
     }
 
-    /// Decides how items are embedded. `tokens` is the total number of their tokens.
+    /// Decides how the waiting items are embedded. `tokens` is the total number of tokens in these items.
     fn way(&self, tokens: u64, quiet: bool) -> EmbedDecision {
         let (price, options) = (self.context.account.price, &self.context.options);
         let saving = tokens as f64 * (price.live - price.batch) / 1e6;
@@ -313,8 +313,8 @@ impl Submitter {
         Ok(Ok(file))
     }
 
-    /// Writes the requests of a batch to a file, in the order in which they are sent. Requests whose items have
-    /// changed since the batch was packed are left out.
+    /// Writes a batch's requests to a file, in the order in which they are sent. A request is left out if its item
+    /// has changed since the batch was packed.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
         let context = &self.context;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
@@ -396,8 +396,8 @@ impl Submitter {
         Ok(Step::Done)
     }
 
-    /// Handles a batch that this process created although another process is now the leader. The new leader finds the
-    /// batch by Docweir's id. If the new leader has created the batch too, this duplicate is cancelled.
+    /// Handles a batch that this process created after another process had become the leader. The new leader finds
+    /// the batch by Docweir's id. If the new leader has created the batch too, this duplicate is cancelled.
     async fn disown(&self, batch: &Batch, object: &BatchObject) -> Result<(), StageError> {
         let now = self.context.batches.batch(&batch.id).await?;
         let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
@@ -407,7 +407,7 @@ impl Submitter {
         Ok(())
     }
 
-    /// Searches the provider's list for a batch whose creation was not confirmed.
+    /// Searches the provider's list for a batch whose creation the provider did not confirm.
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
         let context = &self.context;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
@@ -430,8 +430,8 @@ impl Submitter {
         }
     }
 
-    /// Handles the error of a call that certainly did not create a batch. Returns when the submission is continued,
-    /// or an error if the endpoint cannot be used.
+    /// Handles the error of a call that certainly did not create a batch. Returns the time at which the submission
+    /// continues. Returns an error instead if the endpoint cannot be used.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
         let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);

@@ -26,7 +26,7 @@ use super::once_notifier::OnceNotifier;
 const PAGE: usize = 100;
 /// Maximum number of items that are written concurrently.
 const AT_ONCE: usize = 16;
-/// Maximum number of attempts to write an item while other programs change the item.
+/// Maximum number of attempts to write to an item. An attempt fails if another program changes the item meanwhile.
 const LOOKS: usize = 10;
 
 /// Writes outcomes back to the user's tables.
@@ -35,9 +35,10 @@ pub struct WriteBack {
     pub options: TableOptions,
     pub batches: Arc<dyn RecordOutbox>,
     pub notifier: Rc<OnceNotifier>,
-    /// Lock for writing back. Without it, concurrent tasks would write the same outcomes.
+    /// Lock that lets only one task write back at a time. Without it, concurrent tasks would write the same outcomes.
     pub turn: tokio::sync::Mutex<()>,
-    /// True if the store has forgotten records whose rows must be removed from their collections.
+    /// True if the store has forgotten some records and the rows of these records must still be removed from their
+    /// collections.
     pub forgot: Cell<bool>,
 }
 
@@ -166,9 +167,9 @@ impl WriteBack {
         ))
     }
 
-    /// Returns `Gone` if the item no longer exists. If the item has changed, makes its status request another
-    /// embedding, and returns `Changed`. Returns `None` if the item must be read again, because it still has its old
-    /// text or has just changed again.
+    /// Decides what happens to an item that could not be written. Returns `Gone` if the item no longer exists. If the
+    /// item has changed, sets the item's status so that it requests another embedding, and returns `Changed`. Returns
+    /// `None` if the item must be read again: it still has its old text, or it changed again during this call.
     async fn left(
         &self,
         tables: &dyn RecordTable,
@@ -190,8 +191,8 @@ impl WriteBack {
         })
     }
 
-    /// Returns the results of items that still have the text that was embedded. The store forgets the records of all
-    /// other items.
+    /// Returns those results whose items in the table still have the embedded text. The store forgets the records of
+    /// all other items.
     pub async fn fresh<T>(&self, made: Vec<T>, sent: impl Fn(&T) -> &Sent) -> Result<Vec<T>, StageError> {
         let still = self.still(&made.iter().map(sent).collect::<Vec<_>>()).await?;
         Ok(made.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect())
@@ -226,8 +227,8 @@ impl WriteBack {
         Ok(fresh)
     }
 
-    /// Returns the positions of the items that no longer exist or have changed. The status of each changed item is
-    /// made to request another embedding.
+    /// Returns the positions of the items that no longer exist or have changed. Also sets the status of each changed
+    /// item so that the item requests another embedding.
     async fn stale(&self, table: &str, places: &[(usize, RecordLocation, &str)]) -> Result<Vec<usize>, TableError> {
         let tables = self.tables.get().await?;
         let mut open: Vec<&(usize, RecordLocation, &str)> = places.iter().collect();
@@ -259,8 +260,8 @@ impl WriteBack {
         Err(TableError::Busy { table: table.to_owned(), reason })
     }
 
-    /// Reports once that a table cannot be used, and skips the table. If the table is only unavailable, returns an
-    /// error, so that the caller retries.
+    /// Reports to the user, once, that a table cannot be used; the table is then skipped. If the table is only
+    /// temporarily unavailable, returns an error instead, so that the caller retries.
     fn complain(&self, error: &TableError) -> Result<(), StageError> {
         match error {
             TableError::Busy { .. } => Err(error.clone().into()),
