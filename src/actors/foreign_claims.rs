@@ -1,4 +1,4 @@
-//! Tracks the documents that other processes still hold when this run has no work left.
+//! Tracks documents of other processes. When this run has no work left, other processes may still hold documents.
 //!
 //! If this run ended and one of those processes then died, no process would take over the documents of the dead
 //! process. The run therefore waits until each of these documents is finished or claimed by this run. Documents that
@@ -16,7 +16,7 @@ use crate::supervisors::RetryOptions;
 /// Number of control records that are read in one call.
 const PAGE: usize = 500;
 
-/// Holds the documents that the run waits for; `None` before the first check.
+/// Holds the documents of other processes that this run waits for; `None` before the first check.
 #[derive(Default)]
 pub struct ForeignClaims(Option<HashSet<DocumentId>>);
 

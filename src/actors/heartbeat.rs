@@ -1,5 +1,5 @@
-//! Renews the claims that this process holds. A separate task does this, because a busy actor could renew them too
-//! late.
+//! Renews the claims that this process holds. A separate task does this, because a busy actor could renew the claims
+//! too late.
 //!
 //! If the store refuses a renewal, another process owns the document now. The store then also refuses the next write
 //! of this process for that document. If no renewal succeeds for almost the length of a lease, this process can no
@@ -48,8 +48,8 @@ impl Heartbeat {
     }
 }
 
-/// Returns whether the leases may expire before the next renewal. `since_valid` is the time since the start of the
-/// last successful renewal.
+/// Returns whether the leases may expire before the next renewal. `since_valid` is the time that has passed since the
+/// last successful renewal was started.
 fn expired(since_valid: Duration, lease: Duration, interval: Duration) -> bool {
     since_valid + interval >= lease
 }

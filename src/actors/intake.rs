@@ -1,5 +1,5 @@
-//! Inspects and hashes every file under the given paths and every given object, and registers those that are new or
-//! changed.
+//! Inspects and hashes all files under the given paths, and all given objects. Registers the new and the changed
+//! ones.
 //!
 //! Registration is durable and done in batches. Memory holds only one batch, so a folder of a million files needs no
 //! more memory than a folder of ten. The dispatcher reads the pending work from the control store and not from
@@ -49,16 +49,16 @@ pub struct Intake {
 /// Describes the paths and objects that one run of intake inspects.
 pub struct Request {
     pub walk: Walk,
-    /// URIs of the objects to ingest. A URI that ends with a slash is a prefix and stands for all objects below it.
+    /// URIs of the objects to ingest. A URI that ends with a slash stands for all objects whose keys begin with it.
     pub objects: Vec<String>,
-    /// Folders for `--prune`: documents whose files no longer exist in these folders are removed. Empty without
-    /// `--prune`.
+    /// Folders for `--prune`. If a file in one of these folders no longer exists, its document is removed. Empty
+    /// without `--prune`.
     pub prune: Vec<PathBuf>,
 }
 
 impl Intake {
-    /// Inspects and registers everything that is requested. Dropping the future loses nothing that was registered,
-    /// because registrations are durable.
+    /// Inspects and registers everything that is requested. If the future is dropped, nothing that was registered is
+    /// lost, because registrations are durable.
     pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
         let limit = self.options.max_file_bytes;
@@ -123,7 +123,7 @@ impl Intake {
         }
     }
 
-    /// Registers inspected files in batches, and reports the unreadable ones. Calls `each` with the source of every
+    /// Registers inspected files in batches, and reports unreadable files. Calls `each` with the source of every
     /// readable file. Returns the number of files, and whether any file was unreadable.
     async fn take_in(
         &self,
@@ -170,8 +170,8 @@ impl Intake {
         !is_quarantined(key) && (known || uri == source)
     }
 
-    /// Finds the objects that need not be read, because they are registered with the same content and the same
-    /// configuration. Returns the document of each such object, by the object's source.
+    /// Finds the objects that need not be read, because they are already registered with the same content and the
+    /// same configuration. Returns a map from the source of each such object to its document.
     pub async fn known(
         &self,
         objects: &[Listed],
@@ -290,8 +290,8 @@ impl Intake {
     }
 }
 
-/// Returns the next `most` items, or fewer if they do not arrive within `wait` after the first item. Returns no items
-/// at the end of the stream.
+/// Returns the next items, at most `most`. Returns fewer items if no more arrive within `wait` after the first one.
+/// Returns no items at the end of the stream.
 async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait: Duration) -> Vec<T> {
     let Some(first) = items.next().await else { return Vec::new() };
     let mut batch = vec![first];
@@ -311,9 +311,10 @@ fn has_left(source: &str) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
 }
 
-/// Returns the first eight bytes of a source's hash. For `--prune`, intake remembers the sources of all files. With
-/// eight bytes each, millions of sources fit in a few megabytes. If two hashes collide, a document without a file may
-/// remain in the index until the next `--prune`. For a million files, the probability is one in 10^12.
+/// Returns the first eight bytes of the hash of a source. For `--prune`, intake remembers the sources of all files.
+/// With eight bytes each, millions of sources fit in a few megabytes. If two sources have the same eight bytes, a
+/// document without a file may remain in the index until the next `--prune`. For a million files, the probability is
+/// one in 10^12.
 fn short_hash(source: &str) -> u64 {
     Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
@@ -335,8 +336,8 @@ pub struct FileSummary {
 }
 
 /// Hashes a file in one pass with constant memory, and detects the media type from the file's first bytes. A file of
-/// unknown type is registered too. Extraction then detects the type again and refuses the file, so that the document
-/// appears in the quarantine.
+/// unknown type is registered too. The extraction stage then detects the type again and refuses the file, so that the
+/// file's document appears in the quarantine.
 pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
     let mut file = open_regular(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
@@ -358,8 +359,8 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
     Ok(FileSummary { content, bytes, media_type, tag: None })
 }
 
-/// Reads a file from its current position to its end. Returns the SHA-256, the number and the first few of the bytes
-/// that were read.
+/// Reads a file from its current position to its end. Returns the SHA-256 of the bytes that were read, their number,
+/// and the first few of these bytes.
 pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];

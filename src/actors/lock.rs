@@ -1,8 +1,9 @@
 //! Holds the lease on the compaction of a collection.
 //!
-//! The lease only prevents duplicate work, while the manifest's rules protect the data. The lock can therefore be
-//! simple. A caller requests the lease, is notified when the lease is lost, and releases the lease by dropping the
-//! guard. The lease is renewed by a separate task, and never by the task that does the work.
+//! The lease only prevents duplicate work. The data is safe without it, because the manifest's rules protect the
+//! data. The lock can therefore be simple. A caller requests the lease, is notified when the lease is lost, and
+//! releases the lease by dropping the guard. The lease is renewed by a separate task, and never by the task that does
+//! the work.
 
 use std::rc::Rc;
 use std::sync::Arc;

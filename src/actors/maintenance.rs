@@ -1,4 +1,4 @@
-//! Starts the services that keep the number of vector files of a collection small: lock, compactor and janitor. A run
+//! Starts the services that keep the number of a collection's vector files small: lock, compactor and janitor. A run
 //! starts these services alongside its pipeline, and `docweir compact` starts only them.
 
 use std::rc::Rc;
@@ -29,8 +29,8 @@ pub struct MaintenanceServices {
 /// Configures the maintenance services of all collections.
 #[derive(Clone)]
 pub struct MaintenanceConfig {
-    /// Name of the configured collection. Its services have plain names such as `lock`; the service names of other
-    /// collections end with the collection's name.
+    /// Name of the configured collection. The services of this collection have plain names such as `lock`. The names
+    /// of all other collections' services end with the collection's name.
     pub collection: String,
     pub compaction: CompactionOptions,
     pub retention: RetentionOptions,
@@ -66,7 +66,7 @@ impl MaintenanceServices {
         Self { compactor, _running: [locking, compacting, collecting] }
     }
 
-    /// Requests a merge of the given mode, waits for it, and returns the result.
+    /// Requests a merge of the given mode, waits until the merge ends, and returns its result.
     pub async fn compact(&self, mode: Mode) -> Result<Compacted, StageError> {
         let gone = || StageError::transient("compactor_gone", "the compactor ended before it answered");
         let (answer, done) = oneshot::channel();

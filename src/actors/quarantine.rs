@@ -59,7 +59,8 @@ pub struct Failure {
     /// Number of failed attempts at the stage, including the last attempt.
     pub attempts: u32,
     pub quarantined_at: String,
-    /// Input artefact of the failed stage. A replay resumes from this artefact. `None` if the input was the original.
+    /// Input artefact of the failed stage. A replay resumes from this artefact. `None` if the stage's input was the
+    /// original.
     pub input: Option<StageOutput>,
     pub original: Option<String>,
     /// Reason why no copy of the original exists; `None` if a copy exists.
@@ -79,12 +80,12 @@ impl QuarantineKeys {
         self.artefact == key || self.original.as_deref() == Some(key)
     }
 
-    /// Returns the document to which a key belongs. `prefix` is `errors/` or `input/_quarantine/`.
+    /// Returns the document that a key belongs to. `prefix` is `errors/` or `input/_quarantine/`.
     fn document(key: &str, prefix: &str) -> Option<DocumentId> {
         DocumentId::parse(key.strip_prefix(prefix)?.split('/').next()?)
     }
 
-    /// Returns the document version to which a key belongs. `prefix` includes the document id.
+    /// Returns the document version that a key belongs to. `prefix` includes the document id.
     fn version(key: &str, prefix: &str) -> Option<Version> {
         key.strip_prefix(prefix)?.split('/').next()?.strip_prefix('v')?.parse().ok()
     }
@@ -108,8 +109,8 @@ impl QuarantineStore {
         Self { objects, originals, clock, options }
     }
 
-    /// Writes the failure artefact and the copy of the original durably. If the original cannot be copied, the
-    /// artefact states the reason.
+    /// Durably writes the failure artefact and the copy of the original. If the original cannot be copied, the
+    /// failure artefact states the reason.
     pub async fn keep(
         &self,
         claim: &Claim,
@@ -144,8 +145,8 @@ impl QuarantineStore {
         Ok(QuarantineKeys { artefact, original })
     }
 
-    /// Deletes the objects with the given keys, to which no control record refers any more. A failed deletion is only
-    /// logged, because the sweep of the next run repeats it.
+    /// Deletes the objects with the given keys. No control record refers to these keys any more. A failed deletion is
+    /// only logged, because the sweep of the next run repeats it.
     pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
             if let Err(error) = self.objects.delete(key).await {
@@ -157,7 +158,8 @@ impl QuarantineStore {
         }
     }
 
-    /// Deletes the quarantine objects of a deleted document, for all versions up to and including `through`.
+    /// Deletes the quarantine objects of a deleted document. Covers all document versions up to and including
+    /// `through`.
     pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
@@ -172,9 +174,10 @@ impl QuarantineStore {
         Ok(())
     }
 
-    /// Deletes objects that no control record refers to, and returns how many were deleted. A process leaves such
-    /// objects if it dies after writing an object and before writing the record, or after changing the record and
-    /// before deleting the object. The caller must hold the lock of the state folder, and no work may have begun yet.
+    /// Deletes objects that no control record refers to, and returns the number of deleted objects. Such objects
+    /// remain if a process dies after it has written an object and before it has written the control record. They
+    /// also remain if it dies after it has changed the record and before it has deleted the object. The caller must
+    /// hold the lock of the state folder, and no work may have begun yet.
     pub async fn sweep(&self, control: &dyn ControlStore) -> Result<u64, StageError> {
         let mut swept = 0;
         for prefix in [format!("{FAILURES}/"), format!("{ORIGINALS}/")] {

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use crate::intake::source;
 use crate::messages::event::{Event, EventSink};
 
-/// Maximum number of records that were read and wait to be enqueued. The number is small, because the items of one
-/// hostile record may occupy about 60 MiB.
+/// Maximum number of records that were read and are not yet enqueued. The number is small, because one hostile record
+/// may produce items of about 60 MiB.
 const QUEUE: usize = 4;
 /// Maximum memory of the items that are enqueued in one step, in bytes.
 const STEP_BYTES: usize = 8 << 20;
@@ -30,8 +30,8 @@ pub struct RecordsRequest {
     /// Names of tables in DynamoDB.
     pub tables: Vec<String>,
     pub shape: Shape,
-    /// Collection that stores the records. Receipts ignore this name; their lines and words have collections of their
-    /// own.
+    /// Collection in which the records are stored. Receipts ignore this name, because lines and words of receipts
+    /// have collections of their own.
     pub collection: String,
 }
 

@@ -1,5 +1,5 @@
-//! Retries operations while the control store is busy. The store is busy if another process holds it for longer than
-//! an operation waits.
+//! Retries operations while the control store is busy. The store counts as busy if another process uses it for longer
+//! than an operation can wait.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::messages::event::Event;
 
-/// Maximum number of documents and records that the summary lists with their reasons. Further ones are only counted;
+/// Maximum number of documents and of records that the summary lists with reasons. All others are only counted;
 /// `docweir quarantine list` shows all quarantined documents.
 const LISTED: usize = 1_000;
 
@@ -20,7 +20,7 @@ pub struct RunSummary {
     pub registered: u64,
     pub unchanged: u64,
     pub resumed: u64,
-    /// Number of documents that were completed in this run. Documents that replaced an earlier version are included.
+    /// Number of documents that this run completed. Includes new versions of earlier documents.
     pub completed: u64,
     pub replaced: u64,
     pub deleted: u64,
@@ -40,14 +40,14 @@ pub struct RunSummary {
     pub tokens: u64,
     pub cached_tokens: u64,
     pub cost_usd: f64,
-    /// Parked documents that wait for an external event, each with the kind of event.
+    /// Parked documents that wait for an external event. Each is stored with the kind of event.
     #[serde(skip)]
     pub waiting: HashMap<DocumentId, WaitReason>,
     #[serde(skip_serializing_if = "Records::is_none")]
     pub records: Records,
     #[serde(skip_serializing_if = "BatchCounts::is_none")]
     pub batches: BatchCounts,
-    /// Notes of documents, each with the number of documents that have it.
+    /// Notes about documents. Each note is stored with the number of documents that have it.
     pub notes: BTreeMap<String, u64>,
 }
 
@@ -101,7 +101,7 @@ pub struct RefusedRecord {
 pub struct BatchCounts {
     pub submitted: u64,
     pub ended: u64,
-    /// Number of items whose results were discarded, because the items were changed or deleted after they were sent.
+    /// Number of items whose results were discarded, because the item was changed or deleted after it had been sent.
     pub stale: u64,
 }
 
@@ -256,7 +256,8 @@ impl WaitReason {
     }
 }
 
-/// Returns a note without its numbers and positions. Similar notes of different documents are then counted together.
+/// Returns a note without its numbers and positions, so that similar notes about different documents are counted
+/// together.
 fn kind(note: &str) -> String {
     let head = note.split(": ").next().unwrap_or_default();
     let figure = |word: &&str| !word.trim_matches(|c: char| !c.is_alphanumeric()).bytes().all(|b| b.is_ascii_digit());

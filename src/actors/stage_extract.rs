@@ -27,10 +27,10 @@ pub struct ExtractStage {
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
-    /// Maximum number of times, in one run, that a document's file may change after its registration and before it is
-    /// read.
+    /// Maximum number of times per run that a document's file may turn out to have changed between its registration
+    /// and its reading.
     pub max_changes: u32,
-    /// Number of changes of each document's file in this run.
+    /// Number of times that each document's file has changed in this run.
     pub changes: Arc<DashMap<DocumentId, u32>>,
 }
 
@@ -50,8 +50,8 @@ impl Stage for ExtractStage {
         }))
     }
 
-    /// Returns whether a dropped attempt may leave a running thread behind. Always `false`, because dropping the
-    /// attempt kills its child process.
+    /// Returns whether a dropped attempt may leave a running thread behind. Always `false`, because the child process
+    /// is killed when the attempt is dropped.
     fn may_leave_threads(&self) -> bool {
         false
     }

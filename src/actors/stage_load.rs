@@ -86,9 +86,9 @@ impl LoadWorker {
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
-    /// Waits until no other job of the document is in the pools of this process. Another job belongs to an earlier
-    /// claim that is no longer valid, but may still write artefacts. If it wrote an artefact after the document's
-    /// artefacts were deleted, that artefact would remain.
+    /// Waits until no other job of the document is in the pools of this process. Such a job belongs to an earlier
+    /// claim. This claim is no longer valid, but the job may still write an artefact. If the job did this after the
+    /// document's artefacts were deleted, the new artefact would remain.
     async fn alone(&self, claim: &Claim) {
         const LOOK: Duration = Duration::from_millis(20);
         let id = claim.key.id.as_str();

@@ -3,7 +3,7 @@
 //!
 //! If the process dies before the mark is written, the items still request an embedding, and the next pass recognises
 //! them as unchanged. An item that cannot be ingested is marked `FAILED`, until the user requests an embedding again.
-//! A word of a receipt whose line is missing from the table is not marked, because the line may still arrive.
+//! A word of a receipt is not marked while its line is missing from the table, because the line may still arrive.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -27,11 +27,11 @@ const READS: usize = 8;
 const MARKS: usize = 16;
 /// Maximum number of records that are read in one call.
 const PART: usize = 100;
-/// Maximum number of receipts that a pass remembers. The same limit applies to the refused items that are remembered
-/// across passes.
+/// Maximum number of receipts that are remembered during a pass. Also the maximum number of refused items that are
+/// remembered from one pass to the next.
 const REMEMBERED: usize = 100_000;
 
-/// Finds the items of tables that request an embedding, and enqueues them.
+/// Finds the items of the users' tables that request an embedding, and enqueues these items.
 pub struct TableIntake {
     pub records: RecordsIntake,
     pub tables: Arc<LazyTables>,
@@ -56,8 +56,8 @@ struct Pass<'a> {
 }
 
 impl TableIntake {
-    /// Makes one pass over each table. A pass ends when no more items request an embedding. It also ends when the
-    /// number of waiting records, over all tables and files, reaches `most_waiting`.
+    /// Makes one pass over each table. A pass ends when no more items request an embedding. A pass also ends when the
+    /// records that wait, from all tables and files together, reach the number `most_waiting`.
     pub async fn run(&self, request: &RecordsRequest, most_waiting: Option<u64>) -> Result<(), StageError> {
         for table in &request.tables {
             let waiting = match most_waiting {
@@ -99,7 +99,8 @@ impl TableIntake {
         self.put(&mut look).await
     }
 
-    /// Ingests the lines and words with the given keys. Each is ingested with its whole receipt.
+    /// Ingests the lines and words with the given keys. Each line or word is ingested together with its whole
+    /// receipt.
     async fn receipts(&self, keys: &[ItemKey], look: &mut Pass<'_>) -> Result<(), StageError> {
         let mut receipts: BTreeMap<ReceiptKey, &ItemKey> = BTreeMap::new();
         for key in keys {
@@ -197,7 +198,7 @@ impl TableIntake {
         Ok(())
     }
 
-    /// Adds an item that requests an embedding to the collected items. If that is impossible, marks the item as
+    /// Adds an item that requests an embedding to the collected items. If the item cannot be ingested, marks it as
     /// failed.
     async fn item(
         &self,
@@ -228,7 +229,7 @@ impl TableIntake {
         Ok(())
     }
 
-    /// Enqueues the collected items, and then marks them in the table.
+    /// Enqueues the collected items. Afterwards, marks these items in the table.
     async fn put(&self, look: &mut Pass<'_>) -> Result<(), StageError> {
         self.records.put(&mut look.gathered).await?;
         failpoint::reach("table.put", look.table);

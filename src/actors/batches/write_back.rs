@@ -167,9 +167,10 @@ impl WriteBack {
         ))
     }
 
-    /// Decides what happens to an item that could not be written. Returns `Gone` if the item no longer exists. If the
-    /// item has changed, sets the item's status so that it requests another embedding, and returns `Changed`. Returns
-    /// `None` if the item must be read again: it still has its old text, or it changed again during this call.
+    /// Determines the state of an item that may have changed since it was ingested. Returns `Gone` if the item no
+    /// longer exists. If the item has changed, sets the item's status so that it requests another embedding, and
+    /// returns `Changed`. Returns `None` if the item must be read again: it still has its old text, or it changed
+    /// again during this call.
     async fn left(
         &self,
         tables: &dyn RecordTable,

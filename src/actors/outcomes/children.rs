@@ -23,8 +23,8 @@ pub(super) enum Declared {
 /// Error code for children that cannot be ingested.
 const CODE: &str = "children_refused";
 
-/// Returns the children of a document as documents to register. Each child is named as a member of its parent, and
-/// has its parent's tenant and configuration.
+/// Returns the children of a document as documents to register. Each child is named as a member of the document, and
+/// gets the document's tenant and configuration.
 ///
 /// # Errors
 /// Returns a permanent error if a child's name cannot be part of a source.
@@ -47,8 +47,8 @@ pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocumen
 }
 
 impl StageContext {
-    /// Makes the children of a document durable. No call is made for a document that has no children and never had
-    /// any.
+    /// Makes the children of a document durable. If a document has no children and never had any, the control store
+    /// is not called.
     pub(super) async fn declare_children(&self, claim: &Claim, children: &[NewChild]) -> Result<Declared, StageError> {
         // An earlier attempt under this claim may have registered children.
         if children.is_empty() && !self.claims.may_have_children(&claim.key) {
@@ -75,8 +75,8 @@ impl StageContext {
         }
     }
 
-    /// Requests the removal of all children of a document that is being deleted. Returns `false` if the claim is no
-    /// longer valid.
+    /// Requests the removal of all children of a document, because the document itself is being deleted. Returns
+    /// `false` if the claim is no longer valid.
     pub(super) async fn remove_children(&self, claim: &Claim) -> Result<bool, StageError> {
         if claim.children.is_empty() {
             return Ok(true);

@@ -8,18 +8,19 @@ use tracing::Span;
 
 use crate::telemetry::trace;
 
-/// Tracks the claims of this process. The heartbeat renews them. A run ends when no claim is left.
+/// Tracks the claims of this process. The heartbeat renews these claims. A run ends when no claim is left.
 pub struct Claims {
     held: DashMap<DocumentId, HeldClaim>,
     count: watch::Sender<usize>,
 }
 
-/// Holds a claim with its current stage and attempt.
+/// Holds a claim, together with the current stage and attempt of the claimed document.
 struct HeldClaim {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
-    /// True if the document had children when it was claimed, or may have received some under this claim.
+    /// True if the document had children when it was claimed, or if children may have been registered under this
+    /// claim.
     children: bool,
 }
 
@@ -45,7 +46,7 @@ impl Claims {
         }
     }
 
-    /// Records that the document may have received children under this claim.
+    /// Records that children of the document may have been registered under this claim.
     pub(super) fn found_children(&self, key: &ClaimKey) {
         if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
             held.children = true;

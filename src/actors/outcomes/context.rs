@@ -19,7 +19,7 @@ pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
     pub quarantine: QuarantineStore,
-    /// Store of texts that wait for batches; `None` if batches were never used with the current state.
+    /// Store of texts that wait for batches; `None` if the current state has never been used with batches.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
@@ -46,7 +46,8 @@ impl StageContext {
         self.leave_nothing_of_a_deleted_one(&claim.key.id).await
     }
 
-    /// Ends a claim that another process has taken over, and reports this as an event.
+    /// Ends a claim that was lost because another process has taken over its document. Also reports this loss as an
+    /// event.
     pub fn superseded(&self, claim: &Claim) {
         self.claims.end(&claim.key);
         self.events.emit(Event::Superseded { document: claim.key.id.clone() });

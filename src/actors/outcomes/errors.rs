@@ -1,4 +1,4 @@
-//! Converts errors of the control store and of the object store to errors of a stage.
+//! Converts errors of the control store and of the object store to stage errors.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_objects::ObjectError;

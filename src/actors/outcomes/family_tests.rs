@@ -36,7 +36,7 @@ use crate::supervisors::{
 const LEASE: Duration = Duration::from_secs(60);
 const MAIL: &str = "file:///mail.eml";
 
-/// Text of a document, and the names of its members.
+/// Text of a document, and the names of the document's members.
 type Content = (String, Vec<String>);
 
 /// Holds everything that the fake stages need.
@@ -196,7 +196,7 @@ impl Fixture {
         Self { _dir: dir, clock, world, context, root, pools }
     }
 
-    /// Sets the content of a document, and registers the e-mail that contains the document again.
+    /// Sets the content of a document, and again registers the e-mail that contains the document.
     async fn put(&self, source: &str, text: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
         self.world.contents.borrow_mut().insert(source.to_owned(), (text.to_owned(), members));
@@ -227,7 +227,8 @@ impl Fixture {
         }
     }
 
-    /// Returns the source of each row that contains a word, and whether the row's document has a parent.
+    /// Finds the rows that contain a word. Returns the source of each such row, and whether the row's document has a
+    /// parent.
     async fn found(&self, word: &str) -> Vec<(String, bool)> {
         let view = self.world.vectors.view().await.unwrap();
         let hits = view.search(&SearchRequest::new(word, None, 9)).unwrap();
@@ -240,8 +241,8 @@ impl Fixture {
         self.context.control.by_source(source).await.unwrap()
     }
 
-    /// Asserts that parents and children agree. Every child is listed by its parent or is being deleted, and every
-    /// listed document is a child.
+    /// Asserts that parents and children agree: every child is listed by its parent or is being deleted, and every
+    /// document that a parent lists is a child.
     async fn is_consistent(&self) {
         let records = self.context.control.list(&RecordFilter::default(), None, 999).await.unwrap();
         let by_id: HashMap<_, _> = records.iter().map(|record| (record.document_id.clone(), record)).collect();

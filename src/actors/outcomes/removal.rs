@@ -1,4 +1,4 @@
-//! Deletes the objects of a document that was deleted from the index.
+//! Deletes the objects of documents that were deleted from the index.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
@@ -10,8 +10,8 @@ use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {
-    /// Deletes all objects of a document whose tombstone is in the manifest, and then records the document as
-    /// deleted. Returns `false` if the claim is no longer valid.
+    /// Deletes all objects of a document, once the manifest contains the document's tombstone. Then records the
+    /// document as deleted. Returns `false` if the claim is no longer valid.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         if !self.artefacts.are_ours(&claim.key).await? {
             self.superseded(claim);
@@ -35,8 +35,8 @@ impl StageContext {
         Ok(ours)
     }
 
-    /// Deletes the objects of a document if another process has deleted the document. This process may have written
-    /// some of these objects under a claim that was no longer valid, because writes of objects are not always fenced.
+    /// Deletes the objects of a document that another process has deleted. This process may have written some of
+    /// these objects after its own claim had become invalid, because writes of objects are not always fenced.
     pub(super) async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
         let version = match self.control.record(id).await {
             Ok(record) if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted => record.version,

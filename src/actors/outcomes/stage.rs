@@ -121,7 +121,7 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
 }
 
 impl StageOutcomes {
-    /// Quarantines a document whose stage succeeded but whose result is unusable. The document is not forwarded.
+    /// Quarantines a document whose stage succeeded with an unusable result. The document is not forwarded.
     async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Persisted, StageError> {
         let attempts = claim.attempts + 1;
         let ours = self.context.quarantine(claim, self.stage, &error, attempts).await?;

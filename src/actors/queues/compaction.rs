@@ -1,8 +1,8 @@
 //! Sends merge requests to a queue, and fulfils the merge requests that are received from the queue.
 //!
-//! A request has the form `{"collection": "receipt_lines"}`. The request may also name the vector file that was added
-//! to the collection. A request is only a hint, because the compactor itself checks which files need a merge. A lost
-//! request only delays a merge, and a repeated request finds nothing to do.
+//! A request has the form `{"collection": "receipt_lines"}`. The request may also name the newly added vector file. A
+//! request is only a hint, because the compactor itself checks which files need a merge. A lost request only delays a
+//! merge, and a repeated request finds nothing to do.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ use crate::actors::compactor::TOO_LONG;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::supervisors::RootHandle;
 
-/// Maximum number of collections whose services stay open. If a further collection is requested, all others are
-/// closed.
+/// Maximum number of collections whose services stay open. If one more collection is requested, the services of all
+/// other collections are closed.
 const COLLECTIONS: usize = 64;
 /// Maximum number of notifications that wait to be sent. Further notifications are dropped.
 const BUFFER: usize = 64;
@@ -49,14 +49,15 @@ impl Request {
     /// Parses the body of a message.
     ///
     /// # Errors
-    /// Returns the position of the mistake in the body, without quoting the body.
+    /// Returns an error that gives the position of the mistake but does not quote the body.
     fn parse(body: &str) -> Result<Self, String> {
         serde_json::from_str(body)
             .map_err(|e| format!("message is not a merge request (line {}, column {})", e.line(), e.column()))
     }
 }
 
-/// Handles merge requests: merges the files of the requested collection that are due.
+/// Handles merge requests. Each request names a collection; the files of this collection are merged if a merge is
+/// due.
 pub struct Compactions {
     pub open: OpenCollection,
     pub keeping: MaintenanceConfig,
@@ -115,8 +116,8 @@ impl Handler for Compactions {
     }
 }
 
-/// Converts the error of a failed merge to the outcome of its message. The outcome is never `Done`, so the message is
-/// not deleted as if the merge had succeeded. Temporary errors become `Outage`, and the merge is retried. All other
+/// Converts the error of a failed merge to the outcome of the message that requested it. The outcome is never `Done`,
+/// because `Done` would delete the message. Temporary errors become `Outage`, and the merge is retried. All other
 /// errors, and merges that exceeded their time limit, become `Refused`, so the queue counts this receipt of the
 /// message.
 fn not_merged(error: &StageError) -> MessageOutcome {
@@ -127,8 +128,8 @@ fn not_merged(error: &StageError) -> MessageOutcome {
     }
 }
 
-/// Sends a merge request to the queue whenever a file is added. If the buffer is full, the request is dropped,
-/// because no caller waits for it.
+/// Sends a merge request to the queue whenever a vector file is added. If the buffer of unsent requests is full, the
+/// request is dropped, because no caller waits for it.
 #[derive(Clone)]
 pub struct CompactionNotifier(mpsc::Sender<Notice>);
 

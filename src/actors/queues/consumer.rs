@@ -1,10 +1,10 @@
 //! Receives messages from a queue, passes each to a handler, and deletes the handled messages.
 //!
-//! No message is received while there is no room for its result, or while a held message waits for an unavailable
-//! service. A message that waits stays held, and hidden from other consumers, until the service is available again.
-//! It is not returned to the queue, because the queue counts each receipt and would finally move the message to its
-//! dead-letter queue. A message that cannot be handled is left to the queue, which delivers the message again and
-//! finally moves it to the dead-letter queue.
+//! No message is received while there is no room for further results, or while a held message waits for an
+//! unavailable service. The waiting message stays held, and hidden from other consumers, until the service is
+//! available again. This message is not returned to the queue. Otherwise it would be received repeatedly, and the
+//! queue would finally move it to the dead-letter queue. A message that cannot be handled is left to the queue, which
+//! delivers the message again and finally moves it to the dead-letter queue.
 //!
 //! The queue limits how often a message can be received before the message moves to the dead-letter queue. If a
 //! message must be returned after its last permitted receipt, a copy of the message is sent instead, and the original
@@ -38,17 +38,18 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum MessageOutcome {
     /// The message was handled and can be deleted.
     Done,
-    /// The message cannot be handled. It is left to the queue, which counts its receipts and finally moves it to the
-    /// dead-letter queue.
+    /// The message cannot be handled and is left to the queue. The queue counts how often the message is received,
+    /// and finally moves it to the dead-letter queue.
     Refused(String),
-    /// A service is unavailable. The message is retried, and no other message is received until then.
+    /// A service is unavailable. The message is retried, and no other message is received until the service is
+    /// available again.
     Outage(String),
-    /// Another process is already doing the work. The message is returned to the queue and delivered again after this
-    /// time.
+    /// Another process is already doing the work. The message is returned to the queue, which delivers it again after
+    /// the given time.
     Later(Duration),
 }
 
-/// Handles messages. An error means that the system failed, and not that the message is invalid.
+/// Handles messages. A returned error means that the system failed. It never means that the message is invalid.
 #[async_trait(?Send)]
 pub trait Handler {
     async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError>;
@@ -72,7 +73,7 @@ pub struct Consumer {
 /// Describes the event that ended a wait of the main loop.
 enum Step {
     Received(Result<Vec<Received>, QueueError>),
-    /// A message is finished. Contains the receipt of the message if the message is to be deleted.
+    /// A message is finished. If the message must be deleted, contains its receipt.
     Finished(Result<Option<String>, StageError>),
     Deleted,
     Look,
@@ -84,7 +85,7 @@ struct ReceivedMessage {
     body: Rc<str>,
 }
 
-/// Holds all messages that are being handled, and the state that they share.
+/// Holds all messages that are being handled, and the state that their handlers share.
 struct HeldMessages {
     held: RefCell<HashMap<String, ReceivedMessage>>,
     /// Number of held messages that wait for a service.
@@ -94,7 +95,7 @@ struct HeldMessages {
     redrive: Option<u32>,
 }
 
-/// Counts one message that waits for a service. The message is no longer counted after this value is dropped.
+/// Counts a message as waiting for a service until this value is dropped.
 struct Waits<'a>(&'a Cell<usize>);
 
 impl<'a> Waits<'a> {
@@ -114,15 +115,15 @@ impl Drop for Waits<'_> {
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    /// Number of consecutive failures that mean that this process cannot use the queue, for example because it does
-    /// not exist. A failure of any other kind resets this number to 0.
+    /// Number of consecutive failures which show that this process cannot use the queue. An example is a queue that
+    /// does not exist. A failure of any other kind resets this number to 0.
     broken: u32,
 }
 
 impl Failures {
-    /// Counts a failure. An unavailable queue is retried forever. A queue that this process cannot use (for example,
-    /// because it does not exist) is retried ten times, because someone may be correcting its permissions. After
-    /// that, an error is returned.
+    /// Counts a failure. If the queue is only unavailable, the call is retried forever. If this process cannot use
+    /// the queue at all, the call fails ten times before an error is returned. Until then, someone may be creating
+    /// the queue or correcting its permissions.
     fn count(&mut self, error: &QueueError) -> Result<(), StageError> {
         const MAX_BROKEN_CALLS: u32 = 10;
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -300,9 +301,9 @@ impl Consumer {
         }
     }
 
-    /// Leaves a failed message to the queue, which delivers it again and counts its receipts. Returns `true` if the
-    /// message must be deleted instead: the queue has no dead-letter queue, and the message was received the maximum
-    /// number of times.
+    /// Leaves a failed message to the queue. The queue delivers the message again and counts how often it is
+    /// received. Returns `true` if the caller must delete the message instead. This is the case if the queue has no
+    /// dead-letter queue and the message was received the maximum number of times.
     fn refuse(&self, receives: u32, reason: &str, hand: &HeldMessages) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
@@ -379,7 +380,7 @@ impl Consumer {
     }
 }
 
-/// Waits for the call that is running. Waits forever if no call is running.
+/// Waits until the current call has ended. Waits forever if there is no current call.
 async fn next<T>(under_way: &mut Option<Boxed<'_, T>>) -> T {
     match under_way {
         Some(future) => future.await,

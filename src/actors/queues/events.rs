@@ -1,9 +1,9 @@
 //! Applies events of buckets to the control store.
 //!
 //! An event only names an object to inspect. The object's current state decides what happens, whatever the event
-//! says. Duplicate events, events out of order, and events of deleted objects therefore do no harm. An existing
+//! says. Duplicate events, events out of order, and events about deleted objects therefore do no harm. An existing
 //! object is registered, unless its content is already registered. If an object is missing and
-//! `queues.follow_removals` is set, its document is removed from the index.
+//! `queues.follow_removals` is set, the object's document is removed from the index.
 //!
 //! Two replicas may inspect the same object at different times. The replica that inspected the object first may then
 //! write last, and overwrite the newer result. After a replica has changed the control store, it therefore inspects
@@ -24,9 +24,9 @@ use crate::messages::event::Event;
 /// Handles the events of the watched buckets.
 pub struct BucketEvents {
     pub intake: Intake,
-    /// Bucket and key prefix of each location where documents arrive.
+    /// Locations where documents arrive, each as a bucket and a key prefix.
     pub watched: Vec<(String, String)>,
-    /// True if a document is removed from the index when its object was deleted.
+    /// If true, the document of a deleted object is removed from the index.
     pub follow_removals: bool,
 }
 
@@ -112,7 +112,8 @@ impl BucketEvents {
         self.intake.register(documents).await.map(|new| new > 0).map_err(store)
     }
 
-    /// Requests deletion of the document whose object is missing. Returns whether this changed the control store.
+    /// Requests deletion of a document, because its object is missing. Returns whether this changed the control
+    /// store.
     async fn remove(&self, source: &str) -> Result<bool, Stop> {
         if !self.follow_removals {
             return Ok(false);
@@ -133,8 +134,8 @@ impl BucketEvents {
     }
 }
 
-/// Decides whether an error means that the object cannot be ingested. Transient errors and full disks never mean
-/// that.
+/// Returns whether an error means that the object cannot be ingested. Transient errors and full disks never have this
+/// meaning.
 fn stop(error: StageError) -> Stop {
     match error.class {
         ErrorClass::Permanent | ErrorClass::Crash => Stop::Refused(error.to_string()),

@@ -209,8 +209,8 @@ async fn an_object_that_is_gone_leaves_the_index_where_that_is_wished() {
     }
 }
 
-/// Tests a removal by another replica between this replica's read and its registration. Without a second inspection,
-/// the document would stay forever.
+/// Tests an object that is deleted after this replica has read it and before this replica has registered it. Without
+/// a second inspection, the document would stay forever.
 #[tokio::test]
 async fn what_goes_while_it_is_read_does_not_stay() {
     let world = World::new(true).await;

@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// Queue of bucket events, as a URL or name. `docweir serve` ingests the objects that are named in the events. If
-    /// empty, no events are received. S3 sends events only to standard queues. To send events to a FIFO queue
-    /// (`NAME.fifo`), set up a rule of EventBridge; `docweir infra` does not create one.
+    /// Queue of bucket events, as a URL or name. `docweir serve` ingests the objects that the events name. If empty,
+    /// no events are received. S3 sends events only to standard queues. To send events to a FIFO queue (`NAME.fifo`),
+    /// set up a rule of EventBridge; `docweir infra` does not create one.
     pub intake: String,
     /// Queue of requests to merge vector files, as a URL or name. `docweir serve` fulfils the requests. If empty, no
     /// requests are received or sent.
     pub compaction: String,
     /// Endpoint of SQS. If empty, `aws.endpoint` is used; if both are empty, AWS's own endpoint.
     pub endpoint: String,
-    /// Locations where documents arrive, each as `BUCKET/PREFIX/`. Events of other objects are ignored. If the list
-    /// is empty, events of objects below `input/` in `buckets.artefacts` are used.
+    /// Locations where documents arrive, each as `BUCKET/PREFIX/`. Events about objects elsewhere are ignored. If the
+    /// list is empty, the only location is the folder `input/` in `buckets.artefacts`.
     pub watch: Vec<String>,
-    /// If true, a document is removed from the index when its object in the bucket is deleted.
+    /// If true, the deletion of an object in the bucket also removes the object's document from the index.
     pub follow_removals: bool,
-    /// If true, no merge request is sent to the queue after vector files were added. If false, requests are sent
-    /// to `queues.compaction`, provided that this key is set and the control records are in DynamoDB.
+    /// If true, no merge request is sent after vector files were added. If false, a request is sent to the queue
+    /// `queues.compaction`, provided that this key is set and the control records are in DynamoDB.
     pub skip_notification: bool,
     /// Maximum number of event messages that are held at the same time. A larger number registers objects faster but
     /// uses more memory.
@@ -35,14 +35,14 @@ pub struct QueueOptions {
     /// Maximum time, in seconds, that a message is held while S3 or DynamoDB is unavailable. After this time, the
     /// message is returned to the queue.
     pub hold_seconds: u64,
-    /// Number of receipts after which a failing message moves to the dead-letter queue (`docweir infra apply` sets
-    /// this up). Without a dead-letter queue, the message is deleted after this number of receipts.
+    /// Number of times that a failing message is received before it moves to the dead-letter queue (`docweir infra
+    /// apply` sets this up). Without a dead-letter queue, the message is then deleted.
     pub max_receives: u32,
     /// Wait after the first failed call to a queue, in seconds. Each consecutive failure doubles the wait.
     pub backoff_initial_seconds: f64,
     /// Maximum wait after a failed call to a queue, in seconds.
     pub backoff_max_seconds: f64,
-    /// Number of days that messages are kept in dead-letter queues. Applies to queues that `docweir infra apply`
+    /// Number of days that dead-letter queues keep a message. Applies only to queues that `docweir infra apply`
     /// creates.
     pub dead_letter_days: u32,
 }
