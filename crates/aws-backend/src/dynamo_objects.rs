@@ -1,5 +1,5 @@
-//! Stores small objects in a DynamoDB table: leases, and also manifests if the S3 endpoint does not enforce
-//! conditional writes.
+//! Stores small objects, such as leases, in a DynamoDB table. Manifests are stored there too if the S3 endpoint does
+//! not enforce conditional writes.
 //!
 //! Each object is one item, which is read consistently. The tag of an object is a random id that every write
 //! replaces. All objects except tiny ones are compressed. The compressed object must fit into one item.
@@ -38,7 +38,8 @@ pub struct DynamoObjects {
 }
 
 impl DynamoObjects {
-    /// Opens the object store of `place` (a bucket and a prefix) in a table with the key attributes `pk` and `sk`.
+    /// Opens the object store for `place`, which names a bucket and a prefix. The objects are stored in `table`, which
+    /// must have the key attributes `pk` and `sk`.
     pub fn new(dynamo: Dynamo, table: &str, place: &str, clock: SharedClock) -> Self {
         Self { dynamo, table: table.to_owned(), place: format!("objects#{place}"), clock }
     }

@@ -1,5 +1,5 @@
-//! Tests several processes that commit to one collection in S3 and DynamoDB and merge its files, while the test
-//! kills, pauses and resumes them.
+//! Tests several processes that share one collection in S3 and DynamoDB. The processes commit to the collection and
+//! merge its files. Meanwhile, the test kills, pauses and resumes the processes.
 //!
 //! The test runs its own executable once for each process. Each process logs which writes it tries and which were
 //! acknowledged. Meanwhile, the test reads the collection and compares it with the logs. `DOCWEIR_TEST_ROUNDS=1000`
@@ -178,7 +178,7 @@ async fn merge(place: &Place, objects: &Arc<dyn ObjectStore>) {
 struct Notes {
     /// Highest acknowledged version of each document.
     acknowledged: BTreeMap<u8, u64>,
-    /// All versions of each document that a process tried to commit.
+    /// All versions that a process tried to commit, grouped by document.
     tried: BTreeMap<u8, Vec<u64>>,
     rounds: BTreeMap<String, usize>,
     violations: Vec<String>,

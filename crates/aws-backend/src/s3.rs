@@ -65,8 +65,8 @@ impl S3Objects {
         self.bucket.put(full, body, when).await.map(Tag).map_err(|fault| not_written(key, fault, *when != When::Always))
     }
 
-    /// Aborts uploads under the prefix that were started before `before` and never completed. Inspects at most the
-    /// first 1,000 uploads. Returns the number of aborted uploads.
+    /// Aborts each unfinished upload under the prefix if the upload was started before the time `before`. Inspects at
+    /// most the first 1,000 uploads. Returns the number of aborted uploads.
     pub async fn end_unfinished(&self, before: UnixMicros) -> Result<usize, ObjectError> {
         const AT_ONCE: usize = 1000;
         let failed = |fault| not_listed("abort the unfinished uploads of", &self.location(), fault);

@@ -74,8 +74,8 @@ pub(crate) fn once() -> RetryConfig {
     RetryConfig::disabled()
 }
 
-/// Counts a call in the metrics. The operation must be listed in `operations.rs`, because the IAM policies are
-/// generated from this list.
+/// Counts a call in the metrics. The operation must be in the list in `operations.rs`, because the IAM policies are
+/// generated from that list.
 pub(crate) fn count(service: &'static str, operation: &'static str, failed: bool) {
     debug_assert!(operations::known(service, operation), "{service}:{operation} is not in operations.rs");
     let outcome = if failed { "failed" } else { "done" };

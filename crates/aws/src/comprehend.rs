@@ -5,8 +5,8 @@
 //! returns one result for each text, in the order of the texts in the request. Offsets in results count Unicode code
 //! points of the sent text. The copies of the text in the reply are dropped.
 //!
-//! This module does not retry calls: each call costs money, and the caller knows how long to wait. The error message
-//! for an invalid request may quote the text, so the module returns only the error code.
+//! This module does not retry calls, because each call costs money and only the caller knows how long to wait. The
+//! error message for an invalid request may quote the text, so the module returns only the error code.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub struct LanguageReply {
     pub score: f32,
 }
 
-/// Describes a finding in a text: the kind of the finding, and the half-open range of Unicode code points that it
-/// covers.
+/// Describes a finding in a text: the kind of the finding, and the half-open range of Unicode code points that the
+/// finding covers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanReply {
     /// Type of the finding as the service names it, in capitals, such as `PERSON`; empty for key phrases.
@@ -51,7 +51,8 @@ pub struct SpanReply {
     pub score: f32,
 }
 
-/// Holds the sentiment of a text (`POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`) and a score for each of these labels.
+/// Holds the sentiment of a text and a score for each label. The labels are `POSITIVE`, `NEGATIVE`, `NEUTRAL` and
+/// `MIXED`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentimentReply {
     pub label: String,

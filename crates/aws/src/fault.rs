@@ -29,8 +29,8 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Returns whether a retry may succeed. A call that failed with [`FaultKind::Unknown`] may already have been
-    /// applied.
+    /// Returns whether a retry may succeed. This includes [`FaultKind::Unknown`], although the first call may already
+    /// have been applied.
     pub fn can_pass(self) -> bool {
         matches!(self, Self::Conflict | Self::Throttled | Self::Unreachable | Self::Unknown)
     }

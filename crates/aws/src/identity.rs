@@ -27,8 +27,8 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct IdentityReply {
     pub identity: Result<Identity, Fault>,
-    /// Time in the `Date` header of the reply, in Unix seconds. Error replies have this header too; `None` if no
-    /// reply arrived.
+    /// Time in the `Date` header of the reply, in Unix seconds; `None` if no reply arrived. Error replies have this
+    /// header too.
     pub date: Option<i64>,
 }
 

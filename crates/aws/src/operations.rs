@@ -1,7 +1,7 @@
 //! Lists every AWS operation that Docweir calls, and the IAM actions that each operation needs.
 //!
-//! The policies in `deploy/policies` are generated from this list alone. A test fails if the code makes a call that
-//! is not listed, or if it never makes a listed call.
+//! The policies in `deploy/policies` are generated from this list alone. A test fails if the code makes a call that is
+//! not listed, or if the code never makes a listed call.
 //!
 //! To add a call, insert it into [`OPERATIONS`], which is sorted by service and name.
 
@@ -21,7 +21,7 @@ pub enum Role {
 pub enum Resource {
     /// Docweir's own DynamoDB tables and their indexes.
     Tables,
-    /// Record table (the user's DynamoDB table that records are imported from) and its index.
+    /// Record table and its index. Records are imported from this table, which belongs to the user.
     Records,
     /// Docweir's own S3 buckets.
     Buckets,
@@ -77,8 +77,8 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
-/// Roles of operations that [`Role::Infra`] needs for setup. [`Role::Serve`] needs them too, for example for
-/// `docweir doctor`.
+/// Roles of operations that [`Role::Infra`] needs for setup. [`Role::Serve`] needs these operations too, for example
+/// for `docweir doctor`.
 const CHECK: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
@@ -189,7 +189,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the names of all operations that the sources of this crate pass to the functions that count calls.
+    /// Searches the sources of this crate for uses of the functions that count calls. Returns the names of all
+    /// operations that are passed to these functions.
     fn called() -> BTreeSet<String> {
         let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
         let name = |word: &String| {

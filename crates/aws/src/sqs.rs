@@ -53,13 +53,14 @@ pub struct Queue {
 pub struct Message {
     pub id: String,
     pub body: String,
-    /// Receipt handle, with which this message can be deleted or hidden.
+    /// Receipt handle of this message. Calls that delete or hide the message need this handle.
     pub receipt: String,
     /// Number of times that this message has been received, including this time.
     pub receives: u32,
 }
 
-/// Describes a redrive policy. SQS moves a message that was received too often to the dead-letter queue of this policy.
+/// Describes a redrive policy. If a message was received too often, SQS moves the message to the dead-letter queue
+/// that this policy names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
     /// ARN of the dead-letter queue.

@@ -9,7 +9,7 @@ use docweir_stores::batches::rules::{self, ItemContent, ItemState};
 use super::item::Item;
 use super::store::Step;
 
-/// Holds the content of a new or changed item in its stored form.
+/// Holds a new or changed item's content, in the form in which the table stores this content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Put {
     pub input: String,
@@ -30,7 +30,7 @@ impl Put {
     }
 }
 
-/// Provides the data that a step may write in addition to the state of an item.
+/// Provides data that a step may write to an item in addition to the item's new state.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
     Nothing,

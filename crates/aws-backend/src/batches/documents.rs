@@ -24,8 +24,8 @@ use super::store::{DynamoBatches, Step, StoreResult};
 /// Number of documents that are read from an index at a time.
 const PAGE: usize = 1_000;
 
-/// Holds the marker of a document, which exists from the request for the vectors of its texts until the document has
-/// received them.
+/// Holds the marker of a waiting document. The marker is created when the vectors of the document's texts are
+/// requested, and is deleted when the document has received these vectors.
 #[derive(Clone, Debug, PartialEq)]
 struct Mark {
     space: String,
@@ -216,8 +216,8 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Wakes each of the documents whose texts all have a result. It is called after texts of these documents have
-    /// changed.
+    /// Checks the given documents after some of their texts have changed. If every text of a document has a result,
+    /// wakes the document.
     pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> StoreResult<()> {
         for document in documents {
             match self.mark(&document).await? {
@@ -236,7 +236,7 @@ impl DynamoBatches {
     }
 
     /// Returns documents that have a marker, each with the name of the space that contains its texts. If `ready` is
-    /// true, returns the documents that may continue; otherwise, returns those that must still wait.
+    /// true, returns the documents that may continue; otherwise, returns the documents that must still wait.
     async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {

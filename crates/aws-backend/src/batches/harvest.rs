@@ -27,8 +27,8 @@ use super::store::{DynamoBatches, Step, StoreResult};
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// Returns the name of the space (the set of items with one purpose) that a batch belongs to. The keys of the
-    /// batch's items are built from this name.
+    /// Returns the name of a batch's space. A space is a set of items with one purpose. The keys of the batch's items
+    /// are built from the name of the space.
     async fn space_of(&self, batch: &str) -> StoreResult<Option<String>> {
         Ok(self.record(batch).await?.map(|record| record.batch.space.name()))
     }
@@ -61,7 +61,7 @@ impl DynamoBatches {
         self.look_at_texts(&keys).await
     }
 
-    /// Finds the documents that these texts belong to, and wakes each document whose texts all have a result.
+    /// Finds the documents that contain the given texts. If every text of a document has a result, wakes the document.
     async fn look_at_texts(&self, keys: &[Key]) -> StoreResult<()> {
         let mut of_space: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for key in keys {

@@ -1,5 +1,5 @@
 //! Converts items to DynamoDB attributes and back. The state of an item determines the keys under which the indexes
-//! list it.
+//! list the item.
 
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
@@ -7,11 +7,11 @@ use docweir_core::documents::Sha256Hex;
 use docweir_stores::batches::rules::{Hash, ItemOutcome, ItemState, ItemStatus, is_live};
 use docweir_stores::batches::{DisplayData, ItemId, Origin, PendingOutcome, Sent, Space};
 
-/// Number of shards per index key. DynamoDB limits one key to a thousand writes per second, so each index spreads
-/// entries that would otherwise have the same hash key over this number of keys.
+/// Number of shards per index key. DynamoDB limits one hash key to a thousand writes per second. Entries that would
+/// otherwise share one hash key are therefore spread over this number of hash keys.
 pub const SHARDS: u64 = 8;
-/// Attribute with the kind of work that is due for an item, a batch or a document. It is the hash key of
-/// [`WORK_INDEX`], whose entries are ordered by [`AT`].
+/// Attribute with the kind of work that is due for an item, a batch or a document. This attribute is the hash key of
+/// [`WORK_INDEX`]. The entries of this index are ordered by [`AT`].
 pub const WORK: &str = "work";
 /// Attribute that is the hash key of [`LIST_INDEX`]. For an item, its value consists of the item's space, status and
 /// shard. All batches have the same value.
@@ -20,11 +20,13 @@ pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
 pub const WORK_INDEX: &str = "work-index";
 pub const LIST_INDEX: &str = "list-index";
-/// Maximum number of batches for which an item stores its outcome. The oldest outcomes are dropped first.
+/// Maximum number of outcomes that one item stores, one for each batch that contained the item. The oldest outcomes
+/// are dropped first.
 const REMEMBERED: usize = 4;
 /// Maximum length, in bytes, of a record key within an item's key. A longer record key is replaced by its hash.
 const LONGEST: usize = 1_024;
-/// Number of days for which a discarded text is kept, so that its batch can still count the outcome of the text.
+/// Number of days for which a discarded text is kept. During this time, a batch that contains the text can still count
+/// the text's outcome.
 const GONE_DAYS: i64 = 30;
 
 /// Maps each outcome of an item in a batch to the letter that is stored for it.
@@ -40,7 +42,7 @@ pub struct PastBatch {
     pub tokens: u64,
 }
 
-/// Holds an item, which is a record or a text of a document that is to be embedded.
+/// Holds an item to be embedded. An item is either a record or a text of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub space: String,
@@ -111,7 +113,7 @@ pub fn texts_of(space: &str, document: &str) -> String {
     format!("text#{space}#{document}")
 }
 
-/// Returns the key of a text within its space: document and hash, separated by `/`.
+/// Returns the key of a text within its space. The key is the document id and the text's hash, separated by `/`.
 pub fn text_key(document: &str, hash: &str) -> String {
     format!("{document}/{hash}")
 }
@@ -182,8 +184,8 @@ impl Item {
         serde_json::from_str(self.origin.as_deref()?).ok()
     }
 
-    /// Returns the description of the item that is needed to store its vector in the index. Returns `None` if the
-    /// item's display data is invalid.
+    /// Returns a description of the item. The index needs this description to store the item's vector. Returns `None`
+    /// if the item's display data is invalid.
     pub fn as_sent(&self) -> Option<Sent> {
         let shown: Option<DisplayData> = match self.shown.as_str() {
             "" => None,

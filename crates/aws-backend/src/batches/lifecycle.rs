@@ -24,7 +24,7 @@ use super::store::{DynamoBatches, StoreResult};
 /// Number of items that are read at a time.
 const PAGE: usize = 500;
 
-/// Holds the attributes that a write sets in a record, and the attributes that it removes.
+/// Holds the attributes that a write sets in a record, and the attributes that the write removes.
 #[derive(Default)]
 pub struct Change {
     sets: Vec<(&'static str, AttributeValue)>,
@@ -37,7 +37,7 @@ impl Change {
         self
     }
 
-    /// Converts the changes that the shared rules make to a record to DynamoDB attributes.
+    /// Converts the changes of a record into DynamoDB attributes. The shared rules have decided these changes.
     fn of(changes: Changes) -> Self {
         changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
             Value::Text(text) => change.set(name, string(text)),
@@ -133,8 +133,8 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Returns the open batches. On the leader, this also finishes or undoes steps that an earlier leader left
-    /// incomplete.
+    /// Returns the open batches. If this process is the leader, first finishes or undoes steps that an earlier leader
+    /// left incomplete.
     pub(super) async fn open_batches(&self) -> StoreResult<Vec<Batch>> {
         let found = self.all(self.index(WORK_INDEX, WORK, OPEN)).await?;
         let mut keys: HashSet<Key> = found.iter().map(Key::of).collect();

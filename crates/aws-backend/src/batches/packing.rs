@@ -187,7 +187,7 @@ impl DynamoBatches {
 }
 
 /// Claims an item for a batch or a live call, if the item is still waiting and its text still has this hash. The
-/// returned step says whether the batch or live call has claimed the item afterwards.
+/// returned step says whether this batch or live call holds the claim on the item after the step.
 pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
     let claimed = now.zip(unhex(hash)).and_then(|(now, hash)| {
         let step = rules::sending::claim(&now.state, batch, &hash)?;

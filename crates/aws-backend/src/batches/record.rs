@@ -6,12 +6,12 @@ use docweir_stores::ledger::EntryId;
 
 use super::item::{self, AT, Key, LIST, WORK, number, string, text, unsigned};
 
-/// Value of the work index's hash key for all open batches. A query for this value lists the open batches.
+/// Hash key under which the work index lists all open batches.
 pub const OPEN: &str = "open";
-/// Value of the list index's hash key for all batches, open or ended. A query for this value lists all batches.
+/// Hash key under which the list index lists all batches, open or ended.
 pub const BATCHES: &str = "batches";
 
-/// Holds a batch, and data about it that only the store needs.
+/// Holds a batch, and additional data that only the store needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub batch: Batch,

@@ -14,8 +14,8 @@ use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Number of waiting items in a space after which counting stops. A backlog that has more items is therefore reported
-/// as having about this number.
+/// Number of waiting items at which the count for a space stops. A larger backlog is therefore reported as having
+/// about this number of items.
 const MOST_COUNTED: usize = 200_000;
 /// Number of index entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -82,8 +82,8 @@ impl DynamoBatches {
         self.changed(&keys, |_, now| change(now, Given::Nothing, rules::records::delete)).await
     }
 
-    /// Returns items of a space for which work of the given kind is due. Each item that the index lists is read again,
-    /// because the index may be outdated.
+    /// Returns those items of a space that are due for the given kind of work. Each item that the index lists is read
+    /// again, because the index may be outdated.
     async fn worked(
         &self,
         kind: &str,
@@ -136,7 +136,7 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Returns the index entries of all items in a space that have this status.
+    /// Returns the index entries of all items that are in the given space and have the given status.
     pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> StoreResult<Vec<Attributes>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
@@ -176,7 +176,8 @@ impl DynamoBatches {
         Ok(again)
     }
 
-    /// Counts the waiting items of each space: those in the index, and those that this process wrote recently.
+    /// Counts the waiting items of each space. The count includes waiting items that this process wrote recently, even
+    /// if the index does not list them yet.
     pub(super) async fn waiting_by_space(&self) -> StoreResult<Vec<(Space, Waiting)>> {
         let recent = self.put.list();
         let mut of_recent: BTreeMap<String, Vec<Item>> = BTreeMap::new();

@@ -41,7 +41,7 @@ pub enum Step<T> {
     Delete(T),
 }
 
-/// Remembers the keys or ids that were written recently, because an index may not contain them yet.
+/// Remembers which keys or ids this process wrote recently, because an index may not contain these keys or ids yet.
 pub struct Recent<K>(Mutex<HashMap<K, Instant>>);
 
 impl<K> Default for Recent<K> {
@@ -83,14 +83,14 @@ pub struct DynamoBatches {
     pub(super) ledger: Arc<DynamoLedger>,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) clock: SharedClock,
-    /// Epoch of this process as the leader; 0 while it is not the leader.
+    /// Epoch of this process as the leader; 0 while the process is not the leader.
     epoch: AtomicU64,
     last: AtomicI64,
     /// Spaces that are known to be registered.
     spaces: Mutex<HashSet<String>>,
     /// Waiting items that this process wrote recently.
     pub(super) put: Recent<Key>,
-    /// Items that were written recently and whose outcomes must be reported to users' tables.
+    /// Items that this process wrote recently. Their outcomes must still be reported to users' tables.
     pub(super) ended: Recent<Key>,
     /// Batches that were created recently.
     pub(super) made: Recent<String>,
@@ -206,9 +206,9 @@ impl DynamoBatches {
         }
     }
 
-    /// Waits before the next attempt and returns the incremented number of tries. Returns the error if no attempts
-    /// are left, or if a retry cannot succeed. This includes a write whose condition did not hold, so callers that
-    /// want to handle this case do so before they call this function.
+    /// Waits before the next attempt and returns the incremented number of tries. Returns the error if no attempts are
+    /// left, or if a retry cannot succeed. For example, a retry cannot succeed if the condition of a write did not
+    /// hold. Callers that handle this case must do so before they call this function.
     pub(super) async fn after(&self, tries: u32, fault: &Fault) -> StoreResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }
@@ -278,8 +278,8 @@ impl DynamoBatches {
         Query { table: self.table.clone(), key, consistent: true, ..Query::default() }
     }
 
-    /// Returns the query for all entries of an index whose hash key has the value `name`. The results are ordered by
-    /// the index's range key.
+    /// Returns the query for all entries that an index lists under the hash key `name`. The results are ordered by the
+    /// index's range key.
     pub(super) fn index(&self, index: &str, attribute: &str, name: &str) -> Query {
         Query {
             table: self.table.clone(),
@@ -291,9 +291,9 @@ impl DynamoBatches {
 
     // ── many items ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Reads items, decides how each item changes, and writes it on condition that it is unchanged since it was read.
-    /// An item that has changed is read and decided again. The keys must be distinct. The answers are in the order of
-    /// the keys.
+    /// Reads items, decides how each item changes, and writes the changed items. Each write has the condition that the
+    /// stored item is unchanged since the read. If the condition does not hold, that item is read and decided again.
+    /// The keys must be distinct. The answers are in the order of the keys.
     pub(super) async fn change<T: Clone + Send + Sync>(
         &self,
         keys: &[Key],
@@ -379,8 +379,8 @@ impl DynamoBatches {
         }
     }
 
-    /// Returns a cursor over the keys of all items in a space for which this kind of work is due. The items that have
-    /// waited longest come first.
+    /// Returns a cursor over the keys of those items of a space that are due for the given kind of work. The items
+    /// that have waited longest come first.
     pub(super) fn line(&self, kind: &str, space: &str) -> ShardCursor<'_> {
         let shard = |shard| {
             let query = self.index(WORK_INDEX, WORK, &item::work(kind, space, shard));
@@ -389,13 +389,13 @@ impl DynamoBatches {
         ShardCursor { store: self, shards: (0..SHARDS).map(shard).collect() }
     }
 
-    /// Returns the keys of at most `limit` items for which this kind of work is due.
+    /// Returns the keys of at most `limit` items that are due for the given kind of work.
     pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> StoreResult<Vec<Key>> {
         self.line(kind, space).take(limit).await
     }
 }
 
-/// Merges the entries from all shards of an index in order.
+/// Merges the entries of all shards of an index into one ordered sequence.
 pub struct ShardCursor<'a> {
     store: &'a DynamoBatches,
     shards: Vec<Shard>,

@@ -1,4 +1,5 @@
-//! Provides the outcomes of records that came from users' tables, until each outcome is reported to its table.
+//! Provides the outcomes that must still be reported to users' tables. Only records that were imported from such a
+//! table have outcomes to report.
 
 use std::collections::HashSet;
 

@@ -35,8 +35,8 @@ async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
 }
 
 impl BatchesFixture {
-    /// Creates the tables at `endpoint`. The first process uses the endpoint `theirs` instead, which may be a proxy
-    /// to the same server.
+    /// Creates the tables at `endpoint`. The first process instead uses `theirs`, an endpoint that may be a proxy to
+    /// the same server.
     async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
         let direct = dynamo(endpoint, 3).await;
         let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));
@@ -190,8 +190,8 @@ fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
     });
 }
 
-/// Repeats an operation in a process that dies at its first request, then in one that dies at its second, and so on.
-/// Each time, another process takes over. Returns when the operation completes.
+/// Repeats an operation in several processes. The first process dies at its first request, the second process at its
+/// second request, and so on. After each death, another process takes over. Returns when the operation completes.
 async fn killed_at_each_request(
     endpoint: &str,
     reply: bool,
@@ -355,7 +355,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
 }
 
 /// Checks that claimed items return to the backlog if the record of their batch does not exist. This happens if a
-/// leader is paused while another process undoes its batch, then claims more items and dies.
+/// leader is paused, another process undoes the leader's batch, and the leader then claims more items and dies.
 #[tokio::test]
 async fn items_of_a_batch_that_is_none_wait_again() {
     let Some(server) = shared_dynoxide() else { return };

@@ -1,6 +1,6 @@
 //! Declares the children of a claimed document in several steps. Each step is durable, and is refused if the claim on
-//! the parent is no longer valid. After an interruption, all steps are repeated. `rules::children` in
-//! `docweir-stores` explains why this order is safe.
+//! the parent is no longer valid. After an interruption, all steps are repeated. `rules::children` in `docweir-stores`
+//! explains why the order of these steps is safe.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,11 +15,12 @@ use super::items;
 use super::store::DynamoControlStore;
 use super::writer::Subject;
 
-/// Number of children that are written in one transaction. A transaction holds at most a hundred writes, and each child
-/// needs up to three: its record, an audit entry, and the entry that maps its source to it.
+/// Number of children that are written in one transaction. A transaction holds at most a hundred writes, and each
+/// child needs up to three writes: its record, an audit entry, and the entry that maps the child's source to the
+/// child.
 const STEP: usize = 30;
 
-/// Holds a child and the document id under which the parent lists it.
+/// Holds a child, and the document id under which the parent lists this child.
 struct Planned {
     id: DocumentId,
     stays_deleted: bool,

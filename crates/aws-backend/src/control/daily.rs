@@ -1,8 +1,9 @@
-//! Collects daily metrics and adds them to their table every few seconds.
+//! Collects daily metrics and adds them to the metrics table every few seconds.
 //!
-//! All documents of a day add to the same few items. If these writes were part of each document's transaction, the
-//! transactions would wait for each other. The metrics are therefore written separately. A process that is killed
-//! loses the metrics of a few seconds. Exact figures are in the audit log and in the ledger.
+//! All documents of a day add to the same few items of this table. If these additions were part of each document's
+//! transaction, the transactions of different documents would wait for each other. The metrics are therefore written
+//! separately. A process that is killed loses the metrics of a few seconds. Exact figures are in the audit log and in
+//! the ledger.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,8 +22,8 @@ pub struct Daily {
     dynamo: Dynamo,
     table: String,
     gathered: BTreeMap<String, f64>,
-    /// Transaction that failed, but may have been applied: its token, its writes, and the time of its first attempt. It
-    /// is repeated unchanged with the same token, so that DynamoDB applies it only once.
+    /// Token, writes and first-attempt time of a transaction that failed but may have been applied. The transaction is
+    /// repeated unchanged with the same token, so DynamoDB applies it only once.
     uncertain: Option<(String, Vec<Write>, UnixMicros)>,
     written_at: UnixMicros,
 }
@@ -43,7 +44,7 @@ impl Daily {
         !self.gathered.is_empty() && u128::from(waited) >= after.as_micros()
     }
 
-    /// Writes the collected metrics. After a temporary failure, they are kept for the next call.
+    /// Writes the collected metrics. After a temporary failure, the metrics are kept for the next call.
     pub async fn write(&mut self, now: UnixMicros) {
         self.written_at = now;
         loop {

@@ -17,12 +17,13 @@ pub enum Command {
     /// Registers a child of a claimed document. In all other respects it works like [`Command::Register`].
     RegisterChild {
         child: NewDocument,
-        /// Id that the parent lists for the child. It is used if no document exists for the child's source yet.
+        /// Id under which the parent lists the child. The child gets this id only if no document exists for its source
+        /// yet.
         id: DocumentId,
         stays_deleted: bool,
         under: ClaimKey,
     },
-    /// Requests the removal of a child that its claimed parent no longer contains.
+    /// Requests the removal of a child. The parent is claimed, and its new content no longer contains the child.
     RemoveChild {
         under: ClaimKey,
     },
@@ -63,15 +64,16 @@ pub enum Command {
     },
     Delete,
     Discard,
-    /// Makes a parked document pending if it waits for the event that `word` names, or for a time that has passed.
-    /// If `word` is `None`, no event has occurred.
+    /// Makes a parked document pending if the document waits for the event that `word` names, or for a time that has
+    /// passed. If `word` is `None`, no event has occurred.
     Resume {
         word: Option<String>,
     },
 }
 
 impl Command {
-    /// Returns the claim on the parent document that must be valid when this command is written, if there is one.
+    /// Returns the claim on the parent document, or `None` if this command depends on no such claim. The claim must be
+    /// valid when the command is written.
     pub fn under(&self) -> Option<&ClaimKey> {
         match self {
             Self::RegisterChild { under, .. } | Self::RemoveChild { under } => Some(under),
@@ -93,7 +95,7 @@ pub enum ControlReply {
 /// Holds the state of a document before a command.
 pub enum Current {
     Record(Box<ControlRecord>),
-    /// The document does not exist. If it is registered, it gets this id.
+    /// The document does not exist. A registration would create the document with this id.
     Nothing(DocumentId),
 }
 

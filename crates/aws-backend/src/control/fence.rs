@@ -11,7 +11,7 @@ use docweir_stores::control::{ClaimKey, DocumentStatus};
 
 use super::items;
 
-/// Returns the part of a transaction that checks that a claim is valid, with the same criteria as
+/// Returns the write that checks a claim within a transaction. The criteria for a valid claim are the same as in
 /// [`rules::check_claim`].
 pub fn check(table: &str, claim: &ClaimKey) -> Write {
     let condition = Expression::new("#status = :status AND version = :version AND epoch = :epoch")

@@ -16,12 +16,12 @@ use serde_json::{Map, Value};
 use super::decide::Command;
 use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 
-/// Attribute with a random id that each write of the item replaces. A write succeeds only if the id is still the same
-/// as when the item was read. If the reply to a write is lost, the id shows whether the write was applied.
+/// Attribute with a random id. Each write of an item gives the item a new id. A write succeeds only if the id is still
+/// the same as when the item was read. If the reply to a write is lost, the id shows whether the write was applied.
 pub const WRITE_ID: &str = "write_id";
 
-/// Names of the text attributes of a stage. A control record contains a map of attributes for each stage. All other
-/// attributes that Docweir reads from this map hold numbers.
+/// Names of the attributes that hold text in the map of a stage. A control record contains one such map for each
+/// stage. All other attributes that Docweir reads from the map hold numbers.
 const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
 /// Maximum length, in bytes, of a text in an item. Longer texts are truncated, because errors may contain long
 /// quotations and an item is limited to 400 KB.
@@ -66,8 +66,7 @@ pub fn source_key(source: &str) -> Item {
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string("document"))].into()
 }
 
-/// Holds the document id of a source, and the tag and content hash that the source's object had when it was last
-/// seen.
+/// Holds the document id of a source, and the last known tag and content hash of the source's object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEntry {
     pub document: String,
@@ -98,8 +97,8 @@ pub fn seen(command: &Command) -> Option<KnownObject> {
     Some(KnownObject { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
-/// Converts a changed record to the item to be written. `before` is the item that was read from the table; its
-/// attributes that Docweir does not know are preserved.
+/// Converts a changed record to the item to be written. `before` is the item that was read from the table. Attributes
+/// of `before` that Docweir does not know are preserved.
 pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     let mut item = before;
     for name in OPTIONAL {
@@ -160,7 +159,7 @@ pub fn is_over(item: &Item, attribute: &str, now_seconds: i64) -> bool {
     at.is_some_and(|at| at <= now_seconds)
 }
 
-/// Holds the attributes of an item that have not been parsed yet.
+/// Holds an item's attributes before they are parsed.
 struct Fields(Map<String, Value>);
 
 impl Fields {

@@ -2,8 +2,8 @@
 //! Docweir replaces.
 //!
 //! As in the SQLite store, shared rules decide how a record changes, and this module only stores records. Every
-//! operation reads the record, applies a rule, and writes the record with its audit entries. The write is
-//! conditional: it fails if another process has changed the record since it was read.
+//! operation reads the record, applies a rule, and writes the record with its audit entries. The write fails if
+//! another process has changed the record since the read.
 //!
 //! # Layout
 //! - [`store`] – the operations of the store

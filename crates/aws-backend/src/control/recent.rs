@@ -12,7 +12,7 @@ use docweir_core::documents::DocumentId;
 /// limit.
 const LAG: Duration = Duration::from_secs(30);
 
-/// Holds the documents that became pending recently, each with the time since which it has been pending.
+/// Holds the documents that became pending recently, each with the time at which the document became pending.
 #[derive(Default)]
 pub struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
 

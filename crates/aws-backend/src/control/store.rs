@@ -23,8 +23,8 @@ use super::writer::{ControlWriter, Subject};
 /// Number of candidates that are read for each document to be claimed. One is not enough, because other replicas
 /// claim the same candidates.
 const CROWD: usize = 4;
-/// Minimum time between two searches for documents of dead processes. It applies while enough other documents are
-/// pending. If too few are pending, every claim searches for documents of dead processes.
+/// Minimum time between two searches for documents of dead processes. This minimum applies only while enough other
+/// documents are pending. If too few are pending, every claim searches for documents of dead processes.
 const LOOK: Duration = Duration::from_secs(5);
 /// Number of documents that are resumed or marked as loaded in one step.
 const STEP: usize = 500;
@@ -81,9 +81,9 @@ impl DynamoControlStore {
         }
     }
 
-    /// Returns the ids of documents that may be claimed, each with the time of its last change. These are pending
-    /// documents and, if `start` is `None`, also documents of dead processes. The second value is the position at which
-    /// the list of pending documents continues, for the `start` of the next call.
+    /// Returns the documents that may be claimed, as pairs of last-change time and document id. The list contains
+    /// pending documents and, if `start` is `None`, may also contain documents of dead processes. The second value is
+    /// the position at which the list of pending documents continues. Pass this position as `start` to the next call.
     async fn line(
         &self,
         owner: &str,
@@ -146,8 +146,8 @@ impl DynamoControlStore {
         Ok((left, pending.start))
     }
 
-    /// Returns whether a search for documents of dead processes is due. If it is, records the current time as the
-    /// start of the search.
+    /// Returns whether a search for documents of dead processes is due. If a search is due, records the current time
+    /// as the start of this search.
     fn look_is_due(&self) -> bool {
         let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -158,8 +158,8 @@ impl DynamoControlStore {
         due
     }
 
-    /// Resumes parked documents and returns their number. `what` selects the documents: it is their hash key in the
-    /// index of parked documents. If `until` is set, resumes only documents that wait for a time up to `until`.
+    /// Resumes the documents that the index of parked documents lists under the hash key `what`. Returns the number of
+    /// resumed documents. If `until` is set, resumes only documents that wait for a time up to `until`.
     async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),

@@ -6,8 +6,9 @@
 //! document is written on condition that it is unchanged since it was read. If another replica or a person has changed
 //! a document, that document is read and decided again on its own. Other documents are not delayed.
 //!
-//! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads its
-//! documents again: each document contains the id of the write that produced it.
+//! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads the
+//! transaction's documents again and compares write ids. Each document contains the id of the write that was applied
+//! to it last.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,9 +37,9 @@ use super::tables::{FORGET_AT, HASH};
 
 /// Maximum number of commands on one document in one write.
 const MOST_OF_ONE: usize = 16;
-/// Maximum difference between clocks that is corrected. If this process's clock is behind the last writer's by less
-/// than this, the timestamp is set just after the last write. If the difference is larger, the clock of this process
-/// is trusted.
+/// Largest clock difference that is corrected. If this process's clock is behind the last writer's clock by less than
+/// this value, a write gets a timestamp just after the last write. If the difference is larger, a write gets the time
+/// of this process's clock.
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
 /// Wait times between the attempts of a write.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
@@ -130,11 +131,11 @@ impl ControlWriter {
     }
 }
 
-/// Holds the commands on a document that are written together.
+/// Holds a document, and the commands on this document whose effects are written together.
 struct Document {
     subject: Subject,
     jobs: Vec<Job>,
-    /// Claim on the parent document that all jobs depend on; `None` if they depend on no claim.
+    /// Parent document's claim, if all jobs depend on this claim; `None` if the jobs depend on no claim.
     under: Option<Box<ClaimKey>>,
     /// Prepared writes that may already have been applied.
     uncertain: Vec<Prepared>,
@@ -142,7 +143,7 @@ struct Document {
     alone: bool,
 }
 
-/// Holds the writes of a document and the answers to its commands.
+/// Holds the pending writes to one document's record, and the answers to the commands that caused these writes.
 #[derive(Default)]
 struct Prepared {
     write_id: String,
@@ -161,11 +162,11 @@ struct Read {
     item: Item,
     /// Source whose entry must be written, because the entry is missing or names a deleted document.
     source: Option<SourceItem>,
-    /// Tag and content hash of the object, from the entry of the source.
+    /// Tag and content hash of the source's object, as stored in the source's entry.
     seen: Option<KnownObject>,
 }
 
-/// Holds a source and the document that the stored entry of this source names.
+/// Holds a source, and the document id in the stored entry of this source.
 struct SourceItem {
     source: String,
     /// Id of the document that the entry names now; `None` if the source has no entry. The named document may no
@@ -328,7 +329,8 @@ impl Task {
         (again, failed)
     }
 
-    /// Replies to the commands on a document that was written, and collects the metrics.
+    /// Replies to the commands on a document after the document was written, and collects the metrics of these
+    /// commands.
     fn done(&mut self, document: Document, prepared: Prepared) {
         if let Some((id, pending_since)) = &prepared.left {
             self.recent.note(id, pending_since.as_deref());
@@ -337,7 +339,8 @@ impl Task {
         answer(document, prepared.answers);
     }
 
-    /// Returns the documents to try again after a transaction that was not applied, or whose outcome is unknown.
+    /// Handles a failed transaction, and returns those of its documents that must be tried again. The transaction was
+    /// not applied, or its outcome is unknown.
     fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
         let kind = cancelled.fault.kind;
         // The fault belongs to the last attempt. An earlier attempt may have been applied without a reply.
@@ -509,7 +512,7 @@ impl Task {
 
     /// Returns the timestamp of a write. No two writes of this process have the same microsecond, so that older
     /// documents are claimed first. If the clock of the last writer was slightly ahead, the timestamp is set just
-    /// after the last write, which keeps the audit entries in order.
+    /// after the last write, so that the audit entries stay in order.
     fn moment(&mut self, now: UnixMicros, last: Option<UnixMicros>) -> UnixMicros {
         let mut at = now;
         for before in [Some(self.last), last].into_iter().flatten() {
@@ -548,8 +551,8 @@ impl Task {
         writes
     }
 
-    /// Returns the write of the entry that maps a source to this document. The write fails if another process has
-    /// registered the source after the entry was read.
+    /// Returns a write that maps a source to this document by storing an entry. The write fails if another process has
+    /// registered the source since the entry was read.
     fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&KnownObject>) -> Write {
         let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),

@@ -55,7 +55,7 @@ pub enum Command {
         shares: Vec<Share>,
         last: bool,
     },
-    /// Marks a reservation as in doubt. If `of` names a process, only a reservation of this process is changed.
+    /// Marks a reservation as in doubt. If `of` names a process, only a reservation of the named process is changed.
     Doubt {
         of: Option<String>,
     },

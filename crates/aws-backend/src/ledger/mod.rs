@@ -14,7 +14,8 @@
 //!
 //! # Dead processes
 //! Each process has a lease in the table and renews the lease while the process has live calls. If the lease of a
-//! process has expired, its reservations are in doubt. If the process was only paused, it can still settle them.
+//! process has expired, the reservations of this process are in doubt. A process that was only paused can still settle
+//! its reservations.
 
 mod decide;
 mod items;
@@ -42,7 +43,7 @@ use docweir_stores::ledger::{Budget, CostLine, EntryId, GroupBy, Ledger, Reserva
 use docweir_stores::paid::PaidError;
 use writer::{Job, LedgerWriter};
 
-/// Name of the index that lists the open reservations of the live calls of all processes.
+/// Name of the index of open reservations. The index covers the live calls of all processes.
 pub const OPEN: &str = "open-index";
 /// Number of partition keys over which the entries of one day are spread. The index of open reservations uses the same
 /// number of keys. DynamoDB limits one partition key to a thousand writes per second.
@@ -114,7 +115,8 @@ impl DynamoLedger {
         Ok(Spent { run: of_run, day: of_day }.room(budget))
     }
 
-    /// Returns the open reservations of other processes whose leases have expired, each with the id of its process.
+    /// Returns the open reservations of dead processes, each with the process id. A process counts as dead if it is
+    /// not this process and its lease has expired.
     async fn orphans(&self) -> Result<Vec<(EntryId, String)>, PaidError> {
         let mut open: Vec<(EntryId, String)> = Vec::new();
         for shard in 0..SHARDS {

@@ -20,7 +20,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Returns the `limit` lines with the highest cost, sorted by name.
+    /// Selects the `limit` lines with the highest cost, and returns the selected lines sorted by name.
     pub async fn lines(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, Fault> {
         let days = self.days(since).await?;
         let lines = match by {

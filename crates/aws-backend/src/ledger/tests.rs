@@ -155,8 +155,8 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     assert_eq!(other.doubt_others("x").await.unwrap(), 2);
 }
 
-/// Checks that a process renews its lease while a call is in progress, so that its reservation is not marked as in
-/// doubt.
+/// Checks that a process renews its lease while a call is in progress, so that the reservation for this call is not
+/// marked as in doubt.
 #[tokio::test]
 async fn signs_of_life_are_given_while_a_call_is_under_way() {
     let Some(server) = shared_dynoxide() else { return };

@@ -6,7 +6,8 @@
 //! it stays within the budget. If a condition does not hold, the task reads and decides again.
 //!
 //! If the reply to a transaction is lost, the transaction may have been applied. To find out, the task reads the
-//! entries again: each entry contains the id of the write that produced it.
+//! transaction's entries again and compares write ids. Each entry contains the id of the write that was applied to it
+//! last.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Total {
         self.read.saturating_add_signed(self.more)
     }
 
-    /// Requires that this total, including all changes added so far, stays within `limit`.
+    /// Limits this total to `limit`. The limit applies to the total after all changes that were added so far.
     fn within(&mut self, limit: Option<u64>) {
         if let Some(limit) = limit {
             let most = limit.saturating_add_signed(-self.more);
@@ -347,8 +348,8 @@ impl Task {
 }
 
 impl Batch {
-    /// Returns the totals that the decision on a command is based on. They include the changes by earlier commands in
-    /// the same transaction.
+    /// Returns the totals that the decision on a command is based on. The totals include the changes by earlier
+    /// commands in the same transaction.
     fn spent(&mut self, job: &Job, entry: Option<&Entry>, read: &Read) -> Spent {
         let day = items::day_of(&job.id);
         let run = match (&job.command, entry) {

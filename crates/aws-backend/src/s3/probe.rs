@@ -1,5 +1,5 @@
-//! Tests whether an endpoint enforces conditional writes, which the manifest's compare-and-swap needs. Some servers
-//! accept a condition but ignore it, which silently loses commits.
+//! Tests whether an endpoint enforces conditional writes. The compare-and-swap of manifests needs such writes. If a
+//! server accepts a condition but ignores it, commits are lost silently.
 
 use std::time::Duration;
 

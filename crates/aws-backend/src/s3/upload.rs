@@ -3,11 +3,11 @@
 //! ```text
 //! write ─▶ buffer of one part ─▶ channel ─▶ task: a few parts in transfer ─▶ complete
 //! ```
-//! An object that is smaller than one part is written in one put. Otherwise, a task starts a multipart upload when
-//! the first part is full. The task always ends the upload: it completes the upload on request, and aborts it if a
-//! part fails or the writer is dropped. The parts in memory are the one that is being filled, one in the channel, and
-//! those in transfer. A write blocks while all of these are full. Writes must come from a thread that may block;
-//! otherwise the runtime panics.
+//! An object that is smaller than one part is written in one put. Otherwise, a task starts a multipart upload when the
+//! first part is full. The task always ends the upload. The task completes the upload on request, and aborts the
+//! upload if a part fails or the writer is dropped. Memory holds one part that is being filled, one part in the
+//! channel, and the parts in transfer. A write blocks while all of these are full. Writes must come from a thread that
+//! may block; otherwise the runtime panics.
 
 use std::io;
 use std::mem;

@@ -63,7 +63,8 @@ pub struct Dynamo {
     attempts: u32,
 }
 
-/// Describes a query for the items with one hash key in a table or index. The results are ordered by the range key.
+/// Describes a query in a table or in an index. The query returns the items that have one given hash key, ordered by
+/// range key.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pub table: String,
@@ -91,7 +92,7 @@ pub struct Page {
 pub struct Cancelled {
     pub fault: Fault,
     /// Reasons of the failure, with one entry for each write, in the order of the writes. An entry is `None` if its
-    /// write did not cause the failure. The list is empty if no particular write did.
+    /// write did not cause the failure. The list is empty if no particular write caused the failure.
     pub reasons: Vec<Option<FaultKind>>,
 }
 
@@ -176,8 +177,8 @@ impl Dynamo {
         }
     }
 
-    /// Applies all writes, or none of them. The SDK retries the call: if DynamoDB receives a transaction again with
-    /// the same token within ten minutes, it applies the transaction only once.
+    /// Applies all writes, or none of them. The SDK may retry the call, because DynamoDB applies a transaction only
+    /// once if the same token arrives again within ten minutes.
     pub async fn transact(&self, token: &str, writes: Vec<Write>) -> Result<(), Cancelled> {
         let mut items = Vec::with_capacity(writes.len());
         for write in writes {

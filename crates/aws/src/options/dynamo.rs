@@ -44,8 +44,8 @@ pub struct DynamoOptions {
     /// processes update the same totals at once.
     #[serde(skip)]
     pub conflict_seconds: u64,
-    /// Time without a heartbeat, in seconds, after which the ledger regards a process as dead. Unsettled reservations
-    /// of the process are then in doubt, because their calls may have been charged.
+    /// Time without a heartbeat, in seconds, after which the ledger regards a process as dead. The unsettled
+    /// reservations of that process are then in doubt, because the provider may have charged for the reserved calls.
     pub ledger_lease_seconds: u64,
     /// Time, in seconds, for which daily metrics are collected before they are written. If a process is killed, its
     /// metrics since the last write are lost.
@@ -55,10 +55,10 @@ pub struct DynamoOptions {
     /// The engine takes the number from `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Number of days for which the record of a deleted document is kept after its last change. Every record has an
-    /// attribute `ttl` that is computed from this value, but DynamoDB does not use this attribute to delete records. It
-    /// uses the attribute `forget_at`, which Docweir sets only for deleted documents. Records of all other documents
-    /// are kept until these documents are deleted.
+    /// Number of days for which the record of a deleted document is kept after its last change. Records of all other
+    /// documents are kept. DynamoDB deletes a record at the time in its attribute `forget_at`, which Docweir sets only
+    /// when the document is deleted. The attribute `ttl`, which every record has, is also computed from this value but
+    /// deletes nothing.
     pub record_days: u32,
     /// Retention of audit-log entries, in days.
     pub audit_days: u32,

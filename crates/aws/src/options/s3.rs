@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 pub struct S3Options {
     /// Endpoint of the S3 server. Empty means `aws.endpoint`, or S3 itself if `aws.endpoint` is empty too.
     pub endpoint: String,
-    /// If true, the bucket name is part of the URL's path (`host/bucket/key`) instead of the host name. Most servers
-    /// other than S3 need this setting.
+    /// If true, the bucket name is in the path of each URL, as in `host/bucket/key`. If false, the bucket name is part
+    /// of the host name. Most servers other than S3 need `true`.
     pub path_style: bool,
     /// Server-side encryption of written objects: `"AES256"`, `"aws:kms"`, or empty for the bucket's default
     /// encryption.
     pub encryption: String,
     /// ARN or id of the KMS key that `encryption = "aws:kms"` uses. Empty means the default key of the account.
     pub kms_key: String,
-    /// If true, each write sends a CRC-32 checksum, and each read of a whole object verifies the checksum that the
-    /// server returns. Set it to `false` only for servers that reject checksums.
+    /// If true, each write sends a CRC-32 checksum, and each read of a whole object is verified against the checksum
+    /// that the server returns. Set it to `false` only for servers that reject checksums.
     pub checksums: bool,
     /// Maximum size, in bytes, of an object that is read or written in memory.
     pub max_object_bytes: u64,
     /// Size of each part of a large object, in bytes. An object smaller than one part is written in one request. An
-    /// object has at most 10,000 parts, so this value also limits the object size: the default of 16777216 (16 MiB)
-    /// allows 156 GiB.
+    /// object has at most 10,000 parts, so this value also limits the object size. The default of 16777216 (16 MiB)
+    /// allows objects of up to 156 GiB.
     pub part_bytes: u64,
     /// Number of parts that are transferred in parallel for one large object. An upload needs memory for this number of
     /// parts plus two.

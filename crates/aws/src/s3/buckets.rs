@@ -22,7 +22,7 @@ pub struct LifecycleRule {
     pub archive_days: Option<u32>,
     /// Days from the write of an object until it is deleted.
     pub expire_days: Option<u32>,
-    /// Days from the start of a multipart upload until it is aborted if it is still unfinished.
+    /// Days from the start of a multipart upload until S3 aborts the upload, if the upload is still unfinished.
     pub abort_days: Option<u32>,
 }
 
