@@ -138,7 +138,7 @@ fn a_file_that_never_rests_is_given_up() {
     eventually("the run ends", || {
         if is_stopped() {
             changes += 1;
-            place.write("growing.txt", &"1\n".repeat(changes + 1));
+            place.write("growing.txt", "1\n".repeat(changes + 1));
             running.signal(rustix::process::Signal::CONT);
         }
         !running.is_running()

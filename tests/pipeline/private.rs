@@ -121,7 +121,7 @@ fn a_pipe_in_the_state_is_an_error_and_no_wait() {
 fn text_before_redaction_is_not_kept() {
     const PRIVATE: &str = "zenobia.q@example.org";
     let place = TestFolder::new();
-    place.write("letter.md", &format!("# A letter\n\nWrite to {PRIVATE} about the lease of the flat.\n"));
+    place.write("letter.md", format!("# A letter\n\nWrite to {PRIVATE} about the lease of the flat.\n"));
     let redact = ["--set", "enrich.options.redact=true", "--set", "quarantine.copy_original=false"];
     let holders = || {
         let holds = |path: &std::path::PathBuf| {
@@ -140,7 +140,7 @@ fn text_before_redaction_is_not_kept() {
     assert!(place.run(["search", "lease of the flat"]).code(0).out.contains("[REDACTED_EMAIL]"));
 
     // A stage between extraction and redaction always fails, so the document is quarantined.
-    place.write("letter.md", &format!("# Another letter\n\nWrite to {PRIVATE} about the house.\n"));
+    place.write("letter.md", format!("# Another letter\n\nWrite to {PRIVATE} about the house.\n"));
     let mut failing = place.command(["ingest", "docs", "--json", "--progress", "none"]);
     failing.args(redact).args(["--set", "retry.waits_seconds=[0.0]"]).env("DOCWEIR_FAILPOINT", "chunking.work=panic:*");
     assert_eq!(failing.output().unwrap().status.code(), Some(3));
