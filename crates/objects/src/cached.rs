@@ -1,18 +1,18 @@
-//! Keeps copies of remote objects on the local disk. Only objects that never change and that are memory-mapped are
-//! copied.
+//! Keeps copies of remote objects on the local disk. An object is copied only if it never changes and is read through
+//! memory mapping.
 //!
 //! ```text
 //! folder/<hash of location and key>   a complete copy; the file's modification time is the time of the last use
 //! folder/.tmp/…                       unfinished copies
 //! ```
 //! A copy is complete or absent: a fetch writes a temporary file, checks the file's size, syncs the file and then
-//! renames it. The underlying store verifies the checksum. Concurrent requests for one object wait for the first
-//! request. Copies outlive the process. Several processes may share a folder; at worst, two processes fetch the same
-//! object. The folder may be emptied at any time, because open files stay readable.
+//! renames it. The underlying store verifies the object's checksum. Concurrent requests for one object wait for the
+//! first request. Copies outlive the process. Several processes may share a folder; at worst, two processes fetch the
+//! same object. The folder may be emptied at any time, because open files stay readable.
 //!
-//! If the copies exceed `max_bytes`, the least recently used copies are deleted. Two processes that fetch at the same
-//! time do not count each other's unfinished copies. Together they may exceed the limit by the size of these
-//! unfinished copies.
+//! If the copies exceed `max_bytes`, the least recently used copies are deleted. A process does not count the
+//! unfinished copies of other processes. If several processes fetch at the same time, the folder may therefore exceed
+//! the limit by the size of all unfinished copies.
 
 use docweir_core::files::open_regular;
 use docweir_core::ranges::out_of_range;
@@ -60,14 +60,15 @@ impl CopyOptions {
     }
 }
 
-/// Wraps an object store and keeps local copies of objects that are memory-mapped. All other operations are passed to
-/// the wrapped store.
+/// Wraps an object store. Memory mapping uses local copies of the objects; all other operations are passed to the
+/// wrapped store.
 pub struct CachedObjects {
     objects: Arc<dyn ObjectStore>,
     folder: PathBuf,
     options: CopyOptions,
     clock: SharedClock,
-    /// Locks of the objects that are being fetched, by key. Further requests for such an object wait for its lock.
+    /// One lock for each object that is being fetched, by the object's key. Further requests for the same object wait
+    /// for this lock.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Total size, in bytes, of unfinished copies.
     promised: Arc<Mutex<u64>>,
@@ -130,8 +131,8 @@ impl CachedObjects {
         copied.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(failed)
     }
 
-    /// Reserves `bytes` bytes of disk space for a copy, and deletes the least recently used copies until the
-    /// reservation fits.
+    /// Reserves `bytes` bytes of disk space for a copy. Deletes the least recently used copies until the remaining
+    /// copies and all reservations together fit into `max_bytes`.
     async fn make_room(&self, key: &str, bytes: u64) -> Result<SpaceReservation, ObjectError> {
         let most = self.options.max_bytes;
         if bytes > most {
@@ -147,7 +148,8 @@ impl CachedObjects {
     }
 }
 
-/// Holds an unfinished copy. Dropping this removes the temporary file.
+/// Holds the temporary file of an unfinished copy. Dropping an `UnfinishedCopy` removes the file, unless the copy was
+/// finished.
 struct UnfinishedCopy {
     temporary: Temporary,
 }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectStore, Pages, Precondition, Tag};
 
-/// Describes an empty store to test, and the properties in which stores are allowed to differ.
+/// Holds an empty store to test, and describes the behaviour of this store where stores are allowed to differ.
 pub struct Candidate {
     pub objects: Arc<dyn ObjectStore>,
     /// True if the store lists keys in byte order; false if it lists them folder by folder.
     pub in_byte_order: bool,
     /// True if the store rejects invalid keys. The in-memory store is the only one that accepts any key.
     pub checks_keys: bool,
-    /// Smallest size, in bytes, of an object that an upload writes in more than one part.
+    /// Object size, in bytes, from which an upload is split into several parts.
     pub large: usize,
 }
 

@@ -5,7 +5,8 @@ use super::ObjectError;
 /// Maximum length of a key, in bytes. S3 has the same limit.
 pub const MAX_KEY: usize = 1024;
 /// Maximum length, in bytes, of one part of a key. Slashes separate the parts. A part is also a file name, and file
-/// systems allow 255 bytes for a file name. The difference leaves room for suffixes that are appended to the name.
+/// systems allow 255 bytes for a file name. The limit is lower than 255, so that suffixes can be appended to the file
+/// name.
 const MAX_PART: usize = 200;
 
 /// Checks that every part of a key consists of safe characters and does not begin with a dot. A key that passes cannot

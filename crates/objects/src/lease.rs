@@ -26,7 +26,8 @@ pub struct LeaseRecord {
     pub beat: u64,
 }
 
-/// Represents a lease that the caller has acquired, with the tag of the caller's last write of the lease object.
+/// Represents a lease that the caller has acquired. The tag identifies the state that the caller last wrote to the
+/// lease object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub record: LeaseRecord,
@@ -60,8 +61,8 @@ impl LeaseRegister {
     }
 
     /// Acquires the lease if it is free or has expired. Returns `None` if another holder has the lease. The new epoch
-    /// is higher than `at_least` and the epochs of all former holders. Pass the manifest's epoch as `at_least`,
-    /// because the former epochs are lost if the lease object was deleted.
+    /// is higher than `at_least` and higher than the last epoch in the lease object. Pass the manifest's epoch as
+    /// `at_least`, because the last epoch is lost if the lease object was deleted.
     pub async fn acquire(&self, holder: &str, ttl: Duration, at_least: u64) -> Result<Option<Lease>, LeaseError> {
         let held = self.load().await?;
         let now = self.now_ms();
@@ -134,8 +135,8 @@ impl LeaseRegister {
     }
 }
 
-/// Returns whether a failed put had an uncertain outcome, so that the caller must read the record again. The put may
-/// have been applied in spite of the error, or another writer may have been faster.
+/// Returns whether the caller must read the record again after a failed put. This is necessary after errors that leave
+/// two possibilities: the put was applied in spite of the error, or another writer was faster.
 fn unsure(error: &ObjectError) -> bool {
     matches!(
         error,

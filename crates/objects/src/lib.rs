@@ -108,8 +108,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Deletes the object. A missing object is not an error.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;
 
-    /// Lists at most `limit` objects whose keys begin with `prefix` and come after `after`, in the store's order of
-    /// keys.
+    /// Lists at most `limit` objects in the store's order of keys. The key of each listed object begins with `prefix`
+    /// and comes after `after`.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError>;
 
     /// Returns the local path of the object for memory mapping, or `None` if the store does not keep objects as files.

@@ -7,9 +7,9 @@
 //! ```
 //! A put writes a file in `.tmp` and then renames the file to the object's path. A reader therefore sees the old
 //! object or the new one, never a mixture. A put with a precondition holds the key's lock *exclusively* while it
-//! reads, compares and renames. Plain puts and deletes hold the lock *shared*, so none of them can run between the
-//! comparison and the rename. The locks are kernel locks (`flock`), which the kernel releases when their process ends.
-//! They work between processes on one machine, but not over network file systems.
+//! reads, compares and renames. Plain puts and deletes hold the lock *shared*, so no plain put or delete can run
+//! between the comparison and the rename. The locks are kernel locks (`flock`), which the kernel releases when their
+//! process ends. They work between processes on one machine, but not over network file systems.
 //!
 //! A tag is the SHA-256 of the body, so objects with equal tags have equal content. An object that was changed and
 //! changed back has its former tag again. This is safe, because a compare-and-swap depends only on the content that

@@ -72,8 +72,8 @@ struct State {
     faults: Faults,
     random: fastrand::Rng,
     operations: u64,
-    /// Suffix that selects the objects to record by their keys, and the recorded states of these objects in order.
-    /// `None` means that nothing is recorded.
+    /// A suffix, and the recorded states of all objects whose keys end with this suffix. The states are in the order
+    /// of the writes. `None` means that nothing is recorded.
     recorded: Option<(&'static str, Vec<Bytes>)>,
     deleted_last: Option<(String, Object)>,
 }
@@ -160,8 +160,8 @@ impl MemoryObjects {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Performs the steps that begin each operation. First, one delayed put may be applied. Then this operation fails
-    /// with the probability that `chance` reads from the faults.
+    /// Performs the steps that begin each operation. First, one delayed put may be applied. Then the operation itself
+    /// may fail. `chance` selects the probability of this failure from the configured [`Faults`].
     async fn begin(&self, what: &'static str, key: &str, chance: impl Fn(&Faults) -> f64) -> Result<(), ObjectError> {
         Wait::default().await;
         let now = self.clock.now();

@@ -2,7 +2,8 @@
 //! benchmark with `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
 //!
 //! Each step is timed separately, and handles records in groups of the same size as in the pipeline. The last two
-//! steps measure a second batch: packing the batch, and ending it although no item has an answer.
+//! steps use a second batch. The first of these steps packs the batch; the second one ends the batch before any item
+//! has an answer.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +30,8 @@ use docweir_stores::sqlite::OpenOptions;
 const ITEMS: usize = 50_000;
 /// Number of records in one call of `put`.
 const PUT: usize = 1_000;
-/// Number of result lines whose items one call of `sent` finds, and whose results one call of `made` records.
+/// Number of result lines in one group. One call of `sent` finds the items for a group of lines, and one call of
+/// `made` records the results in the group.
 const GROUP: usize = 4_000;
 
 const OPTIONS: OpenOptions =

@@ -12,9 +12,9 @@ use ulid::Ulid;
 
 use super::{LOCKS, LocalObjectOptions, ObjectError, failure, modified};
 
-/// Owns a temporary file and removes it on drop, unless the file was renamed. The file stays locked until this is
-/// dropped. [`remove_leftovers`] uses the lock to distinguish the files of crashed writers from the files of running
-/// writers, even if the writers run in other containers.
+/// Owns a temporary file and removes it on drop, unless the file was renamed. The file stays locked until the
+/// `Temporary` is dropped. [`remove_leftovers`] uses the lock to distinguish the files of crashed writers from the
+/// files of running writers, even if the writers run in other containers.
 pub struct Temporary {
     path: PathBuf,
     file: File,
@@ -71,9 +71,9 @@ impl Drop for Temporary {
 /// may not have locked the file yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Removes temporary files whose writers have ended. Files older than `age` are always removed, even if they are
-/// locked. A put that is still running notices that its file is missing and writes the file again. Returns the number
-/// of removed files.
+/// Removes temporary files whose writers have ended, and also every temporary file older than `age`, even if the file
+/// is locked. If the put that wrote such an old file is still running, the put notices the loss and writes the file
+/// again. Returns the number of removed files.
 pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(folder)? {

@@ -21,7 +21,8 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// Packs waiting items of one space into a new batch, the oldest first, and reserves the money for the batch.
     async fn pack(&self, order: Order) -> Result<Packed>;
 
-    /// Lists at most `limit` requests of a batch that is not submitted yet, in order, after position `after`.
+    /// Lists requests of a batch that has not been submitted yet. The list is in order, begins after position `after`,
+    /// and contains at most `limit` requests.
     async fn requests(&self, batch: &str, after: u64, limit: usize) -> Result<Vec<Request>>;
 
     /// Records that the batch's file was uploaded to the provider.

@@ -10,8 +10,8 @@ use super::{ItemId, Result, Sent, Space};
 /// Claims records for live calls and records the calls' failures.
 #[async_trait]
 pub trait LiveCalls: Send + Sync + 'static {
-    /// Releases items that an earlier process claimed for live calls and abandoned, so that these items are sent
-    /// again. Returns the number of items.
+    /// Releases items that a process claimed for live calls before the process died. The released items are sent
+    /// again. Returns the number of released items.
     async fn forget_live(&self) -> Result<u64>;
 
     /// Returns whether any item of a space waits to be sent.

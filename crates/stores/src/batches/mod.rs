@@ -6,10 +6,10 @@
 //!    │  └──no answer──┘
 //!    └── text or metadata changed: a new version
 //! ```
-//! An item belongs to a *space*, which is a collection of records or the set of all texts of documents for one model.
-//! The version of an item grows with each change and is also the version of the item's row in the vector store. When
-//! an item is sent, the hash of its text is stored. If the item has changed or was deleted by the time its result
-//! arrives, the result matches no item and is stale.
+//! An item belongs to a *space*, which is a collection of records, or the set of all document texts that one model
+//! embeds. The version of an item grows with each change and is also the version of the item's row in the vector
+//! store. When an item is sent, the hash of its text is stored. If the item has changed or was deleted by the time its
+//! result arrives, the result matches no item and is stale.
 //!
 //! # Layout
 //! | trait | purpose | used by |

@@ -13,8 +13,8 @@ pub struct Origin {
     pub place: Value,
 }
 
-/// Lists the outcomes of a record that needs no further work. A record that changes later has no outcome until it is
-/// processed again.
+/// Lists the possible outcomes of a record. A record has an outcome as soon as the record needs no further work. If
+/// the record changes later, it has no outcome until it has been processed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
     Success,

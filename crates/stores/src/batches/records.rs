@@ -11,7 +11,8 @@ use super::{Counts, NewItem, Put, Result, Space};
 /// Manages records that need a vector.
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
-    /// Returns the maximum size of an item: the bytes of its input and its display data. `None` means no limit.
+    /// Returns the maximum number of bytes that the input and the display data of one item may have together. `None`
+    /// means no limit.
     fn most_item_bytes(&self) -> Option<usize> {
         None
     }
@@ -25,8 +26,8 @@ pub trait Records: Send + Sync + 'static {
     /// Deletes records. Returns the number of records deleted.
     async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
-    /// Makes failed records wait to be sent again, either all of them or only those of one batch. Returns the number
-    /// of records.
+    /// Makes failed records wait to be sent again. If `batch` is given, only the records that failed in this batch are
+    /// affected. Returns the number of affected records.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;
 
     /// Returns whether the record has a vector for this input.
@@ -35,8 +36,8 @@ pub trait Records: Send + Sync + 'static {
     /// Counts the items of every space by status.
     async fn counts(&self) -> Result<Vec<Counts>>;
 
-    /// Binds a collection's records to a model on first use. Returns the model that the collection is bound to, which
-    /// may differ from `model`.
+    /// Binds a collection to `model`, unless the collection is already bound to a model. Returns the model to which
+    /// the collection is bound now.
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Result<ModelIdentity>;
 
     /// Lists all collections that ever held records, with their models.

@@ -10,8 +10,8 @@ use super::{Ending, Refusal, Result, Sent, StoredVector};
 /// Records results of a batch's items.
 #[async_trait]
 pub trait BatchResults: Send + Sync + 'static {
-    /// Finds the items for the keys in a batch's results. `None` means that the result is stale or was already
-    /// recorded.
+    /// Finds, for each key in a batch's results, the item that was sent with this key. Returns `None` for a key whose
+    /// result is stale or was already recorded.
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
     /// Marks items as done, because their vectors are stored. `batch` is the id of a batch or the name of a live call.
@@ -21,11 +21,11 @@ pub trait BatchResults: Send + Sync + 'static {
     /// has had fewer than `most_attempts` attempts. Otherwise the item is marked as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
-    /// Marks items as failed if the provider reports their lines in the batch's file as invalid. Lines are counted
-    /// from 1. Returns the number of items.
+    /// Marks the items on `lines` of the batch's file as failed, because the provider reports these lines as invalid.
+    /// Lines are counted from 1. Returns the number of failed items.
     async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
 
-    /// Ends a batch and settles its money. An item without an answer waits to be sent again, or is marked as failed
-    /// after [`Ending::most_attempts`] attempts.
+    /// Ends a batch and settles its money. An item without an answer waits to be sent again if the item has had fewer
+    /// than [`Ending::most_attempts`] attempts. Otherwise the item is marked as failed.
     async fn end(&self, batch: &str, ending: Ending) -> Result<()>;
 }

@@ -17,7 +17,7 @@ pub const DOCUMENTS: &str = "documents";
 /// Identifies a space, which is a set of items with one purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// Texts of documents for one model. Holds the model's id and dimension.
+    /// All document texts that one model embeds. Holds the model's id and dimension.
     Texts(String),
     /// Records of a collection. Holds the collection's name.
     Records(String),
@@ -264,7 +264,7 @@ pub struct Put {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Number of noise records, which are stored but never embedded, among all records that were put.
+    /// Number of records that were put and are noise. Noise is stored but never embedded.
     pub noise: u64,
     /// Number of failed records among the unchanged records.
     pub failed: u64,
@@ -308,7 +308,8 @@ pub struct Counts {
     pub noise: u64,
 }
 
-/// Computes the size, in bytes, of an item's line in the batch's file from the key and the input of the item.
+/// Takes the key and the input of an item, and returns the number of bytes that the item's line takes in the batch's
+/// file.
 pub type LineBytes = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 
 /// Describes a batch to pack: its limits and its budget.
@@ -325,7 +326,8 @@ pub struct Order {
     pub most_bytes: u64,
     /// Maximum number of tokens: the provider's limit minus the tokens of open batches.
     pub most_tokens: u64,
-    /// Computes the size, in bytes, of an item's line in the batch's file from the key and the input of the item.
+    /// Takes the key and the input of an item, and returns the number of bytes that the item's line takes in the
+    /// batch's file.
     pub line_bytes: LineBytes,
     /// Template of the reservation in the ledger. Packing sets the subject, the tokens and the cost.
     pub spend: Spend,
@@ -371,7 +373,8 @@ pub struct Checked {
     pub error_lines: Vec<u64>,
 }
 
-/// Returns, for a record's key, the version of the record's row in the vector store, if there is a row.
+/// Takes the key of a record, and returns the version of the record's row in the vector store. Returns `None` if there
+/// is no row.
 pub type HeldVersion = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 
 /// Returns the paths of a batch's output file and error file in `folder`.

@@ -2,10 +2,10 @@
 //! in SQLite; `docweir-aws-backend` has a store in DynamoDB.
 //!
 //! The record of a document holds the version to process and the progress of this version. A process gets work by a
-//! *claim*: a conditional update that grants a lease (an expiry time) and an epoch (a number that only grows). Every
-//! later write under the claim carries the epoch, and is refused once a newer epoch exists ([`ControlError::Fenced`]).
-//! A stalled process that wakes up therefore changes nothing. A document becomes `COMPLETED` only after its rows are
-//! in the manifest of the vector store.
+//! *claim*, which is a conditional update that grants a lease and an epoch. The lease ends at an expiry time. The
+//! epoch is a number that only grows. Every later write under the claim carries the epoch, and is refused once a newer
+//! epoch exists ([`ControlError::Fenced`]). A stalled process that wakes up therefore changes nothing. A document
+//! becomes `COMPLETED` only after its rows are in the manifest of the vector store.
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
@@ -52,11 +52,12 @@ impl DocumentStatus {
 /// Describes a file after intake has found the file, hashed its content and detected its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewDocument {
-    /// URI of the file (`file:///…`), percent-encoded, so that file names that are not UTF-8 are possible. Each source
-    /// is one document.
+    /// URI of the file, for example `file:///…`. The URI is percent-encoded, because file names need not be UTF-8.
+    /// Each source is one document.
     pub source: String,
     pub content: Sha256Hex,
-    /// Hash of the settings that affect the result: extraction, chunking, enrichment, model.
+    /// Hash of all settings that affect the result. These are settings of extraction, chunking, enrichment and the
+    /// model.
     pub fingerprint: Sha256Hex,
     pub bytes: u64,
     pub media_type: MediaType,
@@ -70,7 +71,8 @@ pub struct NewDocument {
     pub parent: Option<DocumentId>,
 }
 
-/// Describes a source's object as it was last read: its tag, and the hash of the content that it had with this tag.
+/// Describes the object of a source at the time of the last read. Holds the object's tag and the hash of the object's
+/// content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownObject {
     pub tag: String,
@@ -174,8 +176,8 @@ pub struct Claim {
     pub kept: Vec<String>,
 }
 
-/// Maps metric names to the values that a stage reports (`pages_extracted`, `tokens_processed`, `openai_cost_usd`,
-/// …).
+/// Holds the metrics that a stage reports, as a map from names to values. Examples of names are `pages_extracted`,
+/// `tokens_processed` and `openai_cost_usd`.
 pub type StageMetrics = BTreeMap<String, f64>;
 
 /// Describes an event of a claimed document. Each event is written to the record, the audit log and the daily metrics
@@ -368,10 +370,10 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Registers files durably in one write. The answers are in the order of the files.
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError>;
 
-    /// Claims up to `limit` documents, in first-in-first-out order. A document can be claimed if it is `PENDING`,
-    /// whatever its lease and stage map contain, or if it is `IN_PROGRESS` and its lease has expired. If `only` is
-    /// set, documents with another intent are skipped. A pending record without an unfinished stage was reset by hand.
-    /// Such a record gets a new version and restarts from the first stage.
+    /// Claims up to `limit` documents, in first-in-first-out order. A document can be claimed if it is `PENDING`, or
+    /// if it is `IN_PROGRESS` and its lease has expired. For a `PENDING` document, the lease and the stage map do not
+    /// matter. If `only` is set, documents with another intent are skipped. A pending record without an unfinished
+    /// stage was reset by hand. Such a record gets a new version and restarts from the first stage.
     async fn claim(
         &self,
         owner: &str,
@@ -380,10 +382,10 @@ pub trait ControlStore: Send + Sync + 'static {
         only: Option<Intent>,
     ) -> Result<Vec<Claim>, ControlError>;
 
-    /// Extends the leases of `claims`. Returns the claims that are no longer valid.
+    /// Extends the leases of `claims`. Returns those of the claims that are no longer valid.
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError>;
 
-    /// Ends every lease of owners other than `owner`. Only the holder of the state folder's lock may call this,
+    /// Ends all leases, except those that `owner` holds. Only the holder of the state folder's lock may call this,
     /// because the lock proves that the other processes are gone.
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError>;
 
@@ -405,8 +407,8 @@ pub trait ControlStore: Send + Sync + 'static {
     /// this for an unfinished document whose configuration has changed. Returns the renewed claim.
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError>;
 
-    /// Completes the records of document versions that were found in the manifest, unless the records are complete
-    /// already. Returns the number of records that were completed.
+    /// Marks documents as complete, because the given versions of these documents were found in the manifest.
+    /// Documents that are already complete are not changed. Returns the number of newly completed documents.
     async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError>;
 
     /// Makes a quarantined, failed, parked or completed document pending again. The document restarts from stage
@@ -431,9 +433,9 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Returns the record of a source, or `None` if the source has none.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
-    /// Returns the record of each source, with the tag and content that were last registered. Intake compares the
-    /// tags, so that it does not read unchanged objects again. Unknown sources are omitted. The result is empty if the
-    /// store keeps no tags.
+    /// Returns the record of each source. Each record comes with the tag and the content hash that were last
+    /// registered for the source's object. Intake compares the tags, and does not read unchanged objects again.
+    /// Unknown sources are omitted. The result is empty if the store keeps no tags.
     async fn seen(&self, sources: &[String]) -> Result<Vec<(KnownObject, ControlRecord)>, ControlError> {
         let _ = sources;
         Ok(Vec::new())

@@ -165,8 +165,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// this only if the other processes are known to be dead. Returns the number of marked entries.
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
-    /// Returns the sums of each group since a day (`YYYY-MM-DD`), in order of the groups' names. If there are more
-    /// than `limit` groups, only the most expensive groups are returned.
+    /// Returns one line of sums per group, in order of the groups' names. The sums begin with the day `since`, in the
+    /// form `YYYY-MM-DD`. If there are more than `limit` groups, only the most expensive groups are returned.
     async fn report(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
 
     /// Deletes settled entries of days before `day`, unless the store expires entries automatically. The sums are

@@ -136,8 +136,8 @@ impl EntryState {
         (self.state == State::Reserved).then_some(Self { state: State::InDoubt, ..self })
     }
 
-    /// Returns the rest of an open entry after some of its shares were settled as entries of their own. The first of
-    /// these shares counts the call, so the rest counts no call.
+    /// Returns the rest of an open entry after some shares of the entry became settled entries of their own. The first
+    /// share counts the call, so the rest counts no call.
     pub fn less(self, shares: &[Share]) -> Self {
         let (tokens, cost) = shares.iter().fold((0, Nanodollars::ZERO), |(t, c), s| (t + s.tokens, c + s.cost));
         let left = self.amount.tokens.saturating_sub(tokens);
@@ -145,15 +145,16 @@ impl EntryState {
     }
 }
 
-/// Returns the state and amount of share number `nth` of an entry, counted from 0. All shares together count as one
-/// call.
+/// Returns the state and amount of the settled entry for one share. `nth` is the number of the share, counted from 0.
+/// Only the first share counts the call, so all shares together count as one call.
 pub fn share(nth: u64, share: &Share) -> EntryState {
     let amount = Amount { calls: u64::from(nth == 0), tokens: share.tokens, cost: share.cost };
     EntryState { state: State::Settled, amount }
 }
 
 /// Splits the charge of a batch into shares. `tokens` lists the subjects with texts in the batch, each with its number
-/// of tokens. Tokens that belong to no subject (records, stale or unusable results) are charged to the batch itself.
+/// of tokens. All other charged tokens are charged to the batch itself. These tokens belong to records, or to stale or
+/// unusable results.
 pub fn shares<'a>(
     batch: &str,
     tokens: impl IntoIterator<Item = (&'a str, u64)>,

@@ -112,8 +112,8 @@ pub struct RecordLocation {
 }
 
 impl RecordLocation {
-    /// Creates the location of an item as it was read. `version` is the name of the version attribute; it is empty if
-    /// none is configured.
+    /// Creates the location of an item as it was read. `version` is the name of the version attribute, or empty if no
+    /// version attribute is configured.
     pub fn of(held: &TableItem, text: Vec<String>, version: &str) -> Self {
         let value = held.attributes.get(version).filter(|value| value.is_string() || value.is_number());
         let version = value.filter(|_| !version.is_empty()).map(|value| (version.to_owned(), value.clone()));
@@ -150,9 +150,9 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// Returns the conditions of a write that must fail if the item has changed since it was read as `held`. A change
-    /// between the creation of this location and that read does not make the write fail. `status` is the name of the
-    /// attribute that holds the status.
+    /// Returns the conditions of a write that must fail if the item has changed since `held` was read. A change before
+    /// that read does not make the write fail, even if the change came after the creation of this location. `status`
+    /// is the name of the attribute that holds the status.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),
@@ -171,8 +171,8 @@ impl RecordLocation {
     }
 }
 
-/// Describes a condition on one attribute. A write is applied only if the attribute has this value or, for `None`, is
-/// absent.
+/// Describes a condition on one attribute. A write is applied only if the attribute has the value `value`. If `value`
+/// is `None`, the attribute must be absent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub path: Vec<String>,
@@ -193,7 +193,7 @@ impl Mark {
     }
 }
 
-/// Holds one page of the keys of items that request an embedding.
+/// Holds one page of item keys. Each key belongs to an item that requests an embedding.
 #[derive(Clone, Debug, Default)]
 pub struct ItemPage {
     pub keys: Vec<ItemKey>,
@@ -207,8 +207,8 @@ pub trait RecordTable: Send + Sync + 'static {
     /// Checks that the table and its index exist.
     async fn look(&self, table: &str) -> Result<(), TableError>;
 
-    /// Returns a page of the keys of items that request an embedding. The index that this reads may lag slightly
-    /// behind the table.
+    /// Returns one page of item keys. Each key belongs to an item that requests an embedding. The keys are read from
+    /// an index, which may lag slightly behind the table.
     async fn find(&self, table: &str, after: Option<Value>) -> Result<ItemPage, TableError>;
 
     /// Returns the current items in the order of `keys`, which must be distinct. An item that does not exist is

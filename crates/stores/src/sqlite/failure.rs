@@ -13,8 +13,8 @@ pub struct Failure {
     pub hint: &'static str,
     /// True if another process has locked the database.
     pub busy: bool,
-    /// True if the whole commit must be abandoned, and not just one operation, because the connection or the disk
-    /// failed.
+    /// True if the connection or the disk failed. In this case, the whole commit must be abandoned, and not just one
+    /// operation.
     pub fatal: bool,
 }
 

@@ -162,8 +162,8 @@ impl StateFolder {
         self.cache().join("findings.db")
     }
 
-    /// Makes this process the folder's orchestrator until the lock is dropped. `command` is the user's command line;
-    /// other processes show it in their error message.
+    /// Makes this process the folder's orchestrator until the lock is dropped. `command` is the user's command line.
+    /// Other processes show this command line in their error message if the folder is locked.
     pub fn lock_orchestrator(
         &self,
         command: &str,

@@ -38,7 +38,7 @@ impl BatchTotals {
         }
     }
 
-    /// Returns the number of a batch's items without an outcome. These items changed or were deleted after they were
+    /// Returns how many items of an ended batch have no outcome. These items changed or were deleted after they were
     /// sent.
     pub fn stale(self, items: u64) -> u64 {
         items.saturating_sub(self.stored + self.failed + self.returned)

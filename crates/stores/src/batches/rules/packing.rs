@@ -16,7 +16,7 @@ pub struct Selection {
     pub tokens: u64,
 }
 
-/// Reports the outcome of offering an item to a batch.
+/// Reports whether an item fits into a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Taken,

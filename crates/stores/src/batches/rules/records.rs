@@ -3,8 +3,8 @@
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
-/// Describes a record as it was just read from its file or table, and its differences from the item that the store
-/// already holds for the record.
+/// Describes a record that was just read from a file or a table. Also tells how the record differs from the item that
+/// the store already holds for the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incoming {
     pub hash: Hash,
@@ -81,7 +81,7 @@ pub fn forget(now: &ItemState, version: u64) -> Step {
     if now.version == version { delete(now) } else { Step::Keep }
 }
 
-/// Makes a failed record wait again. If `of` is given, only records of that batch are affected.
+/// Makes a failed record wait to be sent again. If `of` names a batch, a record that failed elsewhere is not changed.
 pub fn retry(now: &ItemState, of: Option<&str>) -> Step {
     let theirs = of.is_none() || now.batch.as_deref() == of;
     match now.status == ItemStatus::Failed && !now.deleted && theirs {
@@ -90,7 +90,7 @@ pub fn retry(now: &ItemState, of: Option<&str>) -> Step {
     }
 }
 
-/// Confirms that the vector store holds the tombstone of `version`, so that the row need not be removed any more.
+/// Marks the removal of a record's row as done, because the vector store holds the tombstone with `version`.
 pub fn removed(now: &ItemState, version: u64) -> Step {
     match now.version == version && now.stored.is_some() {
         true => Step::state(ItemState { stored: None, ..now.clone() }),
@@ -98,8 +98,8 @@ pub fn removed(now: &ItemState, version: u64) -> Step {
     }
 }
 
-/// Records that a row was rewritten with the stored vector. If `written` is false, the vector was missing, and the
-/// record waits to be embedded.
+/// Records the outcome of rewriting a row with the stored vector. If `written` is false, the row could not be written
+/// because the vector is missing. In this case, the record waits to be embedded.
 pub fn refreshed(now: &ItemState, version: u64, written: bool) -> Step {
     if !now.reuse || now.version != version {
         return Step::Keep;

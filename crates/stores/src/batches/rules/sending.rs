@@ -89,8 +89,8 @@ fn give_back(now: &ItemState) -> Step {
     Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, ItemOutcome::Returned)
 }
 
-/// Decides the outcome of a refused item. If `again` is true, the item is sent again, up to `most_attempts` attempts.
-/// Otherwise the item fails.
+/// Decides the outcome of a refused item. The item is sent again if `again` is true and the item has had fewer than
+/// `most_attempts` attempts. In all other cases the item fails.
 pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attempts: u32) -> Step {
     match now.is_in(batch) && again && now.attempts < u64::from(most_attempts) {
         true => give_back(now),

@@ -115,7 +115,7 @@ impl ItemState {
         self.status == ItemStatus::None && !self.deleted && !self.reuse
     }
 
-    /// Returns whether the item is still to be processed: it is not deleted, and its status is
+    /// Returns whether the item is still to be processed. This is so if the item is not deleted and has the status
     /// [`None`](ItemStatus::None) or [`Pending`](ItemStatus::Pending).
     pub fn is_open(&self) -> bool {
         !self.deleted && matches!(self.status, ItemStatus::None | ItemStatus::Pending)
@@ -126,7 +126,8 @@ impl ItemState {
         self.status == ItemStatus::Pending && self.batch.as_deref() == Some(batch)
     }
 
-    /// Returns whether a result for the sent input is still needed. If it is not needed, the result is stale.
+    /// Returns whether a result from this batch or live call is still needed. A result is stale if the item has left
+    /// the batch, is deleted or unwanted, or has had a change of its input since it was sent.
     pub fn is_fresh_in(&self, batch: &str) -> bool {
         self.is_in(batch) && !self.deleted && !self.unwanted && self.sent == Some(self.hash)
     }

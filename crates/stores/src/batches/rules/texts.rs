@@ -3,8 +3,8 @@
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::TextLookup;
 
-/// Adds a text. A known text stays as it is, except for a deleted text whose state was kept: this text is added again
-/// with a new version.
+/// Adds a text that is not known, or adds a deleted text again with a new version. The version can be continued
+/// because the state of the deleted text was kept. A known text that is not deleted stays as it is.
 pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
     let version = match now {
         Some(now) if !now.deleted => return Step::Keep,
@@ -35,8 +35,8 @@ pub fn want(now: &ItemState) -> Step {
 /// A text in a batch is only marked as unwanted, and is deleted when the batch ends. `was_sent` is true if the batch's
 /// file already contains the text; in this case, the input of the text is cleared immediately.
 ///
-/// A text outside a batch is deleted immediately. `remembered` is true if a former batch of the text has not counted
-/// its outcomes yet; in this case, the state is kept and marked as deleted.
+/// A text outside a batch is deleted immediately. `remembered` is true if the text was in an earlier batch that has
+/// not counted the outcomes of its items yet. In this case, the state of the text is kept and marked as deleted.
 pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -75,7 +75,7 @@ pub enum TextAction {
     Discard,
 }
 
-/// Collects the texts that a document requests, one after another.
+/// Collects the texts that one document requests, and answers the request when all texts have been added.
 #[derive(Debug, Default)]
 pub struct Question {
     vectors: Vec<Option<Vec<f32>>>,
@@ -105,8 +105,8 @@ impl Question {
     }
 
     /// Returns whether the document must now embed its texts with live calls. `live` is true if live calls were
-    /// requested for the document. If one of the document's texts is already in a batch, the document waits for the
-    /// batch and makes no live calls.
+    /// requested for the document. Even then, the document makes no live calls if one of its texts is already in a
+    /// batch or has failed. In the first case, the document waits for the batch.
     pub fn goes_live(&self, live: bool) -> bool {
         live && !self.under_way && self.failed.is_none()
     }

@@ -110,8 +110,8 @@ impl RecordOutbox for SqliteBatches {
     }
 }
 
-/// Lists the items that should have a row in the vector store. The items are in order of their row numbers in SQLite,
-/// and come after row `after`.
+/// Lists items that should have a row in the vector store. The list is in order of the items' row numbers in SQLite,
+/// and begins after the row number `after`.
 fn stored(tx: &Transaction<'_>, space: &str, after: i64) -> Result<Vec<(Known, String)>> {
     let sql = format!(
         "SELECT {KNOWN}, key FROM items WHERE space = ?1 AND stored IS NOT NULL AND id > ?2 ORDER BY id LIMIT ?3"

@@ -120,7 +120,7 @@ fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> R
     Ok(question.answer(live))
 }
 
-/// Removes the entries of texts that a document waits for. Returns the row numbers of these texts.
+/// Removes all entries by which a document waits for texts. Returns the row numbers of these texts.
 fn stop_waiting(tx: &Transaction<'_>, document: &str) -> Result<Vec<i64>> {
     let mut statement = tx.prepare_cached("DELETE FROM waits WHERE document = ?1 RETURNING item")?;
     statement.query_map([document], |row| row.get(0))?.collect()

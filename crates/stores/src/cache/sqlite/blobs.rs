@@ -2,7 +2,7 @@
 //!
 //! Each value has a CRC-32; a row with a wrong checksum counts as missing. The time of each row's last use is kept in
 //! memory and written together with the next new rows, so a lookup never writes. When the file exceeds `max_bytes`,
-//! the least recently used rows are deleted in groups, and new rows reuse their space.
+//! the least recently used rows are deleted in groups, and new rows reuse the space of the deleted rows.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -30,8 +30,8 @@ ALTER TABLE embeddings RENAME TO entries;
 ALTER TABLE entries RENAME COLUMN vector TO value;
 ";
 
-/// Maximum number of rows whose time of last use is kept in memory until the next write. If more rows are used before
-/// that write, their uses are not recorded. Eviction is then slightly less accurate.
+/// Maximum number of rows whose time of last use is kept in memory until the next write. Uses of further rows before
+/// that write are not recorded, so eviction becomes slightly less accurate.
 const MAX_TOUCHED: usize = 100_000;
 /// Number of rows that one statement of an eviction deletes.
 const DROPPED_AT_ONCE: i64 = 256;

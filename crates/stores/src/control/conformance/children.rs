@@ -4,7 +4,7 @@ use docweir_core::member::member_source;
 
 use super::*;
 
-/// Returns a member of a document, as the parent's extraction reports it.
+/// Returns a child as the extraction of its parent reports it.
 pub fn child(parent: &Claim, name: &str, content: &str) -> NewDocument {
     let source = member_source(&parent.source, name).unwrap();
     NewDocument { source, parent: Some(parent.key.id.clone()), ..document("", content) }

@@ -8,7 +8,7 @@
 //! 3. register the children ([`register_child`]);
 //! 4. mark the list as complete ([`finish_children`]).
 //!
-//! After an interruption at any point, every child with a record is listed by its parent or is being removed.
+//! After an interruption at any point, each child that has a record is in the list of its parent or is being removed.
 //! Repeating the steps completes the change.
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
-//! Applies changes that are not transitions: registrations by intake, commands by users, and versions that were found
-//! in the manifest.
+//! Applies changes that are not transitions. These are registrations by intake, commands by users, and updates after a
+//! version was found in the manifest.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};

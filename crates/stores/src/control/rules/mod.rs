@@ -198,8 +198,8 @@ fn end_claim(record: &mut ControlRecord) {
     record.lease_expires_at = None;
 }
 
-/// Ends the current claim and raises the epoch, so that late writes under the claim are refused. Commands of users and
-/// of intake, which hold no claim, call this.
+/// Ends the current claim and raises the epoch, so that late writes under the claim are refused. This is called for
+/// commands of users and for registrations by intake, because both come without a claim.
 fn void_claim(record: &mut ControlRecord) {
     end_claim(record);
     record.epoch += 1;

@@ -63,7 +63,7 @@ impl SqliteControlStore {
 
     /// Claims documents in one transaction. If `may_mint` is false, documents that need a new version are not claimed.
     /// Returns the claims and the number of documents that were skipped for this reason. Each claim comes with the
-    /// time of the document's last change, by which the caller can sort the claims.
+    /// time of the document's last change. The caller can sort the claims by this time.
     async fn claim_step(
         &self,
         owner: &str,

@@ -1,5 +1,5 @@
-//! Compares the ledger with a model under random steps of several processes. The sums must equal the totals of the
-//! entries and the totals that follow from the ledger's answers.
+//! Compares the ledger with a model under random steps of several processes. The ledger's sums must equal the totals
+//! of its entries. They must also equal the totals that the model computes from the ledger's answers.
 
 use std::collections::HashMap;
 

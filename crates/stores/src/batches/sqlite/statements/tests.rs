@@ -82,10 +82,10 @@ fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)
 }
 
 type Found = Vec<(i64, ItemState)>;
-/// Holds the name of a comparison, the items according to the SQL, and the items according to the rule.
+/// Holds the name of a comparison, then the items that the SQL statement gives, then the items that the rule gives.
 type Comparison = (&'static str, Found, Found);
 
-/// Returns the items that a condition finds, and those that the rule selects.
+/// Returns the items that the SQL condition finds, and the items that the rule selects.
 fn found(
     tx: &Transaction<'_>,
     name: &'static str,
