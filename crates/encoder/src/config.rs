@@ -39,8 +39,8 @@ impl ConfigFile {
     }
 }
 
-/// Returns the text length in tokens that the model was trained for. The length is read from
-/// `sentence_bert_config.json`, in the folder that contains the file given as `beside`. Returns `None` if that file is
+/// Returns the text length, in tokens, for which the model was trained. The length is read from
+/// `sentence_bert_config.json`, in the parent folder of `beside`. Returns `None` if `sentence_bert_config.json` is
 /// missing or does not state the length.
 pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
     let path = beside.parent()?.join("sentence_bert_config.json");

@@ -6,9 +6,9 @@ use crate::forward::Scratch;
 use crate::kernel::{Kernel, Model};
 use crate::tokenizer::Tokenizer;
 
-/// Maximum number of tokens in a group of texts that passes through the network together. The group is large enough to
-/// use each fetched weight for many rows, and small enough to keep the activations in the cache. A longer text forms a
-/// group of its own.
+/// Maximum number of tokens in one group. The texts of a group pass through the network together. This maximum is
+/// large enough to use each fetched weight for many rows, and small enough to keep the activations in the cache. A
+/// text with more tokens forms a group of its own.
 const GROUP_TOKENS: usize = 384;
 /// Maximum number of tokens of one text, if neither the model's files nor the caller specify a maximum.
 const DEFAULT_WINDOW: usize = 256;

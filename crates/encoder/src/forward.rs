@@ -17,7 +17,7 @@ use crate::weights::{Layer, Network};
 /// Number of rows that pass through the feed-forward part together, a multiple of every kernel's tile height.
 const BLOCK: usize = 192;
 
-/// Holds the buffers of one thread. The buffers grow to the size of the largest group that was encoded.
+/// Holds the buffers of one thread. The buffers grow to the size of the largest group that this thread has encoded.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// Activations, one row per token.
@@ -49,8 +49,8 @@ fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Encodes the texts of a group, given as token ids, and appends one vector per text to `out`.
 ///
-/// The kernel's tile has `M` rows and `L` cache lines. One product has a tile of `V` cache lines instead: the product
-/// of the attention probabilities with the value matrix of a head.
+/// The kernel's tile has `M` rows and `L` cache lines. Only the product of the attention probabilities with a head's
+/// value matrix uses a different tile width, `V` cache lines.
 #[inline(always)]
 pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     network: &Network<L>,

@@ -84,7 +84,8 @@ const PORTABLE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch
 /// Holds the weights packed for one kernel.
 ///
 /// # Invariant
-/// A variant can exist only if the CPU supports its kernel, because only [`Model::load`] creates values of this type.
+/// A variant can exist only if the CPU supports the variant's kernel. Only [`Model::load`] creates values of this type,
+/// and [`Model::load`] refuses a kernel that the CPU does not support.
 pub(crate) enum Model {
     #[cfg(target_arch = "x86_64")]
     Avx512(Network<WIDE>),

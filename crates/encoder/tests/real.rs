@@ -1,5 +1,5 @@
-//! Tests the encoder with the model all-MiniLM-L6-v2. The tests need the model's files: in the folder that
-//! DOCWEIR_TEST_MODEL names, or in the user's cache.
+//! Tests the encoder with the model all-MiniLM-L6-v2. The tests read the model's files from the folder that
+//! DOCWEIR_TEST_MODEL names, or else from the user's cache.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; a skip is printed")]
 
@@ -16,7 +16,7 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// Returns the folder in the user's cache to which `docweir` has fetched the model.
+/// Returns the model's folder in the user's cache, if `docweir` has fetched the model already.
 fn cached() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").filter(|d| !d.is_empty()).map(PathBuf::from).or_else(home)?;

@@ -1,4 +1,5 @@
-//! Tests the encoder with small random models, written as real files, against a plain implementation in f64.
+//! Tests the encoder with small random models, which are written as real files. The vectors are compared with those
+//! of a plain implementation in f64.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 

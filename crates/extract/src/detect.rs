@@ -1,22 +1,24 @@
 //! Detects the type of a file from its first bytes.
 //!
-//! The content of a file decides. Its name is used only to distinguish Markdown from plain text, which look alike. A
-//! file that is neither a PDF nor text is refused. The error describes what the content looks like, so that users need
-//! not open the file.
+//! The content of a file decides. Its name is used only to distinguish Markdown from plain text, because the two look
+//! alike. A file that is neither a PDF nor text is refused. The error describes what the content looks like, so that
+//! users need not open the file.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 
 use super::text::{Encoding, guess_encoding};
 
-/// Number of bytes from the beginning of a file that [`detect`] needs; a shorter file is passed whole.
+/// Number of bytes that [`detect`] needs from the beginning of a file. If the file is shorter, [`detect`] needs all
+/// of its bytes.
 pub const HEAD_BYTES: usize = 8192;
 
-/// Number of bytes at the start of a file within which the header of a PDF must begin. Other bytes may precede the
-/// header, because PDF viewers accept such files too.
+/// Maximum distance, in bytes, from the start of a PDF file to the start of its header. Other bytes may precede the
+/// header, because PDF viewers also accept files with such bytes.
 const PDF_HEADER_WITHIN: usize = 1024;
 
-/// First bytes of a file, and the type of file that they identify. The first match applies.
+/// Signatures of file types that are refused. Each entry has the first bytes of a file and a description of the type.
+/// The first matching entry applies.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),

@@ -24,10 +24,11 @@ pub(super) const LOST: &str = "document information and outline could not be rea
 const MAX_STREAM_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum depth of nested references, and of name trees.
 const MAX_DEPTH: usize = 24;
-/// Maximum number of characters that are kept of one field of the document information.
+/// Maximum length, in characters, of one field of the document information or one title of the outline. The rest is
+/// dropped.
 const MAX_CHARS: usize = 2000;
 
-/// Holds the document information, the outline and the notes that [`read`] returns.
+/// Holds the result of [`read`]: the document information, the outline and the notes.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Info {
     pub info: DocumentInfo,
@@ -56,7 +57,7 @@ fn load(bytes: &[u8], options: &ExtractOptions) -> Option<Info> {
 
 /// Removes the content of a stream (a page, image or font), because only the document's structure is needed. Object
 /// streams and cross-reference streams keep their content. lopdf sometimes keeps the modified `object` and sometimes
-/// the returned copy, so both are equal.
+/// the returned copy, so this function makes the two equal.
 fn without_content(id: (u32, u16), object: &mut Object) -> Option<((u32, u16), Object)> {
     if let Object::Stream(stream) = object
         && !stream.dict.has_type(b"ObjStm")

@@ -16,9 +16,9 @@
 //!   `pool` is the service;
 //! - `objects` writes the result as the objects of `extracted/{document_id}/` and reads them back.
 //!
-//! Trade-offs: the input is read into memory and not mapped, because a file that shrinks under a mapping kills the
-//! process that reads it. A child is reused for many documents, because starting a child costs more than reading a
-//! small document.
+//! Trade-offs: the input is read into memory and not mapped, because the system kills a process that reads a mapped
+//! file after the file has shrunk. A child is reused for many documents, because starting a child costs more than
+//! reading a small document.
 
 pub mod detect;
 mod info;

@@ -48,7 +48,7 @@ struct PageMetadata {
     /// Titles of the headings that apply at the start of the page, outermost first.
     breadcrumbs: Vec<String>,
     images: Vec<String>,
-    /// Indexes of the page's blocks that are tables, counted from 0.
+    /// Indexes of the tables among the page's blocks, counted from 0.
     tables: Vec<usize>,
     /// Position of the page in the extracted text, in Unicode code points; `end` is exclusive.
     start: u64,
@@ -278,9 +278,9 @@ impl HeadingPath {
     }
 }
 
-/// Reads a document from its objects. `get` returns the content of the object with a given key. Also returns the
-/// document version for which the objects were written. Callers can compare this version with the version that they
-/// expect.
+/// Reads a document from its objects. Returns the document, and the document version for which the objects were
+/// written. Callers can compare this version with the version that they expect. `get` must return the content of the
+/// object with a given key.
 pub fn from_objects(
     id: &DocumentId,
     get: impl Fn(&str) -> Option<Vec<u8>>,

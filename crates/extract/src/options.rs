@@ -22,19 +22,19 @@ pub struct ExtractOptions {
     /// Maximum time between two pages of a document, in seconds. After this time, the child process counts as hung and
     /// is killed.
     pub stall_seconds: u64,
-    /// Maximum time to read document information and outline after the pages, in seconds. After this time, both are
-    /// left out.
+    /// Maximum time to read the document information and the outline, in seconds. The time starts when all pages have
+    /// been read. After this time, the document information and the outline are left out.
     #[serde(skip)]
     pub info_seconds: u64,
     /// Memory, in bytes, that a child process may use in addition to the memory that it maps at its start. A document
     /// that needs more is refused. Each worker of the stage has its own child process, and each child process may use
     /// this much memory.
     pub memory_limit_bytes: u64,
-    /// Number of documents after which a child process is replaced by a new one.
+    /// Number of documents that one child process reads. After that, a new child process replaces it.
     #[serde(skip)]
     pub max_documents_per_child: u32,
-    /// Maximum resident memory of a child process between two documents, in bytes. A child process that has more memory
-    /// after a document is replaced by a new one.
+    /// Maximum resident memory of a child process between two documents, in bytes. If a child process uses more
+    /// memory when it has finished a document, a new child process replaces it.
     #[serde(skip)]
     pub recycle_above_bytes: u64,
     /// Maximum size of one message from a child process, in bytes. Each page is one message, with its words and their

@@ -63,7 +63,8 @@ enum End {
     /// The document is complete, and the child can read another document.
     Whole(ExtractedDocument),
     Refused(StageError),
-    /// All pages arrived, but not the document information after the pages. The child must not be used again.
+    /// All pages arrived, but the document information, which follows the pages, did not. The child must not be used
+    /// again.
     WithoutInfo(ExtractedDocument),
     /// No usable result arrived. The child must still be killed.
     Failed(StageError),

@@ -24,7 +24,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Maximum time for a child to exit after it has closed its socket.
 const REAP: Duration = Duration::from_secs(2);
 
-/// Names the program that is started as the child, with its arguments.
+/// Names the program to start as the child, and the program's arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildProgram {
     pub program: PathBuf,
@@ -61,9 +61,10 @@ pub(super) enum ChildEvent {
 impl Child {
     /// Starts a child. The child is killed when this value is dropped.
     ///
-    /// The kernel kills a child when the *thread* that started the child ends. The reason is that Linux sends the
-    /// parent-death signal at the end of that thread, not of the parent process. Start a child only on a thread that
-    /// outlives it: a thread of the async runtime, not of the runtime's blocking pool.
+    /// If the *thread* that called this function ends, the kernel kills the child. The reason is that Linux sends the
+    /// parent-death signal when this thread ends, not when the parent process ends. Start a child only on a thread
+    /// that outlives the child. A thread of the async runtime does so; a thread of the runtime's blocking pool does
+    /// not.
     pub fn start(program: &ChildProgram) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;

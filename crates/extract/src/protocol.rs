@@ -1,8 +1,8 @@
 //! Defines the messages between parent and child: length-prefixed postcard frames over a Unix socket pair.
 //!
-//! The file to read is passed with the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
-//! types of the document model are designed for JSON: enums carry a tag, and empty fields are left out. postcard, a
-//! format without field names, can't read such types. The frames therefore have plain types of their own.
+//! The file to read is passed with the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path.
+//! The types of the document model are designed for JSON: enums carry a tag, and empty fields are left out. postcard
+//! can't read such types, because its format has no field names. The frames therefore have plain types of their own.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,10 +1,10 @@
 //! Implements the child process: sets its limits, then reads one document after the other until the parent closes the
 //! socket.
 //!
-//! The child opens no files; it only reads the descriptors that arrive with requests. Standard input is the socket, and
-//! standard output is discarded. The parent reads standard error to explain the death of a child. After a panic, the
-//! child reports a crash and exits: the parser's state can no longer be trusted, and starting a new child takes
-//! milliseconds.
+//! The child opens no files; it only reads the descriptors that arrive with requests. Standard input is the socket,
+//! and standard output is discarded. The parent reads standard error to explain the death of a child. After a panic,
+//! the child reports a crash and exits, because the parser's state can no longer be trusted. Starting a new child
+//! takes only milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -78,10 +78,11 @@ fn fixed(n: u64) -> Rlimit {
     Rlimit { current: Some(n), maximum: Some(n) }
 }
 
-/// Limits the address space of this process (`RLIMIT_AS`), once, when the first request arrives. After that, a request
-/// for too much memory gets an allocation error. Without the limit, the kernel would choose a process to kill. The
-/// address space includes all mapped memory, used or not. The limit is therefore the request's memory limit plus the
-/// memory that is already mapped (the program, its libraries, its stack).
+/// Limits the address space of this process (`RLIMIT_AS`). The limit is set only once, when the first request
+/// arrives. After that, an attempt to allocate too much memory fails with an error. Without the limit, the kernel
+/// would choose a process to kill. The address space includes all mapped memory, used or not. The limit on the
+/// address space is therefore the sum of the memory limit in the request and the memory that is already mapped (the
+/// program, its libraries, its stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);

@@ -20,7 +20,8 @@ use vocabulary::Vocabulary;
 /// Turns text into token ids.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    /// Special tokens such as `[SEP]`, longest first. They are recognised if a text contains them literally.
+    /// Special tokens such as `[SEP]`, longest first. A special token is recognised wherever a text contains it
+    /// literally.
     special: Vec<(String, u32)>,
     start: u32,
     end: u32,

@@ -57,7 +57,7 @@ pub(super) const DROPPED: [(u32, u32); 288] = [
     (0xe0020, 0xe007f), (0xe0100, 0xe01ef), (0xf0000, 0xffffd), (0x100000, 0x10fffd),
 ];
 
-/// Characters that are each a word of their own: every ASCII symbol, and punctuation as Unicode defines it.
+/// Characters that each form a separate word. These are every ASCII symbol, and punctuation as Unicode defines it.
 #[rustfmt::skip]
 pub(super) const PUNCTUATION: [(u32, u32); 156] = [
     (0x21, 0x2f), (0x3a, 0x40), (0x5b, 0x60), (0x7b, 0x7e), (0xa1, 0xa1), (0xa7, 0xa7), (0xab, 0xab), (0xb6, 0xb7),

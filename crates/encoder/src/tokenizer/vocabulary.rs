@@ -1,4 +1,4 @@
-//! Splits words into pieces of the vocabulary; at each position, the longest matching piece is taken.
+//! Splits words into pieces that are in the vocabulary. At each position, the longest matching piece is taken.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

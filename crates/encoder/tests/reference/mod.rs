@@ -1,5 +1,5 @@
-//! Implements BERT as the paper describes it, in f64, one number at a time. It is slow and simple, and shares no code
-//! with the encoder.
+//! Implements BERT as the paper describes it, in f64, one number at a time. This implementation is slow and simple,
+//! and shares no code with the encoder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 

@@ -135,8 +135,9 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Groups lines of one style that are directly below each other. Two lines side by side may both be directly below (or
-/// above) a third line. Neither of them joins the third line's group, because columns begin or end there.
+/// Groups lines of one style that are directly below each other. Two lines side by side may both be directly below
+/// (or above) a third line. Neither of the two lines then joins the third line's group, because columns begin or end
+/// there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();
@@ -182,8 +183,8 @@ fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     stacks
 }
 
-/// Counts the neighbours of a line on one side, and holds the index of one of them. The index is used only if there is
-/// exactly one neighbour.
+/// Counts a line's neighbours on one side (above or below), and holds the index of the last counted neighbour. The
+/// index is used only if there is exactly one neighbour.
 #[derive(Clone, Copy, Default)]
 struct Neighbours {
     one: usize,

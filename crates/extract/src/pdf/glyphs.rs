@@ -16,7 +16,7 @@ use unicode_normalization::UnicodeNormalization;
 /// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
 /// lines. Only drawings such as maps have more.
 const MAX_RULES: usize = 4000;
-/// Maximum thickness in points of a filled rectangle that counts as a line.
+/// Maximum thickness, in points, up to which a filled rectangle counts as a line.
 const RULE_WIDTH: f64 = 2.5;
 /// Maximum number of letters that are measured to determine the weight of a font.
 const WEIGHT_SAMPLES: u32 = 12;
@@ -82,8 +82,8 @@ pub(super) struct Fonts {
 }
 
 /// Adds up the stroke thickness of a few letters of a font, in thousandths of the font size. A font's name is often
-/// missing or wrong, so boldness is measured from outlines. For any letter, the stroke thickness is about twice the
-/// area of the outline divided by its perimeter.
+/// missing or wrong, so boldness is measured from outlines. For any letter, the stroke thickness is about
+/// `2 · area / perimeter` of the letter's outline.
 #[derive(Clone, Copy, Default)]
 struct Weight {
     sum: f32,
@@ -360,8 +360,8 @@ fn type3_scale(advances: impl Iterator<Item = f64>) -> Option<f64> {
     (n > 0 && !(0.15..1.2).contains(&mean)).then_some(2.0 * mean)
 }
 
-/// Drops repetitions of a glyph at one position (shadow, bold by double drawing, fill and stroke). Also drops glyphs
-/// outside the page if most glyphs are inside.
+/// Drops a glyph if the same glyph was already drawn at the same position (as a shadow, to look bold, or as fill and
+/// stroke). If most glyphs are inside the page, also drops the glyphs outside the page.
 pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
     let on_page =
         |g: &Glyph| (-0.02 * width..1.02 * width).contains(&g.x) && (-0.02 * height..1.02 * height).contains(&g.y);

@@ -1,10 +1,10 @@
 //! Determines the reading order of the blocks on a page.
 //!
-//! The method searches for gutters, the empty strips between columns. Of several gutters, it uses the one where most
-//! text has other text beside it, across the gutter. Blocks that cross the gutter (a title, a wide caption, a
-//! footnote) cut the columns into bands. Each band is read column by column, and each column is ordered in the same
-//! way again. Without a gutter, blocks are read from top to bottom. The method uses geometry only and needs no
-//! training and no tags. A layout that does not fit these rules is read top to bottom, left to right.
+//! The method searches for gutters, the empty strips between columns. Of several gutters, it uses the gutter with the
+//! most text that lies side by side, on the left and the right of the gutter. Blocks that cross the gutter (a title,
+//! a wide caption, a footnote) cut the columns into bands. Each band is read column by column, and each column is
+//! ordered in the same way again. Without a gutter, blocks are read from top to bottom. The method uses geometry only
+//! and needs no training and no tags. A layout that does not fit these rules is read top to bottom, left to right.
 
 use super::words::Box4;
 
@@ -94,8 +94,8 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     flush(&mut row, out);
 }
 
-/// Returns the `x` of the gutter where most text has other text beside it, across the gutter. Returns `None` if too
-/// little text lies side by side to form columns.
+/// Returns the `x` of the gutter with the most text that lies side by side, on the left and the right of the gutter.
+/// Returns `None` if too little text lies side by side to form columns.
 fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     let mut best: Option<(f32, f32)> = None;
     let mut edges: Vec<f32> = members.iter().map(|&i| boxes[i][0]).collect();

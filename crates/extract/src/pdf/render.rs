@@ -1,4 +1,4 @@
-//! Renders a page as Markdown, and records the position of every block, line and word in the text.
+//! Renders a page as Markdown text, and records which range of this text every block, line and word takes.
 //!
 //! Headings become one line with `#` marks, bullets become `- `, and tables become pipe tables. Paragraphs keep their
 //! visual lines. Only pipes inside table cells are escaped, because the text is for search and display and should match
@@ -10,8 +10,8 @@ use super::blocks::{Content, Draft, TextLine};
 use super::structure::Judged;
 use super::words::{Box4, join};
 
-/// Rounds a box to hundredths of a point. Artefacts store this precision, so a page has the same values when it is read
-/// back.
+/// Rounds a box to hundredths of a point. Artefacts store boxes in this precision, so the boxes have the same values
+/// when a page is read back.
 pub(super) fn rounded(b: Box4) -> [f32; 4] {
     b.map(hundredths)
 }

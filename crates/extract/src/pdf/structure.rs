@@ -13,9 +13,10 @@ use super::words::join;
 
 /// Number of pages that are analysed together.
 pub(super) const WINDOW_PAGES: usize = 48;
-/// Maximum number of words in a window. Above this number, the window is analysed before it has all its pages.
+/// Number of words at which a window counts as full, even if it has fewer than [`WINDOW_PAGES`] pages.
 pub(super) const WINDOW_WORDS: usize = 60_000;
-/// Minimum number of pages on which the same text must be at the same position to count as page furniture.
+/// Minimum number of pages that must have the same text at the same position. Only then does the text count as page
+/// furniture.
 const REPEATS: u32 = 3;
 /// Maximum number of distinct running heads that are counted.
 const MAX_KEYS: usize = 20_000;
@@ -36,7 +37,7 @@ pub(super) struct Structure {
     outline: HashMap<String, u8>,
 }
 
-/// Holds a block of a draft and the kind that was determined for it.
+/// Holds a block of a draft, and the kind that was determined for this block.
 pub(super) struct Judged {
     pub block: DraftBlock,
     pub kind: BlockKind,
@@ -103,8 +104,8 @@ impl Structure {
         out
     }
 
-    /// Cuts a block where running heads or feet begin and end. Returns the parts; the flag is true for running heads
-    /// and feet.
+    /// Cuts a block where running heads or feet begin and end. Returns the parts, each with a flag that is true if
+    /// the part is a running head or foot.
     fn part_furniture(&self, block: DraftBlock, page: &Draft) -> Vec<(DraftBlock, bool)> {
         let repeated =
             |line: &TextLine| key(line, page).is_some_and(|k| self.furniture.get(&k).is_some_and(|&n| n >= REPEATS));
@@ -165,8 +166,8 @@ impl Structure {
             || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
     }
 
-    /// Assigns levels to headings. A heading whose title is in the outline gets its level in the outline. Any other
-    /// heading gets a level by font size; level 1 is the largest size so far.
+    /// Assigns levels to headings. If the title of a heading is also in the outline, the heading gets the level of
+    /// the outline entry. Any other heading gets a level by font size; level 1 is the largest size so far.
     fn give_levels(&mut self, pages: &mut [(Draft, Vec<Judged>)], body: f32) {
         let headings = pages.iter().flat_map(|(_, b)| b).filter(|j| matches!(j.kind, BlockKind::Heading { .. }));
         for size in headings.map(|j| half_points(j.block.size)).filter(|&s| s as f32 / 2.0 >= 1.1 * body) {
@@ -188,8 +189,9 @@ impl Structure {
     }
 }
 
-/// Returns a key of a line at the edge of a page: its position and its text. Digits are replaced, so that a running
-/// head with a page number has the same key on every page. Returns `None` for other lines.
+/// Returns a comparison key for a line near the top or bottom of a page, or `None` for any other line. The key
+/// consists of the line's position and text. Digits are replaced, so that a running head with a page number has the
+/// same key on every page.
 fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
     let middle = (line.bbox[1] + line.bbox[3]) / 2.0;
     let top = middle < 0.11 * page.height;
@@ -225,8 +227,8 @@ fn caption(text: &str) -> bool {
     kind && text.chars().any(|c| c.is_ascii_digit())
 }
 
-/// Returns whether the text is a numbered section title or consists of capital letters: `2.1 Methods`, `IV. RESULTS`,
-/// `INTRODUCTION`.
+/// Returns whether the text is a numbered section title or consists of capital letters. Examples are `2.1 Methods`,
+/// `IV. RESULTS` and `INTRODUCTION`.
 fn numbered_capitals(text: &str) -> bool {
     let mut words = text.split(' ').peekable();
     let number = words.peek().is_some_and(|w| {

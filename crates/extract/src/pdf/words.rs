@@ -9,10 +9,10 @@
 
 use super::glyphs::{Fonts, Glyph, PageGlyphs};
 
-/// Minimum width of a gap that separates two words without a drawn space, as a multiple of the font size.
+/// Minimum width of a gap between two words if no space is drawn between them, as a multiple of the font size.
 const WORD_GAP: f32 = 0.2;
-/// Minimum width of a gap that separates two segments, as a multiple of the font size. The gap is wider than the spaces
-/// of a justified line and narrower than a gutter.
+/// Minimum width of a gap that separates two segments, as a multiple of the font size. This width exceeds that of a
+/// space in a justified line, but not that of a gutter.
 const SEGMENT_GAP: f32 = 1.1;
 
 /// Box `[u0, v0, u1, v1]` (left, top, right, bottom) in the upright frame.
@@ -101,7 +101,8 @@ impl Frame {
     }
 }
 
-/// Returns the unordered segments of all text that runs in one direction, in the upright frame.
+/// Returns the segments of all text in one direction. The segments are unordered, and their coordinates are in the
+/// upright frame.
 pub(super) fn segments(page: &PageGlyphs, fonts: &Fonts, angle: u16) -> Vec<Segment> {
     let frame = Frame::of(angle);
     let mut words = words(page, fonts, angle, frame);
@@ -250,8 +251,8 @@ pub(super) fn is_rtl(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' | '\u{10800}'..='\u{10fff}')
 }
 
-/// Returns whether two segments are on one visual line: on the same baseline, or with the smaller one raised or lowered
-/// next to the larger one.
+/// Returns whether two segments are on one visual line. This is so if they have the same baseline, or if the smaller
+/// segment is raised or lowered next to the larger segment.
 fn one_line(a: &Segment, b: &Segment) -> bool {
     let (small, large) = if a.size <= b.size { (a, b) } else { (b, a) };
     let off = (small.baseline - large.baseline).abs();
@@ -262,7 +263,8 @@ fn one_line(a: &Segment, b: &Segment) -> bool {
     }
 }
 
-/// Joins words that were drawn one after the other into segments, whether the text runs left to right or right to left.
+/// Builds segments by joining words that were drawn one after the other. The text may run left to right or right to
+/// left.
 fn along_the_drawing(words: Vec<Word>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     for word in words {
@@ -309,7 +311,8 @@ fn style(segment: &mut Segment) {
     segment.weight = if n > 0 { sum / n as f32 } else { 0.0 };
 }
 
-/// Joins neighbouring words without a space or gap between them, because they are one word that was drawn in pieces.
+/// Joins neighbouring words if there is neither a space nor a gap between them. Such words are the pieces of one word
+/// that was not drawn at once.
 fn mend(words: &mut Vec<Word>) {
     words.dedup_by(|next, last| {
         let gap = next.bbox[0] - last.bbox[2];
@@ -324,7 +327,8 @@ fn mend(words: &mut Vec<Word>) {
     });
 }
 
-/// Returns whether the words of two overlapping segments lie in each other's gaps without covering each other.
+/// Returns whether two overlapping segments fit into each other. They fit if the words of each segment lie in gaps
+/// between words of the other segment.
 fn interleaved(a: &Segment, b: &Segment) -> bool {
     let on = |x: &Word, y: &Word| shared((x.bbox[0], x.bbox[2]), (y.bbox[0], y.bbox[2])) > 0.3;
     a.words.len() * b.words.len() <= 2000 && !a.words.iter().any(|x| b.words.iter().any(|y| on(x, y)))
@@ -353,8 +357,8 @@ fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
     done
 }
 
-/// Sorts the words of a segment, joins words without a gap between them, and puts right-to-left text into reading
-/// order.
+/// Sorts the words of a segment, joins neighbouring words if there is no gap between them, and puts right-to-left
+/// text into reading order.
 fn finish(segment: &mut Segment) {
     if !segment.words.is_sorted_by(|a, b| a.bbox[0] <= b.bbox[0]) {
         segment.words.sort_by(|a, b| a.bbox[0].total_cmp(&b.bbox[0]));

@@ -52,16 +52,17 @@ impl<'a> Paths<'a> {
         self.tokens.window()
     }
 
-    /// Returns the number of tokens that remain for content under this path. The number is an estimate: path and
-    /// content are counted separately, and the joined text may have another number of tokens.
+    /// Returns how many tokens of the window remain for the content of a chunk with this heading path. The number is
+    /// an estimate, because path and content are counted separately. The joined text may have another number of
+    /// tokens.
     pub fn room(&self, id: PathId) -> usize {
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
         self.window().saturating_sub(self.special + path).max(1)
     }
 
-    /// Returns the preferred number of tokens of content under this path. Path and content together then have the text
-    /// length at which the embedding model works best. If the path takes more than half of that length, the content
-    /// still gets half of it.
+    /// Returns the preferred number of tokens for the content of a chunk with this heading path. Path and content
+    /// together then have the model's best text length, the length at which the embedding model works best. If the
+    /// path takes more than half of the best length, the content still gets half of the best length.
     pub fn best(&self, id: PathId) -> usize {
         let best = self.tokens.best();
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
@@ -73,7 +74,7 @@ impl<'a> Paths<'a> {
         self.tokens.count(text).saturating_sub(self.special)
     }
 
-    /// Returns the exact number of tokens of path and content together, as they are embedded.
+    /// Returns the exact number of tokens of the text that is embedded, which joins path and content.
     pub fn exact(&self, path: &[String], content: &str) -> usize {
         self.tokens.count(&embedded_text(path, content))
     }

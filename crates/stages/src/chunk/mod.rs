@@ -3,9 +3,9 @@
 //! ```text
 //! pages ─sections─▶ runs of blocks ─units─▶ sentences, rows, whole blocks ─pack─▶ ranges ─place─▶ chunks
 //! ```
-//! * `sections` finds the borders that no chunk crosses (top heading, furniture, figures, large tables) and the
-//!   heading paths;
-//! * `units` divides blocks into the smallest parts between which a chunk may end;
+//! * `sections` finds the heading paths, and the borders that no chunk crosses (top heading, furniture, figures,
+//!   large tables);
+//! * `units` divides blocks into units, the smallest parts; a chunk ends only at the end of a unit;
 //! * `pack` finds the best partition under the size limits and the embedder's window, and counts each chunk exactly;
 //! * `place` adds id, span, pages and boxes;
 //! * `artefact` is the JSON form.

@@ -16,8 +16,8 @@ pub struct ChunkOptions {
     pub min_chars: usize,
     /// Maximum size of a chunk, in characters. A longer passage is split, between sentences where possible.
     pub max_chars: usize,
-    /// Maximum size of a table that is kept in one chunk, in characters. A larger table is split between rows. A table
-    /// that exceeds the embedder's window is also split between rows.
+    /// Maximum size of a table that is kept in one chunk, in characters. A table that is larger than this value, or
+    /// that exceeds the embedder's window, is split between rows.
     pub table_max_chars: usize,
     /// Maximum length of one heading in the heading paths, in characters. A longer heading is cut at a word.
     pub heading_max_chars: usize,

@@ -1,9 +1,9 @@
 //! Takes headings from the file's table of contents (its outline) if extraction found no heading in the text.
 //!
-//! If the first line of a block is the title of an outline entry for the same page, that line becomes a heading. An
-//! entry whose title is not in the text of its page creates no heading. Its title is only added to the heading path
-//! from the start of that page. If the text has any heading of its own, the outline is ignored. Two sources of
-//! structure that disagree would give worse heading paths than either source alone.
+//! If the first line of a block is the title of an outline entry for the same page, that line becomes a heading. If
+//! the title of an entry is not in the text of the entry's page, the entry creates no heading. Its title is only
+//! added to the heading path, from the start of that page. If the text has any heading of its own, the outline is
+//! ignored. Two sources of structure that disagree would give worse heading paths than either source alone.
 
 use std::collections::VecDeque;
 

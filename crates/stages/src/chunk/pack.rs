@@ -1,16 +1,16 @@
 //! Chooses where chunks begin and end: finds the partition of a run's units with the lowest cost.
 //!
 //! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk counts as full at
-//! the target size or at the text length at which the embedding model works best, whichever comes first. The cost of a
-//! chunk is the square of the difference between its size and a full chunk, as a fraction of the full chunk. Three
-//! costs are added: for a short chunk, for a bad position of its end, and for headings inside it. The cost of a
-//! heading is low, but just high enough to keep sections of the minimum size in separate chunks. As a result, a chunk
-//! filled to two thirds that ends with a paragraph is preferred to a full chunk that ends inside a paragraph. A chunk
-//! ends inside a sentence only if the limits force it.
+//! the target size or at the text length at which the embedding model works best, whichever comes first. The cost of
+//! a chunk is the square of the difference between its size and a full chunk, as a fraction of the full chunk.
+//! Further costs are added if the chunk is short, if it ends at a bad position, and if it has headings inside. The
+//! cost of a heading is low, but just high enough to keep sections of the minimum size in separate chunks. As a
+//! result, a chunk that is two thirds full and ends with a paragraph is preferred to a full chunk that ends inside a
+//! paragraph. A chunk ends inside a sentence only if the limits force it.
 //!
 //! The tokens of a candidate are estimated by adding the token counts of its units. The sum is exact for word pieces
-//! over white space, and close for other tokenizers. Every chosen chunk is therefore counted once more as a whole. A
-//! chunk that exceeds the window nevertheless is divided again under a smaller limit.
+//! over white space, and close for other tokenizers. Every chosen chunk is therefore counted once more as a whole. If
+//! the exact count of a chunk exceeds the window, the chunk is divided again under a smaller limit.
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
@@ -101,7 +101,7 @@ fn fit(
     Ok(())
 }
 
-/// Returns the best partition of the units: for each chunk, the index after its last unit.
+/// Returns the best partition of the units, as one index per chunk. The index is the one after the chunk's last unit.
 fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f64) -> Vec<usize> {
     let n = units.len();
     // Cost of the best partition of the first i units, and the start of its last chunk.

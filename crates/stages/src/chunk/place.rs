@@ -17,9 +17,9 @@ pub struct Placer<'a> {
     doc: &'a ExtractedDocument,
     document: &'a DocumentId,
     text: &'a Text,
-    /// Byte offset in the extracted text at which each page starts.
+    /// Start of each page, as a byte offset in the extracted text.
     starts: Vec<usize>,
-    /// Number of chunks made so far for each hash of heading path and content.
+    /// Number of chunks made so far, by the hash of their heading path and content.
     seen: HashMap<String, u32>,
     next: u32,
 }
@@ -92,9 +92,9 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// Returns one box for each column of the page that the range covers. The boxes of lines are joined in reading order. A
-/// line that is above the previous line and beside its column begins a new column. On a page without lines, the boxes
-/// of blocks are used instead.
+/// Returns boxes that enclose the range of text on its page, one box per column of the page. The boxes of lines are
+/// joined in reading order. A line that is above the previous line, and beside the previous line's column, begins a
+/// new column. On a page without lines, the boxes of blocks are used instead.
 fn columns(page: &Page, start: usize, end: usize) -> Vec<Bbox> {
     let touches = |r: TextRange| (r.start as usize) < end && start < r.end as usize;
     let lines = page.lines.iter().filter(|l| touches(l.range)).map(|l| l.bbox);

@@ -101,7 +101,7 @@ fn paragraphs(text: &str, start: usize, end: usize, out: &mut Vec<(BlockKind, us
 struct Heading {
     level: u8,
     title: String,
-    /// Number of the heading in the document; it distinguishes headings with the same title.
+    /// Number of the heading in the document. This number distinguishes headings with the same title.
     serial: usize,
 }
 
@@ -204,8 +204,8 @@ impl Walk<'_, '_, '_> {
         self.close();
     }
 
-    /// Returns whether the last piece belongs to the next block: as its caption, or as an introduction that ends with
-    /// a colon.
+    /// Returns whether the last piece belongs to the next block. This is so if the piece is the block's caption, or
+    /// if the piece ends with a colon and thus introduces the block.
     fn lead(&self, next: BlockKind) -> bool {
         let Some(last) = self.run.last().filter(|p| p.kind == BlockKind::Paragraph) else {
             return false;

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Words after which a full stop does not end a sentence, in lower case and without their final full stop.
+/// Abbreviations, in lower case and without their final full stop. A full stop after such a word does not end a
+/// sentence.
 const ABBREVIATIONS: &[&str] = &[
     "abb", "al", "approx", "apr", "art", "aug", "bzw", "ca", "capt", "cf", "ch", "chap", "col", "dec", "dept", "dr",
     "e.g", "ed", "eds", "eq", "eqs", "esp", "est", "etc", "evtl", "feb", "fig", "figs", "gen", "ggf", "gov", "hon",
@@ -58,15 +59,15 @@ pub fn sentences(text: &str) -> Vec<Sentence> {
     found
 }
 
-/// Returns whether the text seems to have been converted to lower case: it is long enough to decide, and has no capital
-/// letter. In such a text the Unicode rules miss most sentence ends, because these rules find no end before a
-/// lower-case letter.
+/// Returns whether the text seems to have been converted to lower case. This is so if the text is long enough to
+/// decide and has no capital letter. In such a text the Unicode rules miss most sentence ends, because these rules
+/// find no end before a lower-case letter.
 fn is_lower_cased(text: &str) -> bool {
     text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
 }
 
-/// Splits a text that was converted to lower case, for which the Unicode rules do not work. The text is split at blank
-/// lines, and at white space after a full stop, question mark or exclamation mark.
+/// Splits a text that was converted to lower case. The Unicode rules do not work for such a text. It is split at
+/// blank lines, and at white space after a full stop, question mark or exclamation mark.
 fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     let mut from = 0;
     std::iter::from_fn(move || {

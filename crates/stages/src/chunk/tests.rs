@@ -137,7 +137,7 @@ const H1: BlockKind = BlockKind::Heading { level: 1 };
 const H2: BlockKind = BlockKind::Heading { level: 2 };
 const P: BlockKind = BlockKind::Paragraph;
 
-/// Simulates an embedder whose window is far larger than the text length at which it works best.
+/// Simulates an embedder that works best with texts far shorter than its window.
 struct Best(usize);
 
 impl TokenCounter for Best {

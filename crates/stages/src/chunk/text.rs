@@ -46,7 +46,8 @@ impl Text {
         self.chars_before(end).saturating_sub(self.chars_before(start))
     }
 
-    /// Returns the byte at which code point `n` starts, or the length of the text if it has at most `n` code points.
+    /// Returns the byte at which code point `n` starts, or the length of the text if the text has at most `n` code
+    /// points.
     pub fn byte_of(&self, n: usize) -> usize {
         if n >= self.chars {
             return self.text.len();

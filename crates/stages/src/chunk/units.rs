@@ -1,10 +1,10 @@
 //! Divides blocks into units: the smallest parts that packing moves as a whole.
 //!
-//! A block that fits the limits is one unit if it is short, or if it is a table or code. Longer prose is divided into
-//! sentences, a table that is too large into rows, and code that is too long into lines. Units that still exceed the
-//! limits are cut into even parts: at clauses, else at words, else at grapheme clusters. No text longer than the
-//! largest chunk is ever tokenized at once. A token counter that is slow on long input therefore does no harm, and all
-//! work is linear in the text.
+//! A table, code, a figure or a heading is one unit if it fits the limits. Prose is one unit only if it is short, and
+//! else is divided into sentences. Tables and code that exceed the limits are divided into rows and lines. Units that
+//! still exceed the limits are cut into even parts: at clauses, else at words, else at grapheme clusters. No text
+//! longer than the largest chunk is ever tokenized at once. A token counter that is slow on long input therefore does
+//! no harm, and all work is linear in the text.
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
@@ -334,8 +334,9 @@ fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, u
     grapheme_boundary(text, start, end, ideal)
 }
 
-/// Number of bytes that the rules for grapheme clusters inspect before and after a position. A text may consist of a
-/// megabyte of flag emojis or combining marks, and without a limit each cut could scan all of it.
+/// Maximum number of bytes, before and after a position, that are inspected to find grapheme clusters. A text may
+/// consist of a megabyte of flag emojis or combining marks. Without a limit, each cut could scan such a text as a
+/// whole.
 const CLUSTER_REACH: usize = 1024;
 
 fn around(text: &Text, start: usize, end: usize, at: usize) -> (usize, &str) {

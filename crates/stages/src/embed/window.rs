@@ -1,8 +1,8 @@
 //! Splits a text that exceeds the embedder's window into parts that fit. Cuts are at word boundaries if possible.
 //!
-//! Chunking keeps chunks within the window, so splitting is the exception. It is needed if a placeholder for personal
-//! data is longer than the text that it replaces. It is also needed if an artefact was chunked for a model with a
-//! larger window than the model that embeds it.
+//! Chunking keeps chunks within the window, so splitting is the exception. Splitting is needed if a placeholder for
+//! personal data is longer than the text that it replaces. It is also needed if the chunks were made for another
+//! model, and the present model has a smaller window.
 
 use docweir_core::error::StageError;
 

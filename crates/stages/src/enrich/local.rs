@@ -1,8 +1,8 @@
 //! Implements the enricher that uses only local rules and statistics, and no service.
 //!
-//! Personal data that another enricher found is merged with the findings of the rules. Overlaps between both are
-//! removed, and both are redacted and masked together. Nothing is redacted twice, and no finding copies personal data
-//! that only the other enricher found.
+//! Personal data that another enricher found is merged with the findings of the rules. Overlaps are removed, and the
+//! merged data is redacted and masked as a whole. Nothing is therefore redacted twice, and no finding copies personal
+//! data that only the other enricher found.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,8 +22,7 @@ use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, 
 /// Matches placeholders that the text already contains, from this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
-/// Score from which redaction always replaces personal data, even if `min_confidence` is higher. If `min_confidence`
-/// is lower, redaction uses `min_confidence`.
+/// Upper limit of the minimum score for redaction. Redaction uses `min_confidence` or this limit, whichever is lower.
 const REDACT_FROM: f32 = 0.7;
 
 /// Holds personal data that another enricher found.
@@ -300,8 +299,7 @@ pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     (text, places)
 }
 
-/// Returns the span of a part of a chunk, in the extracted text. `original` is the range of the part in the chunk's
-/// content.
+/// Converts a range of a chunk's content, `original`, to the span of the same part in the extracted text.
 fn part_of(chunk: &Chunk, original: &Range<usize>) -> Span {
     let chars = |r: Range<usize>| chunk.content.get(r).map_or(0, |s| s.chars().count()) as u64;
     let start = chunk.span.start + chars(0..original.start);

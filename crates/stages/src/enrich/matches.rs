@@ -86,8 +86,8 @@ pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     !joined(left, left_of) && !joined(right, right_of)
 }
 
-/// Returns at most `bytes` bytes of the text directly before `at`. Callers search this text for a label that says what
-/// the data at `at` is.
+/// Returns at most `bytes` bytes of the text directly before `at`. Callers search this text for a label, which tells
+/// the kind of the data at `at`.
 pub fn label(text: &str, at: usize, bytes: usize) -> &str {
     let mut from = at.saturating_sub(bytes);
     while !text.is_char_boundary(from) {

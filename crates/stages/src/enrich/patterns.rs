@@ -1,5 +1,5 @@
-//! Finds figures that are typical of business reports by rule: money, percentages, quarters, years and financial
-//! metrics.
+//! Uses rules to find the kinds of figures that business reports contain: money, percentages, quarters, years and
+//! financial metrics.
 
 use super::matches::{Match, Pattern, best_disjoint, stands_alone};
 

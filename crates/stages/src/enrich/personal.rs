@@ -160,8 +160,8 @@ fn regular_but_for_one_cut(groups: &[usize]) -> bool {
     })
 }
 
-/// Returns whether another number follows or precedes the range after one space or hyphen. The range is then part of a
-/// row of figures.
+/// Returns whether only one space or hyphen separates the range from another number before or after it. The range is
+/// then part of a row of figures.
 fn touches_digits(text: &str, range: &Range<usize>) -> bool {
     let blank = |c: Option<char>| c.is_some_and(|c| c == ' ' || c == '-');
     let left = blank(before(text, range.start)) && before(text, range.start - 1).is_some_and(|c| c.is_ascii_digit());

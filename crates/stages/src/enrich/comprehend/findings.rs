@@ -68,7 +68,7 @@ impl Findings<'_> {
         }
     }
 
-    /// Returns the matches that reach the minimum score and touch no personal data, as byte ranges of the chunk.
+    /// Returns, as byte ranges of the chunk, all matches that reach the minimum score and touch no personal data.
     /// Returns `None` if `api` analysed none of the parts.
     fn spots(&self, api: Api, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Match>> {
         let mut all: Option<Vec<Match>> = None;

@@ -1,12 +1,12 @@
 //! Enriches chunks with Amazon Comprehend in addition to the local rules: entities, key phrases, sentiment, languages
 //! and personal data.
 //!
-//! The whole text is searched for personal data first. Matches of Comprehend and of the rules, in the text and in the
-//! headings, are put together: weak matches are dropped and overlaps are removed. If redaction is on, every later step
-//! sees only the placeholders; this includes Comprehend's other APIs. Then the language of each passage is detected,
-//! and passages in the same language are sent in the same requests. Patterns come only from the rules. An entity of
-//! the rules stays unless it overlaps an entity that Comprehend found. Comprehend's key phrases replace those of the
-//! rules.
+//! The whole text is searched for personal data first. The matches of Comprehend are merged with those of the rules,
+//! both for the text and for the headings. Weak matches are dropped, and overlaps are removed. If redaction is on,
+//! every later step, including Comprehend's other APIs, sees only the placeholders. Then the language of each passage
+//! is detected, and passages in the same language are sent in the same requests. Patterns come only from the rules.
+//! An entity of the rules stays unless it overlaps an entity that Comprehend found. Comprehend's key phrases replace
+//! those of the rules.
 //!
 //! Trade-offs. In a request, each passage is a separate text, so that a cached answer stays valid when neighbouring
 //! passages change. A short passage therefore costs as much as a passage of three hundred characters. Personal data is
@@ -134,7 +134,7 @@ pub struct ComprehendEnricher {
     analyst: Arc<dyn Analyst>,
 }
 
-/// Identifies a range of a chunk that is sent as one text of a request.
+/// Identifies one text of a request, by a chunk and the range of the text in this chunk.
 struct Part {
     chunk: usize,
     range: Range<usize>,
@@ -202,8 +202,8 @@ impl ComprehendEnricher {
         Ok(whole.found(&spots, &options.ignored_kinds))
     }
 
-    /// Runs all jobs (API, language, parts) concurrently. Returns the answers by API and part. Parts that Comprehend
-    /// refused have no answer.
+    /// Runs all jobs concurrently. A job calls one API for parts in one language. Returns the answers by API and
+    /// part. Parts that Comprehend refused have no answer.
     async fn ask(
         &self,
         jobs: Vec<(Api, String, Vec<usize>)>,

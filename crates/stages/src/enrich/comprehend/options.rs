@@ -21,8 +21,8 @@ pub struct ComprehendOptions {
     /// Languages whose passages are sent to Comprehend, as Comprehend's language codes. Passages in other languages get
     /// only the findings of the local rules, and a note.
     pub languages: Vec<String>,
-    /// Language code for passages if no language is detected in the passage or in its document. If this code is empty,
-    /// such passages are not sent to Comprehend.
+    /// Language code for a passage if a language is detected neither in the passage nor in the passage's document. If
+    /// this code is empty, such passages are not sent to Comprehend.
     pub default_language: String,
     /// Kinds of personal data that are ignored if Comprehend finds them. By default, dates (`"DATE_TIME"`) and web
     /// addresses (`"URL"`) are ignored, because almost every business document contains them.

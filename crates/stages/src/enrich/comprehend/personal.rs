@@ -73,17 +73,17 @@ pub struct PersonalDataTexts {
     heading_parts: Vec<Part>,
 }
 
-/// Identifies one text of a request by its range, with its language code.
+/// Holds the range and the language code of one text of a request.
 struct Part {
     range: Range<usize>,
     code: String,
 }
 
-/// Language code with which a chunk is searched (`Ok`), or the chunk's language code if Comprehend can't search this
-/// language (`Err`). A chunk with `Err` is skipped.
+/// Language code of a chunk for the search. With `Ok`, Comprehend searches the chunk in this language. With `Err`,
+/// Comprehend can't search this language, and the chunk is skipped.
 pub type SearchLanguage = Result<String, String>;
 
-/// Returns the language with which each chunk is searched. This is the document's language, or the chunk's own language
+/// Returns the language in which each chunk is searched. This is the document's language, or the chunk's own language
 /// if the document's language is unknown or unsupported. The document's language takes precedence, because language
 /// detection often assigns a wrong language to a list of names. With a wrong language, the chunk might be skipped.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage> {
@@ -131,8 +131,8 @@ impl PersonalDataTexts {
         all.map(|(text, part)| (text.get(part.range.clone()).unwrap_or_default(), part.code.as_str())).collect()
     }
 
-    /// Converts the spans that Comprehend found in each text into personal data of the document. Ignored kinds are left
-    /// out.
+    /// Converts Comprehend's spans into personal data of the document. A span is relative to the text in which
+    /// Comprehend found it. Ignored kinds are left out.
     pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> ExternalPersonalData {
         let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
         let text = matches(&self.text, &self.parts, of_text, ignored);
