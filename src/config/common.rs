@@ -1,4 +1,4 @@
-//! Names the keys that most people change. They make up `config.toml`.
+//! Names the keys that most people change. Only these keys are in `config.toml`.
 
 /// Common keys, in the order of `config.toml`.
 pub const COMMON: &[&str] = &[

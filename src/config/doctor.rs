@@ -11,7 +11,7 @@ pub struct DoctorOptions {
     pub min_free_bytes: u64,
     /// Minimum number of files that a process may have open. The doctor warns if the system's limit is lower.
     pub min_descriptors: u64,
-    /// Maximum accepted difference between the clocks of this machine and of AWS, in seconds.
+    /// Maximum accepted difference, in seconds, between the clock of this machine and the clock of AWS.
     pub max_skew_seconds: u64,
     /// Maximum time to wait for the response of each checked service, in seconds.
     pub answer_seconds: u64,

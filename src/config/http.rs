@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct HttpOptions {
     /// Address of the HTTP endpoint as `host:port`, such as `127.0.0.1:9464`. If empty, there is no endpoint.
     pub metrics_address: String,
-    /// Maximum number of concurrent connections to the HTTP endpoint. When all are in use, the oldest idle connection is closed for a new one.
+    /// Maximum number of concurrent connections to the HTTP endpoint. At this limit, a new connection closes the
+    /// oldest idle connection.
     pub max_connections: usize,
     /// Maximum time that a client may take to send its request, in seconds. This value cannot be configured.
     #[serde(skip)]

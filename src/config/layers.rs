@@ -1,5 +1,5 @@
-//! Merges defaults, configuration file, environment and arguments. The result has one value per key, with the origin
-//! of the value.
+//! Merges defaults, configuration file, environment and arguments. In the result, each key has one value and the
+//! origin of this value.
 //!
 //! The tree of defaults is also the list of known keys. An unknown key is refused, and the error suggests the most
 //! similar known key. Every override must have the type of its default. This is checked before serde reads the merged
@@ -87,7 +87,7 @@ impl Layers {
         Self { values, problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Overrides values with the keys of a configuration file.
+    /// Overrides the current values with those of a configuration file.
     pub fn file(&mut self, path: &Path, text: &str) {
         let at = |line| Origin::File { path: path.to_owned(), line };
         let table = match DeTable::parse(text) {
@@ -121,8 +121,8 @@ impl Layers {
         }
     }
 
-    /// Overrides values with every environment variable of the form `DOCWEIR__SECTION__KEY`, and with the aliases.
-    /// Each value is parsed as in [`Self::set_text`].
+    /// Overrides the current values with all environment variables of the form `DOCWEIR__SECTION__KEY`, and with all
+    /// variables that are aliases. Each value is parsed as in [`Self::set_text`].
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, aliases: &[(&str, &str)]) {
         for (name, value) in variables {
             let key = match name.strip_prefix("DOCWEIR__") {
@@ -136,9 +136,9 @@ impl Layers {
         }
     }
 
-    /// Sets one key from text. A text key takes the text unchanged; for other keys, the text is parsed as TOML. A
-    /// boolean may also be written as `1`, `yes` or `on`, in any capitalisation, which is usual in environment
-    /// variables.
+    /// Sets one key from text. If the key takes text, the text becomes the value unchanged. For all other keys, the
+    /// text is parsed as TOML. A boolean may also be written as `1`, `yes` or `on`, in any capitalisation, because
+    /// environment variables often contain such words.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
         let key = retired::moved(key).map_or(key, |new| {
             self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
@@ -153,8 +153,8 @@ impl Layers {
         self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
     }
 
-    /// Records that an environment variable holds a secret. The variable takes precedence over a secret that the file
-    /// names, but not over a secret that an argument names. The secret itself is never stored here.
+    /// Records that an environment variable holds a secret. This variable takes precedence if the configuration file
+    /// names a secret, but not if an argument names one. The secret itself is never stored here.
     pub fn secret_in_environment(&mut self, key: &str, variable: String) {
         if let Some((value, origin)) = self.values.get_mut(key).filter(|(_, o)| !matches!(o, Origin::Argument(_))) {
             (*value, *origin) = (Value::String(String::new()), Origin::Environment(variable));
@@ -235,7 +235,7 @@ impl Layers {
         table
     }
 
-    /// Returns the keys whose values do not come from the defaults.
+    /// Returns all keys that a file, an environment variable or an argument has set.
     pub fn overrides(&self) -> Vec<String> {
         self.values.iter().filter(|(_, (_, o))| *o != Origin::Default).map(|(k, _)| k.clone()).collect()
     }
@@ -332,8 +332,8 @@ fn to_value(value: &DeValue<'_>) -> Result<Value, String> {
     })
 }
 
-/// Converts a value to the type of the default, or returns an error that names the expected type. An integer is
-/// accepted where a decimal number is expected, and a string where a list is expected.
+/// Converts a value to the type of the default. If that is impossible, returns an error that names the expected type.
+/// An integer is accepted where a decimal number is expected, and a string where a list is expected.
 fn fit(default: &Value, value: Value) -> Result<Value, String> {
     match (default, value) {
         (Value::Float(_), Value::Integer(i)) => Ok(Value::Float(i as f64)),

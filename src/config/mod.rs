@@ -2,7 +2,7 @@
 //! override earlier ones.
 //!
 //! Each component declares its options as a plain struct in its own module. This module assembles, reads and checks
-//! the options. Every error names the key, its source and the expected value.
+//! the options. Every error names the key, the source of the key's value, and the expected value.
 //!
 //! - [`Settings`] declares the tree of keys, `problems` checks the values, and `layers` merges the sources.
 //! - [`mod@reference`] lists every key with its description; [`render`] writes `config.toml` and the reference page.
@@ -28,7 +28,8 @@ pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 pub use trust::Trust;
 
-/// Environment variables of the systems that Docweir replaces, each with the key that the variable overrides.
+/// Environment variables of the systems that Docweir replaces. Each is paired with the configuration key that it
+/// overrides.
 pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("AWS_REGION", "aws.region"),
     ("CHROMADB_BUCKET", "buckets.vectors"),
@@ -42,8 +43,8 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("SKIP_SQS_NOTIFICATION", "queues.skip_notification"),
 ];
 
-/// Pairs of configuration keys. The first key holds the name of a secret, but never the secret itself. The second key
-/// holds the name of the environment variable that may contain the secret.
+/// Pairs of configuration keys that concern one secret. The first key contains the name of the secret, but never the
+/// secret itself. The second key contains the name of the environment variable that may contain the secret.
 pub const SECRET_KEYS: &[(&str, &str)] = &[(API_KEY, "embed.options.openai.api_key_variable")];
 
 /// Holds the settings, and the origin of each value.
@@ -53,7 +54,7 @@ pub struct Config {
     pub layers: Layers,
     /// Configuration file that was read; `None` if there was none.
     pub file: Option<PathBuf>,
-    /// True if the file was found in the current folder, and not named by the user.
+    /// True if the file was found in the current folder. False if the user named the file.
     pub found: bool,
 }
 
@@ -78,7 +79,8 @@ impl Argument {
 pub enum Source {
     /// File that the user named. Loading fails if it does not exist.
     Named(PathBuf),
-    /// Folder that may contain a `docweir.toml`, or a `config.toml` that is marked as Docweir's.
+    /// Folder that may contain a configuration file: either a `docweir.toml`, or a `config.toml` that is marked as
+    /// Docweir's.
     Folder(PathBuf),
     /// No file; only defaults, environment and arguments are used.
     None,
@@ -88,7 +90,7 @@ impl Config {
     /// Reads, merges and checks all settings.
     ///
     /// # Errors
-    /// Returns all mistakes. Each names the key, its source and the expected value.
+    /// Returns all mistakes. Each mistake names the key, the source of the key's value, and the expected value.
     pub fn load(
         source: &Source,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -135,8 +137,8 @@ impl Config {
     }
 }
 
-/// Converts the merged values to settings. A value of the right type can still be invalid, such as `mode = "fast"`
-/// for a key with a fixed set of words. To find the invalid value, each override is applied alone to the defaults.
+/// Converts the merged values to settings. A value of the right type can still be invalid: `mode = "fast"` is invalid
+/// if `mode` only takes certain words. To find the invalid value, each override is applied alone to the defaults.
 fn typed(layers: &mut Layers) -> Option<Settings> {
     let error = match toml::Value::Table(layers.table()).try_into::<Settings>() {
         Ok(settings) => return Some(settings),
@@ -180,7 +182,7 @@ fn read_file(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// Reads the configuration file of a source, with its path.
+/// Reads the configuration file that a source names or contains. Returns the text with the path of the file.
 pub fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     let problem = |path: &Path, text: String| Problem {
         origin: Origin::File { path: path.to_owned(), line: 1 },
@@ -209,7 +211,8 @@ pub fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     }
 }
 
-/// Returns whether a line marks a `config.toml` as Docweir's. Other programs have a `config.toml` too.
+/// Returns whether a line marks its `config.toml` as Docweir's. The mark is needed because other programs have a
+/// `config.toml` too.
 fn is_ours(line: &str) -> bool {
     line.trim_start().starts_with("docweir_config")
 }

@@ -1,4 +1,4 @@
-//! Checks that every setting is in range, and that settings which depend on each other are consistent.
+//! Checks that every setting is in range, and that related settings are consistent with each other.
 
 use docweir_core::ranges::out_of_range;
 use docweir_stages::enrich::EnrichProvider;
@@ -8,8 +8,8 @@ use super::settings::{ObjectPlace, Provider, Settings, StagePool};
 use crate::actors::batches::EmbedMode;
 
 impl Settings {
-    /// Returns the key of each invalid setting, and an error message. The key is the subject of the message, and the
-    /// message contains only the rest of the sentence.
+    /// Returns each invalid setting: its key, and an error message. The message is a sentence without its subject,
+    /// and the key is the subject.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |section: &str, found: Vec<(&'static str, String)>| {

@@ -1,4 +1,5 @@
-//! Lists every key with its description, default and allowed words. The option types declare all of these.
+//! Lists every key with its description, default and allowed words. The option types declare the keys and all these
+//! properties.
 //!
 //! The doc comments of the option types are the only source of the descriptions. `schemars` converts the comments to
 //! a JSON schema at compile time. `config.toml`, `docs/configuration.md` and the output of `docweir config print` are
@@ -17,29 +18,29 @@ pub struct Key {
     /// Description of the key, as one paragraph.
     pub text: String,
     pub default: Value,
-    /// Allowed words; empty if the key does not take one of a fixed set of words.
+    /// Words that the key takes as its value. Empty if the key takes other values.
     pub choices: Vec<String>,
 }
 
 impl Key {
-    /// Splits the name of the key into its section and the last part. The section is empty for a key outside all
-    /// sections.
+    /// Splits the key's full name at the last dot into its section and its short name. `a.b.c` gives `a.b` and `c`.
+    /// The section is empty if the name contains no dot.
     pub fn place(&self) -> (&str, &str) {
         self.name.rsplit_once('.').unwrap_or(("", &self.name))
     }
 }
 
-/// Describes one section and its own keys. The keys of its subsections are not included.
+/// Describes one section and the keys directly in this section. Keys of subsections are not included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// Full name of the section, such as `embed.options`. Empty for the keys outside all sections.
+    /// Full name of the section, such as `embed.options`. Empty for the group of keys that belong to no section.
     pub name: String,
     /// Description of the section, as one paragraph.
     pub text: String,
     pub keys: Vec<Key>,
 }
 
-/// Returns the JSON schema of the configuration, with which editors complete and check TOML files.
+/// Returns the JSON schema of the configuration. Editors use the schema to complete and check TOML files.
 pub fn schema() -> Json {
     schemars::schema_for!(Settings).to_value()
 }
@@ -54,7 +55,7 @@ pub fn sections() -> Vec<Section> {
     sections
 }
 
-/// Appends `section` with its keys to `out`, and then its subsections.
+/// Appends `section` with its own keys to `out`, followed by all subsections of `section`.
 fn walk(schema: &Json, node: &Json, mut section: Section, table: &toml::Table, out: &mut Vec<Section>) {
     let mut below = Vec::new();
     for (field, value) in table {
@@ -75,7 +76,8 @@ fn walk(schema: &Json, node: &Json, mut section: Section, table: &toml::Table, o
     }
 }
 
-/// Returns the definition that a `$ref` node refers to, or the node itself if it is not a reference.
+/// Follows a reference: if `node` is a `$ref`, returns the definition that it refers to. Returns any other node
+/// unchanged.
 fn resolve<'s>(schema: &'s Json, node: &'s Json) -> &'s Json {
     let Some(reference) = node["$ref"].as_str() else { return node };
     reference.strip_prefix('#').and_then(|pointer| schema.pointer(pointer)).unwrap_or(node)

@@ -43,13 +43,13 @@ pub fn config_toml() -> String {
     out
 }
 
-/// Splits the name of a key into the table of `config.toml` that shows the key, and the rest of the name. Each stage
-/// and part of Docweir has one table.
+/// Splits a key's full name into two names: the name of its table in `config.toml`, and the name of the key within
+/// the table. `a.b.c` gives `a` and `b.c`. Each stage and part of Docweir has one table.
 fn common_place(name: &str) -> (&str, &str) {
     name.split_once('.').unwrap_or(("", name))
 }
 
-/// Renders `docs/configuration.md`: every key, and the keys that were renamed or removed.
+/// Renders `docs/configuration.md`. The page lists every key, and also the keys that were renamed or removed.
 pub fn configuration_md() -> String {
     let mut out = String::from(
         "# Configuration reference\n\n\
@@ -96,7 +96,7 @@ fn markdown(section: &Section) -> String {
     out.replace("| `` |", "| |")
 }
 
-/// Lists the allowed words of a key, unless the description already names them all.
+/// Lists the allowed words of a key, unless the key's description already names all these words.
 pub fn allowed(key: &Key) -> String {
     if key.choices.is_empty()
         || key
@@ -135,8 +135,8 @@ pub fn comment(text: &str) -> String {
     out
 }
 
-/// Renders a value as TOML, with digits in groups of three. If the key counts bytes, a remark gives the size in
-/// words.
+/// Renders a value as TOML, with digits in groups of three. If the value is a number of bytes, a remark also gives
+/// the size in words.
 pub fn pretty(key: &str, value: &Value) -> String {
     match value {
         Value::Integer(n) => {
@@ -148,8 +148,8 @@ pub fn pretty(key: &str, value: &Value) -> String {
     }
 }
 
-/// Renders a value as TOML. A single-precision number is written as `0.7`, and not as the nearest double-precision
-/// number.
+/// Renders a value as TOML. A single-precision number is written with its own short digits, such as `0.7`, and not
+/// with the digits of the nearest double-precision number.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::Float(x) if f64::from(*x as f32) == *x => format!("{:?}", *x as f32),
@@ -157,7 +157,7 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// Groups the digits of a number by `_`, if the number has five digits or more.
+/// Separates groups of digits by `_`, if the number has five digits or more.
 fn grouped(n: i64) -> String {
     let digits = n.to_string();
     if digits.len() < 5 {

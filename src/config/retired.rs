@@ -1,10 +1,11 @@
 //! Lists the keys that were renamed or removed. Setting such a key causes a warning, never an error.
 
-/// Renamed keys: the old name, which is still accepted, and the new name.
+/// Pairs of key names for renamed keys. The first name is the old one, which is still accepted; the second is the new
+/// one.
 pub const MOVED: &[(&str, &str)] = &[("batch.settle_seconds", "batch.confirm_seconds")];
 
-/// Removed keys. Each comes with the value that is now fixed and, if there is one, a related key that can still be
-/// set.
+/// Removed keys, each with an explanation. The explanation states the value that is now fixed. If a related key can
+/// still be set, the explanation also names this key.
 pub const RETIRED: &[(&str, &str)] = &[
     ("intake.hashers", "fixed at 2; hashing is never slower than the later stages"),
     ("extract.options.info_seconds", "fixed at 10; `extract.options.deadline_seconds` limits the time per document"),
@@ -105,7 +106,7 @@ pub fn moved(key: &str) -> Option<&'static str> {
     MOVED.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
 }
 
-/// Returns the text that explains what replaces a removed key; `None` if the key was not removed.
+/// Returns the explanation of what replaces a removed key. Returns `None` if the key was not removed.
 pub fn retired(key: &str) -> Option<&'static str> {
     RETIRED.iter().find(|(old, _)| *old == key).map(|(_, advice)| *advice)
 }

@@ -34,7 +34,7 @@ use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;
 
-/// Configuration key whose value is the name of the secret that contains the embedding endpoint's API key.
+/// Configuration key for the name of a secret. The secret contains the API key for the embedding endpoint.
 pub const API_KEY: &str = "embed.options.openai.api_key";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -46,26 +46,27 @@ pub struct Settings {
     pub state: StateOptions,
     /// Selects the files to ingest, and limits how files are registered.
     pub intake: IntakeOptions,
-    /// Configures claims. A claim is the right of one process to work on a document; it lapses if the process stops
-    /// renewing it.
+    /// Configures claims. A claim is the right of one process to work on a document. The claim lapses if the process
+    /// stops renewing it.
     pub lease: LeaseOptions,
-    /// Configures stage 1 of 5, which extracts the text of a file in reading order, in child processes.
+    /// Configures stage 1 of 5, which extracts the text of a file in reading order. The work is done in child
+    /// processes.
     pub extract: StagePool<ExtractOptions>,
     /// Configures stage 2 of 5, which splits the text into passages.
     pub chunk: StagePool<ChunkOptions>,
-    /// Configures stage 3 of 5, which adds language, key phrases, entities and findings of personal data to each
-    /// passage.
+    /// Configures stage 3 of 5, which adds information to each passage: language, key phrases, entities and personal
+    /// data that was found.
     pub enrich: StagePool<EnrichOptions>,
     /// Configures stage 4 of 5, which computes a vector for each passage.
     pub embed: EmbedPool,
-    /// Configures stage 5 of 5, which writes vectors and text to the index. Each worker waits until its document is
-    /// committed. This stage therefore has as many workers as a commit may have documents.
+    /// Configures stage 5 of 5, which writes vectors and text to the index. Each worker of this stage waits until its
+    /// document is committed. This stage therefore has as many workers as a commit may have documents.
     pub load: StagePool<CommitOptions>,
     /// Configures embedding through the provider's Batch API, which costs half as much and returns results within a
     /// day.
     pub batch: BatchOptions,
-    /// Configures the reading of small records: lines and words of receipts, or any JSON objects, one per line of a
-    /// file.
+    /// Configures the reading of small records. A record is a line or word of a receipt, or any JSON object on a line
+    /// of a file.
     pub records: RecordsOptions,
     /// Limits spending. Work pauses before a limit is exceeded.
     pub budget: BudgetOptions,
@@ -79,7 +80,7 @@ pub struct Settings {
     pub scaling: ScalingOptions,
     /// Configures how a run shuts down after SIGINT or SIGTERM.
     pub drain: DrainOptions,
-    /// Configures how copies of documents that could not be processed are kept.
+    /// Configures how copies are kept of documents that could not be processed.
     pub quarantine: QuarantineOptions,
     /// Configures the control store in SQLite: control records, audit log and daily metrics.
     pub control: SqliteControlOptions,
@@ -93,13 +94,14 @@ pub struct Settings {
     pub buckets: BucketOptions,
     /// Configures requests to S3.
     pub s3: S3Options,
-    /// Names the tables for state in AWS, and limits the pace of writes to these tables.
+    /// Names the tables for state in AWS, and limits how fast these tables are written.
     pub dynamodb: DynamoOptions,
     /// Configures local copies of vector files that are stored in S3.
     pub copies: CopyOptions,
-    /// Names the SQS queues from which `docweir serve` receives documents and merge requests.
+    /// Names the SQS queues that `docweir serve` reads. One queue announces new documents, and the other requests
+    /// merges.
     pub queues: QueueOptions,
-    /// Configures the cache of vectors by text. A text that was embedded before is not paid for again.
+    /// Configures the cache that stores the vector of each embedded text. A text in the cache is not paid for again.
     pub cache: CacheOptions,
     /// Limits the commits, memory and searches of the vector index.
     pub vectors: VectorOptions,
@@ -128,10 +130,11 @@ pub struct Settings {
 pub struct StagePool<T> {
     /// Number of workers of this stage.
     pub workers: Workers,
-    /// Maximum number of documents in this stage, including those that wait for a worker or a retry. While the stage
-    /// is full, the previous stage waits.
+    /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
+    /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory of all documents in this stage, in bytes. A document that needs more is processed alone.
+    /// Maximum memory, in bytes, of all documents in this stage. A document that alone exceeds this limit is
+    /// processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
@@ -151,8 +154,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Returns the maximum number of workers. If `max` is 0, this is `suits` (the number that suits the stage), but
-    /// at least `min`.
+    /// Returns the maximum number of workers. This is `max`, unless `max` is 0. Then it is the larger of `min` and
+    /// `suits`, where `suits` is the number that suits the stage.
     pub fn most(&self, suits: usize) -> usize {
         match self.max {
             0 => suits.max(self.min),
@@ -160,8 +163,8 @@ impl Workers {
         }
     }
 
-    /// Returns the number of workers that suits a stage that computes: the number of cores plus two. The two extra
-    /// workers keep all cores busy while others wait for the disk or the control store.
+    /// Returns the number of workers that suits a computing stage: the number of cores plus two. The two extra
+    /// workers keep all cores busy while other workers wait for the disk or the control store.
     pub fn for_computing() -> usize {
         std::thread::available_parallelism().map_or(1, NonZero::get) + 2
     }
@@ -176,10 +179,11 @@ pub struct EmbedPool {
     pub mode: EmbedMode,
     /// Number of workers of this stage.
     pub workers: Workers,
-    /// Maximum number of documents in this stage, including those that wait for a worker or a retry. While the stage
-    /// is full, the previous stage waits.
+    /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
+    /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory of all documents in this stage, in bytes. A document that needs more is processed alone.
+    /// Maximum memory, in bytes, of all documents in this stage. A document that alone exceeds this limit is
+    /// processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
@@ -250,8 +254,8 @@ pub struct StateOptions {
     pub control: ControlPlace,
     /// Folder of the state. If the state is in AWS, the folder holds only caches and temporary files.
     pub folder: String,
-    /// If true, the user and the user's group may read and write the state. If false, only the user may. The state
-    /// contains the text of all ingested files, even of files that only the user may read.
+    /// If true, both the user and the user's group may read and write the state. If false, only the user may do so.
+    /// The state contains the text of all ingested files, including files that only the user may read.
     pub group_access: bool,
     /// Name of the collection into which documents are loaded.
     pub collection: String,
@@ -302,8 +306,8 @@ impl StateOptions {
         }
     }
 
-    /// Returns whether all lasting state is in the state folder. For such a state, a missing folder means that no
-    /// state exists yet.
+    /// Returns whether all lasting state is in the state folder. In this case, a missing folder means that no state
+    /// exists yet.
     pub fn is_local(&self) -> bool {
         self.objects_in() == "folder" && self.control_in() == "sqlite"
     }
@@ -318,11 +322,11 @@ pub struct BucketOptions {
     /// Bucket of vector files and their manifests, as `BUCKET` or `BUCKET/PREFIX`. If empty, `buckets.artefacts` is
     /// used.
     pub vectors: String,
-    /// Store that holds the manifest: `s3` (for endpoints that enforce conditional writes; Docweir checks this when it
-    /// starts) or `dynamodb` (for all other endpoints).
+    /// Store that holds the manifest: `s3` or `dynamodb`. Use `s3` if the S3 endpoint enforces conditional writes,
+    /// which Docweir checks when it starts. Use `dynamodb` for all other endpoints.
     pub register: Register,
-    /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the move.
-    /// Archived artefacts must be restored before a stage of their document can be retried.
+    /// Number of days after which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the
+    /// move. If a stage of a document must be retried, the document's archived artefacts must be restored first.
     pub archive_days: u32,
 }
 
@@ -355,15 +359,15 @@ pub fn bucket_and_prefix(place: &str) -> (&str, &str) {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseOptions {
-    /// Time after the last heartbeat at which a claim lapses, in seconds. With a shorter time, another process takes
-    /// over sooner, but a slow network loses claims more often.
+    /// Number of seconds after the last heartbeat at which a claim lapses. With a smaller number, another process
+    /// takes over sooner, but a slow network loses claims more often.
     pub seconds: u64,
     /// Interval between two renewals of a claim, in seconds. At most a third of `lease.seconds`.
     pub heartbeat_seconds: u64,
-    /// Number of times that the process may die during one stage of a document before the document is quarantined.
+    /// Number of process deaths during one stage of a document after which the document is quarantined.
     pub max_interruptions: u32,
-    /// Number of times that the process may die during one stage of a document before the document is processed
-    /// alone. A later death then proves that this document is the cause, and not another one.
+    /// Number of process deaths during one stage of a document after which the document is processed alone. If the
+    /// process then dies again, this document is certainly the cause.
     pub alone_after_interruptions: u32,
 }
 
@@ -525,7 +529,7 @@ impl Default for LogOptions {
 }
 
 impl Settings {
-    /// Returns the secrets that the configuration names, each with the key that names it.
+    /// Returns the name of each secret that the configuration names, together with the configuration key.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretName)> {
         let named = [(API_KEY, &self.embed.options.openai.api_key)];
         let kept = named.into_iter().filter_map(|(key, setting)| match setting {
@@ -535,7 +539,8 @@ impl Settings {
         kept.collect()
     }
 
-    /// Returns whether the state needs tables in DynamoDB: for control records, or for the manifests of vector files.
+    /// Returns whether the state needs tables in DynamoDB, either for control records or for the manifests of vector
+    /// files.
     pub fn needs_tables(&self) -> bool {
         let swapped = self.state.objects_in() == "s3" && self.buckets.register == Register::Dynamodb;
         self.state.control_in() == "dynamodb" || swapped

@@ -53,7 +53,7 @@ fn config_toml_holds_the_common_keys_with_their_defaults() {
     assert!(COMMON.len() <= 50, "config.toml may have 50 keys at most, but has {}", COMMON.len());
 }
 
-/// Checks that the reference describes every key, and describes each key only once.
+/// Checks that the reference describes every key exactly once.
 #[test]
 fn every_key_is_described_once() {
     let described: Vec<_> = reference::sections().into_iter().flat_map(|section| section.keys).collect();
@@ -249,7 +249,7 @@ fn variables_of_the_systems_before_are_known() {
     }
 }
 
-/// Checks the assignments of `.env.example`, including those that are commented out.
+/// Checks the assignments in `.env.example`, including the assignments that are commented out.
 #[test]
 fn every_variable_of_the_example_is_known_to_the_code() {
     let text = std::fs::read_to_string(project(".env.example")).unwrap();

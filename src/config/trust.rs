@@ -15,7 +15,8 @@ use docweir_core::documents::Sha256Hex;
 
 use super::layers::{Layers, Origin};
 
-/// Sections and keys that choose where texts, vectors or secrets go, or which files and programs are fetched.
+/// Sensitive sections and keys. They decide where texts, vectors or secrets are sent, or which files and programs are
+/// fetched.
 const SENSITIVE: &[&str] = &[
     "aws",
     "buckets",
@@ -39,7 +40,7 @@ const SENSITIVE: &[&str] = &[
     "secrets",
 ];
 
-/// Name of the file with the records of trust, in the user's configuration folder.
+/// Path, below the user's configuration folder, of the file that contains the records of trust.
 const RECORDS: &str = "docweir/trusted.json";
 
 /// Holds the user's records of trust: canonical paths of configuration files, each with the SHA-256 of its text.
@@ -70,7 +71,7 @@ impl Trust {
     /// Records that the user trusts this file with this text. Returns the canonical path of the file.
     ///
     /// # Errors
-    /// Returns a message for the user if the file belongs to another user or the record cannot be written.
+    /// Returns a message for the user if the file belongs to somebody else, or if the record cannot be written.
     pub fn add(&self, file: &Path, text: &str) -> Result<PathBuf, String> {
         let Some(records) = &self.records else {
             return Err("neither XDG_CONFIG_HOME nor HOME is set; set one of them".into());
@@ -109,7 +110,7 @@ fn leaves_folder(value: &toml::Value) -> bool {
     !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Adds a problem for each sensitive key that an untrusted file sets to something other than the default.
+/// Adds a problem for each sensitive key that an untrusted file sets to a value other than the default.
 pub fn refuse(layers: &mut Layers, defaults: &Layers) {
     let is_sensitive = |key: &str| {
         SENSITIVE.iter().any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))

@@ -7,12 +7,12 @@ use docweir_stores::control::ClaimKey;
 use docweir_target::Write;
 
 /// Carries the write of one document (rows or a tombstone) to the committer. The next commit makes the whole write
-/// visible. The answer is sent only after this commit has replaced the manifest.
+/// visible. The committer answers only after this commit has replaced the manifest.
 pub struct Commit {
     pub write: Write,
     /// Claim that permits the write. The committer checks the claim again before the commit.
     pub claim: ClaimKey,
-    /// Memory that the write occupies, in bytes. It counts towards the commit's byte limit.
+    /// Memory of the write, in bytes. The write counts with this size towards the commit's byte limit.
     pub bytes: usize,
     pub answer: oneshot::Sender<Result<Committed, StageError>>,
 }

@@ -1,4 +1,4 @@
-//! Defines the messages between the lock, the compactor, and the callers that request a merge.
+//! Defines the messages that the lock, the compactor and the requesters of merges exchange.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use docweir_index::compaction::{Mode, Report};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Requests the lease on compaction from the lock. The answer is `None` while another process holds the lease.
+/// Asks the lock for the lease on compaction. The answer is `None` while another process holds the lease.
 pub struct Acquire {
-    /// Epoch that the manifest contains now. The granted lease gets a higher epoch, so that it takes precedence over
-    /// earlier leases.
+    /// Epoch that the manifest contains now. The granted lease gets a higher epoch and therefore takes precedence
+    /// over earlier leases.
     pub above: u64,
     pub answer: oneshot::Sender<Result<Option<LeaseGuard>, StageError>>,
 }
@@ -19,10 +19,11 @@ pub struct Acquire {
 /// Maximum time to wait until a lease is released.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// Represents the held lease on compaction, until the guard is dropped. Meanwhile a separate task renews the lease.
+/// Represents the lease on compaction while this process holds it. A separate task renews the lease until the guard
+/// is dropped.
 pub struct LeaseGuard {
     pub epoch: u64,
-    /// Cancel token of the work under the lease. It is cancelled when the lease is lost.
+    /// Cancel token for the work that is done under the lease. The token is cancelled when the lease is lost.
     pub cancelled: Cancel,
     /// Channel that the renewing task watches. When the guard is dropped, the channel closes and the task releases the
     /// lease.
@@ -53,6 +54,6 @@ pub struct Compacted {
     pub merges: Vec<Report>,
     /// True if nothing was merged because another process holds the lease.
     pub busy: bool,
-    /// Number of merges that were discarded because a concurrent merge had replaced their input files.
+    /// Number of discarded merges. A merge is discarded if a concurrent merge has already replaced its input files.
     pub superseded: u64,
 }

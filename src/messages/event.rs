@@ -1,4 +1,5 @@
-//! Defines the events of a run. The progress display, the output of `--json` and the summary are derived from events.
+//! Defines the events of a run. The progress display, the output of `--json` and the summary are computed from these
+//! events.
 
 use serde::Serialize;
 
@@ -101,7 +102,8 @@ pub enum Event {
         stored: u64,
         /// Number of items that the provider refused permanently.
         failed: u64,
-        /// Number of items that were deleted, or whose text changed, after they were sent. Their results are dropped.
+        /// Number of items that were deleted or changed after they had been sent. The results for these items are
+        /// dropped.
         stale: u64,
         /// Number of items without a result. These items will be sent again.
         returned: u64,
@@ -122,13 +124,14 @@ pub enum Event {
         changed: u64,
         unchanged: u64,
         noise: u64,
-        /// Number of unchanged records that are not embedded, because the provider refused them in an earlier run.
+        /// Number of unchanged records that are not embedded again, because the provider refused them in an earlier
+        /// run.
         failed: u64,
     },
     /// A record was refused because it is invalid.
     RecordRefused {
         source: String,
-        /// Line of the record in the source, from 1; 0 if the source has no lines.
+        /// Line number of the record in its source, counted from 1. The number is 0 if the source has no lines.
         line: u64,
         reason: String,
     },

@@ -1,4 +1,4 @@
-//! Defines the job (one document's pass through one stage) and the result of a job.
+//! Defines the job, which is one document's pass through one stage. Also defines the result of a job.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use docweir_core::documents::{MediaType, Sha256Hex, Stage};
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use docweir_stores::control::{Claim, StageMetrics, StageOutput};
 
-/// Represents a document in a pool. The claim permits work on the document, and the input is the data that the stage
+/// Represents a document in a pool. The claim permits work on the document. The input is the data that the stage
 /// processes.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -69,16 +69,16 @@ pub struct StageResult {
     pub duration: std::time::Duration,
     /// Input of the next stage; `None` after the last stage.
     pub next: Option<Input>,
-    /// Documents that extraction found in this document. Children of an earlier version are removed if this list
-    /// lacks them.
+    /// Documents that extraction found within this document. A child of an earlier version is removed if it is
+    /// missing from this list.
     pub children: Vec<NewChild>,
 }
 
-/// Describes a document that is contained in another document: an attachment of an e-mail or a PDF, or a member of a
-/// portfolio.
+/// Describes a document within another document: an attachment of an e-mail or a PDF, or a member of a portfolio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewChild {
-    /// Name that is unique within the containing document and is the same in every extraction.
+    /// Name of the document within the containing document. The name is unique there, and every extraction gives the
+    /// same name.
     pub name: String,
     pub content: Sha256Hex,
     pub bytes: u64,

@@ -35,7 +35,8 @@ pub struct IntakeRow {
     pub finished: bool,
 }
 
-/// Counts the documents in one stage's pool. `done`, `retried` and `quarantined` count from the start of the run.
+/// Counts the documents in the pool of one stage. Only `done`, `retried` and `quarantined` are totals since the start
+/// of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StageRow {
     pub stage: Stage,
@@ -49,7 +50,7 @@ pub struct StageRow {
     pub workers: u64,
 }
 
-/// Describes the rate limits of an embedding provider, and the calls that wait for it.
+/// Describes an embedding provider: its rate limits, and the calls that wait to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProviderRow {
     /// Name of the provider's model.
@@ -75,7 +76,7 @@ pub struct ProviderRow {
 pub struct WaitingRow {
     pub collection: String,
     pub calls: u64,
-    /// Longest time that one of these calls has waited so far, in seconds.
+    /// Longest time that any waiting call of the collection has waited so far, in seconds.
     pub seconds: f64,
 }
 

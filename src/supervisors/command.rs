@@ -30,7 +30,7 @@ pub(super) enum Command {
     Restart,
 }
 
-/// Requests the statistics of a pool, and waits for the answer. Returns `None` if the pool has ended.
+/// Requests the statistics of a pool, and waits for the pool's answer. Returns `None` if the pool has ended.
 pub(super) async fn observe(commands: &Recipient<Command>) -> Option<PoolStats> {
     let (answer, stats) = oneshot::channel();
     commands.do_send(Command::Observe(answer));

@@ -67,7 +67,7 @@ impl<J> PoolHandle<J> {
         Ok(())
     }
 
-    /// Submits a job if the pool has room now. Otherwise the error contains the job.
+    /// Submits a job if the pool has room now. Otherwise returns an error that contains the job.
     pub fn try_submit(&self, job: JobSpec<J>) -> Result<(), TrySubmit<J>> {
         match self.shared.try_admit(job) {
             Ok(envelope) => {

@@ -11,28 +11,28 @@ use tracing::Span;
 
 use super::Lane;
 
-/// Describes the work of a pool and creates its workers.
+/// Describes the work that a pool does, and creates the workers of the pool.
 pub trait Stage: 'static {
     /// Input of an attempt. The supervisor shares the input with the worker, so no job is lost if the worker dies.
     type Job: Send + Sync + 'static;
     /// Result of a job that succeeded.
     type Done: Send + 'static;
-    /// Event or time that a parked job waits for.
+    /// The event or the time that a parked job waits for.
     type Park: Send + 'static;
 
     /// Creates the state of one worker. The pool calls this function whenever it starts a worker. An error or a panic
     /// counts as the death of that worker.
     fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
-    /// Returns whether a dropped attempt may leave a running thread behind. Work that uses `spawn_blocking` may do
-    /// so. Such threads are counted and limited. Returns `false` for work that only waits, and for work in a child
-    /// process that is killed when the attempt is dropped.
+    /// Returns whether a running thread may remain after an attempt was dropped. Such threads are counted and
+    /// limited. Returns `true` for work that uses `spawn_blocking`. Returns `false` for work that only waits, and for
+    /// work in a child process that is killed when the attempt is dropped.
     fn may_leave_threads(&self) -> bool {
         true
     }
 }
 
-/// Names the trait object that holds the state of one worker of a stage.
+/// Names the trait object that holds the state of a stage's worker.
 pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
 /// Runs the jobs of one worker, one job at a time. Dropping the future ends the work.
@@ -62,7 +62,8 @@ pub enum Verdict<D, P> {
         error: StageError,
         wait: Duration,
         consumes_attempt: bool,
-        /// Number of failed attempts that count towards the limit. The current attempt is included if it counts.
+        /// Number of failed attempts that count towards the limit. The current attempt is included if it counts
+        /// itself.
         failed_attempts: u32,
     },
     Quarantine {
@@ -101,7 +102,8 @@ pub enum Persisted {
 pub struct Closed;
 
 /// Makes the outcomes of a pool's jobs durable. An error of `begin` or `persist` is a system failure and never a
-/// failure of the job. The pool retries the failed call, and escalates when the limit on system failures is reached.
+/// failure of the job. The pool retries a call that failed in this way, and escalates when the limit on system
+/// failures is reached.
 #[async_trait(?Send)]
 pub trait OutcomeSink<J, D, P> {
     /// Returns the log span of an attempt. The span covers the attempt and the storing of its outcome.

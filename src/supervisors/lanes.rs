@@ -1,9 +1,9 @@
 //! Orders waiting jobs: urgent jobs run before normal jobs, and within a lane the tenants get fair shares.
 //!
-//! The order within a lane follows start-time fair queueing. Every job gets a virtual start time, which is the lane's
-//! clock or the virtual end of the tenant's previous job, whichever is later. The job with the smallest start time
-//! runs first. A tenant without waiting jobs gathers no credit. A tenant with weight 2 runs twice as many jobs as a
-//! tenant with weight 1. The jobs of a single tenant run in order of arrival.
+//! The order within a lane follows start-time fair queueing. Every job gets a virtual start time. This is the later
+//! of two times: the time of the lane's clock, and the virtual end of the tenant's previous job. The job with the
+//! smallest start time runs first. A tenant without waiting jobs gathers no credit. A tenant with weight 2 runs twice
+//! as many jobs as a tenant with weight 1. The jobs of a single tenant run in order of arrival.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

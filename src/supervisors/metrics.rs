@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::stats::{Counts, PoolStats};
 
-/// Name, kind and description of each metric of pools.
+/// Metrics of pools. Each entry gives the name, kind and description of one metric.
 pub const METRICS: &[(&str, &str, &str)] = &[
     ("docweir_pool_jobs_done_total", "counter", "number of jobs that a pool finished"),
     ("docweir_pool_attempts_failed_total", "counter", "number of failed attempts, by class of the error"),

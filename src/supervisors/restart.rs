@@ -15,9 +15,11 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartOptions {
-    /// Maximum number of worker restarts in a pool within a minute. Beyond this limit, the whole pool is restarted.
+    /// Maximum number of times within a minute that the workers of one pool are restarted. Beyond this limit, the
+    /// whole pool is restarted.
     pub max_restarts: usize,
-    /// Maximum number of restarts of a whole pool or service within a minute. Beyond this limit, the process ends.
+    /// Maximum number of times within a minute that a whole pool or service is restarted. Beyond this limit, the
+    /// process ends.
     pub max_escalations: usize,
     /// Period in which restarts are counted, in seconds.
     #[serde(skip)]
@@ -28,11 +30,11 @@ pub struct RestartOptions {
     /// Maximum wait before a restart, in seconds.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Time, in seconds, that cancelled work has to stop on its own before it is dropped.
+    /// Time, in seconds, that cancelled work may take to stop on its own. After this time, the work is dropped.
     #[serde(skip)]
     pub grace_seconds: f64,
-    /// Maximum number of threads that cancelled work of a pool may leave behind during a run. Beyond this limit, the
-    /// process ends.
+    /// Maximum number of threads per pool and run that may keep running after their work was cancelled. Beyond this
+    /// limit, the process ends.
     pub max_abandoned: u32,
 }
 

@@ -18,17 +18,20 @@ pub struct RetryOptions {
     /// Maximum number of attempts at a stage, including the first. A document whose attempts all failed is
     /// quarantined. Throttled calls and system failures do not count as attempts.
     pub attempts: u32,
-    /// Waits before the attempts at a stage, in seconds: one value per attempt, in order. The last value also applies
-    /// to all further attempts. The first value is never used, because the first attempt starts without a wait.
+    /// Waits before the attempts at a stage, in seconds. The list has one value per attempt, in order. The last value
+    /// also applies to all further attempts. The first value is never used, because the first attempt starts without
+    /// a wait.
     pub waits_seconds: Vec<f64>,
-    /// Wait after the first throttled call, in seconds, unless the service names a wait. Each consecutive throttled
-    /// call doubles the wait.
+    /// Wait after the first throttled call, in seconds. Each consecutive throttled call doubles the wait. If the
+    /// service names a wait, that wait is used instead.
     #[serde(skip)]
     pub throttle_initial_seconds: f64,
-    /// Maximum wait after a throttled call, in seconds. It applies even if the service asks for a longer wait.
+    /// Maximum wait after a throttled call, in seconds. This limit applies even if the service asks for a longer
+    /// wait.
     #[serde(skip)]
     pub throttle_max_seconds: f64,
-    /// Number of consecutive system failures (such as a full disk or a broken store) after which the process ends.
+    /// Number of consecutive system failures at which the process ends. A full disk or a broken store causes a system
+    /// failure.
     pub system_failures: u32,
     /// Wait after the first system failure, in seconds. Each consecutive system failure doubles the wait.
     #[serde(skip)]
@@ -81,8 +84,9 @@ pub enum Decision {
     Escalate,
 }
 
-/// Decides what happens after a failed attempt. `failed` is the number of earlier failed attempts that count.
-/// `in_a_row` is the number of consecutive throttled or system failures of this job before this attempt.
+/// Decides what happens after a failed attempt. `failed` is the number of earlier failed attempts that count towards
+/// the limit. `in_a_row` is the number of throttled calls and system failures that occurred in direct succession
+/// before this attempt, for this job.
 pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
     match error.class {
         ErrorClass::Permanent => Decision::Quarantine,

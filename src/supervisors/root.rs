@@ -28,7 +28,7 @@ pub struct SystemFailure {
     pub reason: String,
 }
 
-/// Reports to the root a failure that a pool or service cannot handle.
+/// Reports a failure to the root, because the pool or service that failed cannot handle it.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Escalation {
@@ -75,7 +75,7 @@ pub struct ServiceStats {
     pub waiting: usize,
 }
 
-/// Describes the supervision tree at one moment. The page `/supervision` shows this as JSON.
+/// Describes the supervision tree at one moment. The page `/supervision` shows this description as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tree {
     pub failure: Option<String>,
@@ -178,8 +178,8 @@ impl RootHandle {
         self.shared.children.borrow_mut().remove(name);
     }
 
-    /// Reports that the supervisor of a pool died, which is a defect of the kernel. The pool's jobs are durable, but
-    /// no actor in this process handles them any more.
+    /// Reports that the supervisor of a pool died. Such a death is a defect of the kernel. The pool's jobs are
+    /// durable, but no actor in this process handles these jobs any more.
     pub(super) fn died(&self, name: &Arc<str>) {
         // This function is called from `drop`, possibly during a panic. It must not panic itself.
         self.fail(name, "the supervisor of the pool died".to_owned());

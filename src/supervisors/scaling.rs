@@ -10,16 +10,16 @@
 pub struct ScalingOptions {
     /// Interval between two observations of a pool, in seconds. The default is 0.1.
     pub interval_seconds: f64,
-    /// Time, in seconds, that the oldest job must have waited before a pool adds workers. The default is 0.1.
+    /// Waiting time of the oldest job, in seconds, beyond which a pool adds workers. The default is 0.1.
     pub queue_age_seconds: f64,
-    /// Number of consecutive observations after which a worker is added, if each shows that all workers are busy and
-    /// that a job has waited too long. The default is 2.
+    /// Number of consecutive observations after which a worker is added. Each of them must show that all workers are
+    /// busy and that a job has waited too long. The default is 2.
     pub up_after: u32,
-    /// Share of busy workers, from 0 to 1. If a smaller share is busy, the pool has one worker too many. The default
-    /// is 0.5.
+    /// Minimum share of workers that should be busy, from 0 to 1. If a smaller share is busy, the pool has one worker
+    /// too many. The default is 0.5.
     pub idle_below: f64,
-    /// Number of consecutive observations after which a worker is removed, if each shows too many idle workers. The
-    /// default is 100.
+    /// Number of consecutive observations after which a worker is removed. Each of them must show that too many
+    /// workers are idle. The default is 100.
     pub down_after: u32,
 }
 
@@ -38,7 +38,8 @@ pub struct Sample {
     pub oldest_seconds: f64,
 }
 
-/// Counts consecutive observations that call for more workers or for fewer workers.
+/// Counts consecutive observations in favour of more workers, and consecutive observations in favour of fewer
+/// workers.
 #[derive(Clone, Debug, Default)]
 pub struct Scaler {
     crowded: u32,
@@ -104,8 +105,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks that two changes of the number of workers are at least the configured number of observations apart,
-        /// for any load.
+        /// Checks that the number of workers never changes too soon after its previous change. For any load, at least
+        /// the configured number of observations must lie between two changes.
         #[test]
         fn never_flaps(loads in proptest::collection::vec(any::<bool>(), 0..200)) {
             let options = ScalingOptions { up_after: 3, down_after: 4, ..Default::default() };

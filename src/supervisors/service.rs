@@ -2,8 +2,9 @@
 //! Examples are the committer that gathers a group, intake that walks a folder, and the heartbeat.
 //!
 //! The inbox of a service is bounded and outlives the loop. A loop that panics is restarted after a backoff, up to a
-//! limit. The new loop finds the messages that the old loop had not received. If the old loop had already received a
-//! message, the sender of this message notices that the reply channel was dropped, and sends the message again.
+//! limit. The new loop receives the messages that the old loop had not yet received. If the old loop had already
+//! received a message, the sender of this message notices that the reply channel was dropped, and sends the message
+//! again.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -56,7 +57,7 @@ impl<M> ServiceHandle<M> {
     }
 }
 
-/// Owns a running service. Dropping this value ends the service at its next wait.
+/// Owns a running service. If this value is dropped, the service ends at its next wait.
 pub struct Running(JoinHandle<()>);
 
 impl Running {
@@ -72,8 +73,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts `run` as a service. If `run` panics, it is started again. If `run` returns an error, this is a system
-/// failure and is escalated to the root immediately. If `run` returns `Ok`, the service ends.
+/// Starts `run` as a service. If `run` panics, the service is started again. If `run` returns an error, the error is
+/// a system failure and is escalated to the root immediately. If `run` returns `Ok`, the service ends.
 pub fn start_service<M, F, Fut>(
     name: &str,
     capacity: usize,

@@ -1,6 +1,6 @@
 //! Holds the state that a pool's handles and its supervisor share: the limits, the queue and the counters.
 //!
-//! The number and the memory of jobs are limited by permits. Each job in the pool is wrapped in an envelope that
+//! Permits limit both the number of jobs and the memory of jobs. Each job in the pool is wrapped in an envelope that
 //! holds the job's permits. The permits are released when the envelope is dropped, whatever happened to the job. Jobs
 //! wait in the lanes and not in the actor's mailbox, so commands never wait behind jobs. The mailbox holds only
 //! commands and at most one wake-up.
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Closed, JobSpec, Lanes};
 
-/// Number of bytes for which one memory permit stands. A semaphore takes the number of requested permits as a 32-bit
-/// integer. Permits of one byte would therefore limit a job to 4 GiB.
+/// Number of bytes that one memory permit stands for. A semaphore takes the number of requested permits as a 32-bit
+/// integer. If each permit stood for one byte, a job could therefore have at most 4 GiB.
 const UNIT: usize = 1024;
 
 /// Names the phase of a job inside its pool.
@@ -41,7 +41,8 @@ pub struct InFlight {
     pub failed_attempts: u32,
 }
 
-/// Maps `(pool, job)` to the state of each job in all pools. The table can be read without asking an actor.
+/// Holds the state of each job in all pools, with `(pool, job)` as the key. The table can be read without asking an
+/// actor.
 pub type InFlightTable = DashMap<(Arc<str>, String), InFlight>;
 
 /// Holds a job inside a pool, together with the job's permits.
@@ -103,15 +104,16 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Waits until the pool has room for a job. The permit for the job is acquired first and then the permits for its
-    /// memory, both in order of arrival. Small jobs therefore cannot overtake a large job forever.
+    /// Waits until the pool has room for a job. The permit for the job itself is acquired first, and then the permits
+    /// for the job's memory. Permits of each kind are granted in order of arrival, so small jobs cannot overtake a
+    /// large job forever.
     pub async fn admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, Closed> {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
         let bytes = self.bytes.clone().acquire_many_owned(self.units(spec.bytes)).await.map_err(|_| Closed)?;
         Ok(self.envelope(spec, slot, bytes))
     }
 
-    /// Admits a job if there is room now. Otherwise the error contains the job.
+    /// Admits a job if the pool has room now. Otherwise returns an error that contains the job.
     pub fn try_admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, JobSpec<J>> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return Err(spec) };
         match self.bytes.clone().try_acquire_many_owned(self.units(spec.bytes)) {
@@ -120,8 +122,8 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Returns the number of memory permits that a job needs. A job larger than the pool's whole limit needs all
-    /// permits and therefore runs alone.
+    /// Returns the number of memory permits that a job needs. A job that exceeds the memory limit of the whole pool
+    /// needs all permits and therefore runs alone.
     fn units(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.max_units)).unwrap_or(u32::MAX)
     }

@@ -15,8 +15,8 @@ pub enum PoolState {
     Ended,
 }
 
-/// Describes the state of a pool at one moment. `in_flight` is the sum of the queued, busy, retry-waiting, persisting
-/// and forwarding jobs.
+/// Describes the state of a pool at one moment. `in_flight` is the number of jobs in the pool: the sum of the queued,
+/// busy, retry-waiting, persisting and forwarding jobs.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolStats {
     pub name: String,
@@ -47,7 +47,7 @@ pub struct PoolStats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {
     pub done: u64,
-    /// Number of failed attempts, without throttled calls and system failures.
+    /// Number of failed attempts. Throttled calls and system failures are not included.
     pub failed: u64,
     pub throttled: u64,
     pub quarantined: u64,

@@ -6,7 +6,7 @@ thread_local! {
     static ALIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Adds one to the number of living actors of the kernel, until this value is dropped.
+/// Counts as one living actor of the kernel until this value is dropped.
 pub(super) struct Alive(());
 
 impl Alive {

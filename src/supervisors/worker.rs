@@ -61,7 +61,7 @@ pub(super) struct Run<J> {
     pub cancel: Cancel,
     pub deadline: Duration,
     pub grace: Duration,
-    /// Channel that ends the work immediately when it closes. It closes when the supervisor dies or is halted.
+    /// Channel whose closing ends the work immediately. The channel closes when the supervisor dies or is halted.
     pub kill: oneshot::Receiver<()>,
 }
 
@@ -103,8 +103,8 @@ impl<S: Stage> Worker<S> {
         Self { id, stage, sink, supervisor, work: None, guard, _alive: Alive::new() }
     }
 
-    /// Creates a fresh state of the worker. If that fails, the worker ends and reports the reason. Returns whether it
-    /// succeeded.
+    /// Creates a fresh state of the worker. If the creation fails, the worker ends and reports the reason. Returns
+    /// whether the creation succeeded.
     fn renew(&mut self, ctx: &mut Context<Self>) -> bool {
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.stage.worker())) {
             Ok(Ok(work)) => {
@@ -207,7 +207,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
     }
 }
 
-/// Calls `begin` of the sink, and converts a panic to a system failure.
+/// Calls `begin` of the sink. A panic of `begin` is converted to a system failure.
 async fn begin<J, D, P>(
     sink: &Rc<dyn super::job::OutcomeSink<J, D, P>>,
     job: &Arc<J>,
@@ -224,8 +224,8 @@ fn late(deadline: Duration) -> StageError {
     StageError::timeout("deadline", text)
 }
 
-/// Converts a panic to an error. The message is cut at the first quotation mark. Panics of string operations quote
-/// their input, and this input may be text of a document.
+/// Converts a panic to an error. The panic's message is cut at the first quotation mark, because panics of string
+/// operations quote their input. This input may be text of a document.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> StageError {
     let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
     let message = message.unwrap_or_else(|| "no message".into());

@@ -1,4 +1,4 @@
-//! Lists the metrics that actors count themselves: name, kind and description of each.
+//! Lists the metrics that actors count themselves, with the name, kind and description of each metric.
 
 /// Metrics of compaction.
 pub const COMPACTION: &[(&str, &str, &str)] = &[

@@ -1,4 +1,4 @@
-//! Counts documents, durations and costs from the events of a run. Also writes the first log line of each document's
+//! Adds up documents, durations and costs from the events of a run. Also writes the first log line of each document's
 //! trace.
 //!
 //! The summary of a run (`actors/run_summary`) counts the same events, so summary and metrics agree to the cent.
@@ -12,7 +12,7 @@ use metrics::{counter, histogram};
 use super::trace;
 use crate::messages::event::{Event, EventSink};
 
-/// Name, kind and description of each metric that is counted from events.
+/// Metrics that are counted from events. Each entry gives the name, kind and description of one metric.
 pub const METRICS: &[(&str, &str, &str)] = &[
     ("docweir_documents_processed_total", "counter", "number of documents that a stage completed"),
     ("docweir_documents_failed_total", "counter", "number of documents that were quarantined at a stage"),

@@ -7,8 +7,8 @@ use super::names::{Datum, DatumValue};
 /// Maximum number of metrics in one line.
 const MOST: usize = 100;
 
-/// Formats metrics as log lines. Metrics with the same time and dimensions share a line, up to 100 per line. A name
-/// occurs only once in a line.
+/// Formats metrics as log lines. Metrics with the same time and the same dimensions share a line, up to 100 metrics
+/// per line. A metric name occurs at most once per line.
 pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
     let mut groups: Vec<Vec<&Datum>> = Vec::new();
     for datum in data {

@@ -1,5 +1,5 @@
-//! Collects the metrics of the process between two calls of `take`. Each increment is reported exactly once. An
-//! increment during `take` is reported by this call or by the next one.
+//! Collects the metrics of the process between two calls of `take`. Each increment is reported exactly once. If an
+//! increment occurs during a call, either this call or the next call reports it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 /// Maximum number of metric series; further series are not published. The pools and their labels need far fewer
-/// series. If the limit is reached, a label has too many values.
+/// series. If this limit is reached, some label has too many different values.
 const MOST: usize = 10_000;
 
 /// Summarises the samples that a histogram recorded.
@@ -30,7 +30,7 @@ pub enum Value {
     Samples(Samples),
 }
 
-/// Describes one series: the name and labels of a metric, and its value.
+/// Describes one series by the name and the labels of its metric, and gives the value of the series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     pub name: String,
@@ -56,7 +56,7 @@ impl Figures {
         Self { wanted: Arc::new(wanted), series: Arc::default() }
     }
 
-    /// Returns how much every counter and histogram grew since the last call, and the current value of every gauge.
+    /// Returns the current value of every gauge, and the growth of every counter and histogram since the last call.
     /// Unchanged counters and histograms are left out. The result is sorted by name and labels.
     pub fn take(&self) -> Vec<Figure> {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
@@ -78,8 +78,8 @@ impl Figures {
         figures
     }
 
-    /// Returns the series of a key, creating it if necessary. Returns `None` if the filter rejects the name or there
-    /// are too many series.
+    /// Returns the series with the given key, and creates the series if necessary. Returns `None` if the filter
+    /// rejects the name of the metric, or if there are too many series.
     fn series<T>(&self, key: &Key, make: fn() -> Series, same: fn(&Series) -> Option<Arc<T>>) -> Option<Arc<T>> {
         if !(self.wanted)(key.name()) {
             return None;

@@ -54,8 +54,8 @@ where
     }
 }
 
-/// Adds a field to a line, unless the line already has a field with the same name. A field therefore cannot replace,
-/// for example, the level of its line.
+/// Adds a field to a log line, unless the line already has a field with the same name. An added field therefore
+/// cannot replace, for example, the line's level.
 fn keep(line: &mut Map<String, Value>, name: String, value: Value) {
     line.entry(name).or_insert(value);
 }

@@ -11,7 +11,7 @@ use super::figures::{Figure, Value};
 use super::{actors, documents};
 use crate::supervisors::metrics as pools;
 
-/// Metrics that keep their names from the system that Docweir replaces.
+/// Metrics that have the same names as in the system that Docweir replaces.
 const GIVEN: &[(&str, &str)] = &[
     ("docweir_documents_processed_total", "DocumentsProcessed"),
     ("docweir_documents_failed_total", "DocumentsFailed"),
@@ -25,7 +25,7 @@ pub enum Unit {
     Count,
     Seconds,
     Bytes,
-    /// No unit. Amounts of money use it, because CloudWatch has no unit for dollars.
+    /// No unit. Amounts of money have no unit, because CloudWatch knows no unit for dollars.
     None,
 }
 
@@ -57,8 +57,8 @@ pub enum DatumValue {
     Samples(super::figures::Samples),
 }
 
-/// Returns whether a metric is published to CloudWatch. Other metrics, such as calls by operation, are only on the
-/// `/metrics` page, because CloudWatch charges for each combination of name and labels.
+/// Returns whether a metric is published to CloudWatch. All other metrics, such as the calls by operation, are only
+/// on the `/metrics` page. The reason is that CloudWatch charges for each combination of name and labels.
 pub fn is_published(name: &str) -> bool {
     let lists = [documents::METRICS, pools::METRICS, actors::COMPACTION];
     lists.iter().flat_map(|list| list.iter()).any(|(published, ..)| *published == name)

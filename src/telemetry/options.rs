@@ -16,8 +16,8 @@ pub enum CloudWatchMode {
     Emf,
 }
 
-/// Configures how the metrics of runs are published to Amazon CloudWatch: documents, durations, costs, and the state
-/// of the pools.
+/// Configures how metrics are published to Amazon CloudWatch. The metrics cover documents, durations, costs and the
+/// state of the pools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudWatchOptions {
@@ -33,11 +33,11 @@ pub struct CloudWatchOptions {
     /// Interval between two publications of metrics, in seconds. A shorter interval shows changes sooner but makes
     /// more calls.
     pub interval_seconds: f64,
-    /// Maximum number of metric values that wait while CloudWatch accepts none. If there are more, the oldest values
-    /// are dropped, counted and reported. A larger number survives longer outages but uses more memory.
+    /// Maximum number of metric values that are kept while CloudWatch accepts no values. Beyond this limit, the
+    /// oldest values are dropped, counted and reported. A larger number survives longer outages but uses more memory.
     #[serde(skip)]
     pub max_pending: usize,
-    /// Maximum time to publish the last metrics at the end of a run, in seconds.
+    /// Maximum time, in seconds, to publish the last metrics at the end of a run.
     pub flush_seconds: f64,
 }
 

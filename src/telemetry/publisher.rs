@@ -26,8 +26,8 @@ use super::figures::Figures;
 use super::names::{Datum, datum, is_published};
 use super::options::CloudWatchOptions;
 
-/// Name, kind and description of the publisher's own metrics. They are only on the `/metrics` page, because a failing
-/// publisher cannot publish its own failure.
+/// Metrics about the publisher itself, each with its name, kind and description. They are only on the `/metrics`
+/// page, because a publisher that fails cannot publish its own failure.
 pub const METRICS: &[(&str, &str, &str)] = &[
     ("docweir_cloudwatch_data_sent_total", "counter", "number of metric values that CloudWatch accepted"),
     ("docweir_cloudwatch_data_lost_total", "counter", "number of metric values that were refused or dropped"),
@@ -56,7 +56,7 @@ pub trait MetricSink: Send + Sync + 'static {
     async fn put(&self, data: Vec<Datum>) -> PutResult;
 }
 
-/// Counts all metric values of a run by the result of sending them.
+/// Counts all metric values of a run, separately for each result of sending a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub sent: u64,
@@ -97,14 +97,14 @@ impl Publisher {
         }
     }
 
-    /// Publishes all pending values. The call continues even if the caller stops waiting, because the result of a
-    /// cancelled call would be unknown.
+    /// Publishes all pending values. The publication continues even if the caller stops waiting, because the result
+    /// of a cancelled call to CloudWatch would be unknown.
     pub async fn publish(self: &Arc<Self>) {
         let this = self.clone();
         let _ = tokio::spawn(async move { this.publish_all().await }).await;
     }
 
-    /// Publishes the remaining values within `cloudwatch.flush_seconds`, and returns the totals of the run.
+    /// Publishes the remaining values within `cloudwatch.flush_seconds`. Returns the totals of the run.
     pub async fn flush(self: &Arc<Self>) -> Totals {
         let until = Instant::now() + self.options.flush();
         loop {
@@ -130,8 +130,9 @@ impl Publisher {
         }
     }
 
-    /// Waits for the end of a call that has not ended within `cloudwatch.flush_seconds`, because the totals need its
-    /// result. The call has its own time limit. All values that are still unsent are then counted as lost.
+    /// Waits for a call to CloudWatch that is still running after `cloudwatch.flush_seconds`, because the totals need
+    /// the call's result. The call has its own time limit. All values that are still unsent after the call are
+    /// counted as lost.
     async fn given_up(&self) -> Totals {
         let mut state = self.state.lock().await;
         let left = state.pending.len();

@@ -1,4 +1,5 @@
-//! Installs the recorder that passes the process's metrics to the `/metrics` page, to the publisher, or to both.
+//! Installs the metrics recorder of the process. The recorder passes metrics to the `/metrics` page, to the
+//! publisher, or to both.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::figures::Figures;
 use super::{actors, documents, publisher};
 use crate::supervisors::metrics as pools;
 
-/// Installs the requested recorders, once per process. Returns the handle of the `/metrics` page, or `None` if the
-/// page is not requested or another recorder was already installed.
+/// Installs the requested recorders, once per process. Returns the handle of the `/metrics` page. Returns `None` if
+/// the page is not requested, or if another recorder was already installed.
 pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle> {
     let page = page.then(|| PrometheusBuilder::new().build_recorder());
     let handle = page.as_ref().map(PrometheusRecorder::handle);

@@ -5,8 +5,8 @@ use tracing::Span;
 
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 
-/// Name of the span that represents a document. Its fields are added to each log line that is written within the
-/// span.
+/// Name of the span that represents a document. The fields of this span are added to each log line that is written
+/// within it.
 pub const DOCUMENT: &str = "document";
 
 /// Returns the trace id of a document version. The trace id is the first half of a hash of the document id and the

@@ -1,13 +1,13 @@
-//! Defines the supervisor of a pool. It owns every job in the pool, from the job's admission until its outcome is
-//! durable.
+//! Defines the supervisor of a pool. The supervisor owns each job in the pool, from the admission of the job until
+//! the job's outcome is durable.
 //!
 //! ```text
 //! queued ──▶ running ──▶ persisting ──▶ forwarding ──▶ gone
 //!    ▲                      │
 //!    └── waiting for retry ◀┘
 //! ```
-//! Workers receive a shared copy of a job and report outcomes, but make no decisions. While a job is in the pool, it
-//! is in exactly one of these phases and holds its permits. After a job has left the pool, its state is durable
+//! Workers receive a shared copy of a job and report outcomes, but make no decisions. While a job is in the pool, the
+//! job is in exactly one of these phases and holds its permits. After a job has left the pool, its state is durable
 //! elsewhere. Both statements remain true no matter which actor dies.
 
 mod drain;
@@ -74,7 +74,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     workers: HashMap<WorkerId, Addr<Worker<S>>>,
     idle: Vec<WorkerId>,
     busy: HashMap<WorkerId, Busy<S::Job>>,
-    /// Number of worker restarts that wait for their backoff to end.
+    /// Number of restarts of workers that have been decided and wait for the end of their backoff.
     restarting: usize,
     waiting: HashMap<u64, Envelope<S::Job>>,
     persisting: usize,
@@ -225,7 +225,7 @@ impl<S: Stage> PoolSupervisor<S> {
         self.persist(envelope, verdict, ctx);
     }
 
-    /// Makes a verdict durable. Only afterwards is the job released, retried or forwarded.
+    /// Makes a verdict durable. The job is released, retried or forwarded only after that.
     fn persist(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         self.persisting += 1;
         envelope.phase(Phase::Persisting);

@@ -40,7 +40,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// Marks a worker as idle, or retires the worker if there are more than wanted.
+    /// Marks a worker as idle. If the pool has more workers than wanted, retires the worker instead.
     pub(super) fn free(&mut self, worker: WorkerId) {
         if !self.workers.contains_key(&worker) || self.idle.contains(&worker) {
             return;
@@ -52,7 +52,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// Replaces a worker whose work did not end within its deadline and the grace period.
+    /// Replaces a worker whose attempt did not end within its deadline and the following grace period.
     pub(super) fn hung(&mut self, id: WorkerId, ctx: &mut Context<Self>) {
         self.workers.remove(&id);
         self.metrics.hung();

@@ -32,14 +32,15 @@ enum Act {
 #[derive(Debug)]
 struct Task {
     id: u32,
-    /// Behaviour of the job in each attempt, in order. The last one repeats.
+    /// Behaviours of the job: one for each attempt, in order. The last behaviour also applies to all further
+    /// attempts.
     acts: Vec<Act>,
     attempts: std::sync::atomic::AtomicU32,
 }
 
 #[derive(Default)]
 struct TestLog {
-    /// Final verdicts of each job. A job must never have two.
+    /// Final verdicts on each job. A job must never have two final verdicts.
     ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
     /// Retries in order. Each entry contains the job, the wait in seconds, and whether the failed attempt counts.
     waits: RefCell<Vec<(u32, f64, bool)>>,
@@ -48,7 +49,7 @@ struct TestLog {
     workers_started: Cell<u32>,
     /// Number of further calls of `persist` that fail.
     persist_failures: Cell<u32>,
-    /// Number of further worker starts that fail with an error.
+    /// Number of worker starts that will still fail with an error.
     start_errors: Cell<u32>,
     /// Number of further worker starts that panic.
     start_panics: Cell<u32>,
