@@ -70,8 +70,8 @@ pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Formats a finding as `MONEY "$3.2 million" at 10-22`. The text of personal data is not stored and therefore not
-/// shown.
+/// Formats a finding as `MONEY "$3.2 million" at 10-22`. The text is left out if the finding is personal data,
+/// because artefacts do not store such text.
 fn found(found: &Mention) -> String {
     let text = if found.text.is_empty() { String::new() } else { format!(" \"{}\"", found.text.replace('\n', " ")) };
     format!("{}{text} at {}-{}", found.kind, found.start, found.end)

@@ -35,7 +35,7 @@ impl From<Broken> for Failure {
     }
 }
 
-/// Opens the engine. If a ledger exists, also opens the store of items and batches.
+/// Opens the engine, and the store of items and batches. The store is `None` if no ledger exists.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
     let batches = match engine.has_ledger() {
@@ -45,8 +45,8 @@ async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), F
     Ok((engine, batches))
 }
 
-/// Runs the pipeline without new files, to send or poll batches. With the verb `submit`, batches are sent even if the
-/// configuration sets `embed.mode` to `live`.
+/// Runs the pipeline without new files, to send or poll batches. If the configuration sets `embed.mode` to `live`,
+/// the verb `submit` overrides this setting, so that batches are sent.
 async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Failure> {
     let mut config = context.config()?;
     let embed = &mut config.settings.embed;

@@ -16,8 +16,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
-/// Time that the process stays alive after a merge, so that a separate task can release the lease on compaction. The
-/// release is one small write.
+/// Time from the end of a merge to the end of the process. A separate task needs this time to release the compaction
+/// lease, which takes one small write.
 const RELEASE: Duration = Duration::from_millis(50);
 
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {

@@ -43,7 +43,8 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-/// Marks the configuration file of the current folder as trusted, with its present content.
+/// Marks the configuration file of the current folder as trusted. Only the present content of the file is trusted;
+/// after a change, the file must be trusted again.
 fn trust(context: &Context) -> Result<Exit, Failure> {
     let file = config::read(&context.source()).map_err(|problem| Problems(vec![problem]))?;
     let Some((path, text)) = file else {
@@ -68,7 +69,8 @@ fn checked(config: &Config) -> String {
     }
 }
 
-/// Formats the keys as a configuration file that produces the same settings. Each value is followed by its source.
+/// Formats the keys as a valid configuration file, which produces the same settings. The source of each value follows
+/// the value.
 fn lines(layers: &Layers, shown: Shown, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for section in reference::sections() {
@@ -110,7 +112,7 @@ fn lines(layers: &Layers, shown: Shown, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Name of the key that marks a file as a Docweir configuration. This key is always printed.
+/// Name of the key that identifies a file as a Docweir configuration. The key is printed even if it is not set.
 const FORMAT: &str = "docweir_config";
 
 /// Formats a value as TOML and masks secrets.

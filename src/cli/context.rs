@@ -24,14 +24,14 @@ impl Context {
         Ok(Self { out: Out::new(global.color), here, global })
     }
 
-    /// Loads the configuration from defaults, file, environment and arguments. Then starts the log as the configuration
-    /// requires.
+    /// Loads the configuration from defaults, file, environment and arguments. Then starts the log with the settings
+    /// of this configuration.
     pub fn config(&self) -> Result<Config, Failure> {
         self.config_with(Vec::new())
     }
 
-    /// Loads the configuration like [`config`](Self::config), with additional arguments of the command. These arguments
-    /// take precedence over `--set`.
+    /// Loads the configuration like [`config`](Self::config), but also applies settings that result from options of
+    /// the command. Such a setting takes precedence over `--set`.
     pub fn config_with(&self, more: Vec<Argument>) -> Result<Config, Failure> {
         let (source, environment) = (self.source(), environment()?);
         let mut arguments = Vec::new();
@@ -60,8 +60,8 @@ impl Context {
         Ok(config)
     }
 
-    /// Returns the configuration file that the user named. If the user named none, returns the folder in which Docweir
-    /// looks for a configuration file.
+    /// Returns the configuration file that `--config` names. Without `--config`, returns the current folder, in which
+    /// Docweir looks for a configuration file.
     pub fn source(&self) -> Source {
         match &self.global.config {
             Some(path) => Source::Named(path.clone()),
@@ -71,8 +71,8 @@ impl Context {
 
     /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
     ///
-    /// When the command ends, threads that are still blocked get one second to finish. Unfinished work is not recorded
-    /// as done, so the next run repeats this work.
+    /// When the command ends, blocking work that still runs gets one second to finish. Work that does not finish in
+    /// time is not recorded as done, so the next run repeats this work.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -96,10 +96,11 @@ impl Context {
     }
 }
 
-/// Returns the environment as text. A variable that is not UTF-8 is left out if Docweir does not read it.
+/// Returns all environment variables as text. Variables that are not UTF-8 are left out, unless Docweir reads them.
 ///
 /// # Errors
-/// Returns an error if a variable that Docweir reads is not UTF-8, because its value would otherwise be ignored.
+/// Returns an error if a variable that Docweir reads is not UTF-8. Without this error, the value would be ignored
+/// silently.
 pub fn environment() -> Result<Vec<(String, String)>, Failure> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -129,9 +130,9 @@ fn is_read(name: &str) -> bool {
     name.starts_with("DOCWEIR__") || ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name)
 }
 
-/// Denies other users access to the files and folders that this process creates, whatever the umask of the shell is.
-/// The user's group has access only if `group_access` is true. State and caches contain the text of documents that
-/// others may not be allowed to read.
+/// Sets the umask, so that other users have no access to files and folders that this process creates. The user's
+/// group has access only if `group_access` is true. This is necessary because state and caches contain text of
+/// documents, and other users may not be allowed to read these documents.
 fn restrict_new_files(group_access: bool) {
     let others = rustix::fs::Mode::from_raw_mode(if group_access { 0o007 } else { 0o077 });
     rustix::process::umask(others);

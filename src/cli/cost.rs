@@ -102,7 +102,8 @@ fn row<'a>(by: &'static str, line: &'a CostLine) -> Row<'a> {
     }
 }
 
-/// Builds the table of costs. The columns "reserved" and "in doubt" appear only if calls are in these states.
+/// Builds the table of costs. The column "reserved" appears only if costs are reserved. The column "in doubt" appears
+/// only if calls are in doubt.
 fn table(by: &'static str, lines: &[CostLine], all: bool) -> Table {
     let sum = |of: fn(&CostLine) -> Amount| {
         lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {

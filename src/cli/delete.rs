@@ -28,8 +28,8 @@ use crate::pipeline;
 const TOMBSTONES: usize = 2_000;
 /// Interval at which the control record is polled while another process carries out the deletion.
 const LOOK: Duration = Duration::from_millis(500);
-/// Time that a run gets to commit a deletion after it has seen the request. The command waits for two poll intervals
-/// of the run plus this time.
+/// Time that a run is given to commit a deletion, counted from when the run reads the request. The command waits for
+/// two poll intervals of the run, and then for this time.
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
@@ -55,8 +55,9 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
     })
 }
 
-/// Deletes records immediately, because any process may write tombstones to a collection of records. If an open batch
-/// contains a deleted record, the result for the record is discarded when the batch ends.
+/// Deletes records immediately. No other process has to do this, because any process may write tombstones to a
+/// collection of records. If an open batch contains a deleted record, the result for that record is discarded when
+/// the batch ends.
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("collection `{}` contains no records", printable(collection)));
@@ -94,8 +95,8 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     Ok(if deleted == names.len() { Exit::Success } else { Exit::Failed })
 }
 
-/// Deletes documents and all documents that they contain, and prints a line for each deleted document. Returns the
-/// number of documents that are not deleted within the time limit.
+/// Deletes the given documents, and all documents that these contain. Prints a line for each deleted document.
+/// Returns the number of documents that could not be deleted within the time limit.
 pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
     let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
@@ -127,8 +128,8 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
     Ok(left.len() as u64)
 }
 
-/// Handles documents that are deleted already according to their control records. If a rollback has made such a
-/// document visible again, its tombstone is written again. Otherwise, nothing is written.
+/// Handles documents whose control records say that they are deleted already. A rollback may have made such a
+/// document visible again; if so, a new tombstone is written for the document. Otherwise, nothing is written.
 async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord, String)>) -> Result<(), Failure> {
     if deleted.is_empty() {
         return Ok(());
@@ -153,7 +154,8 @@ async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord,
     Ok(())
 }
 
-/// Waits until all documents are deleted, up to a time limit. Returns the documents that are not deleted.
+/// Waits until all documents are deleted, or until a time limit is reached. Returns the documents that are not
+/// deleted by then.
 async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
     let poll = Duration::from_secs(engine.config.settings.intake.poll_seconds);
     let looks = (poll.saturating_mul(2) + MARGIN).as_millis() / LOOK.as_millis();

@@ -1,4 +1,4 @@
-//! Finds documents by id, by the path of their file, or by source URI.
+//! Finds a document by its id, by the path of its file, or by its source URI.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

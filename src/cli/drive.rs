@@ -18,8 +18,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
 use crate::pipeline::{self, IngestRequest, Monitoring, RunEnd, RunError, Services};
 
-/// Runs the pipeline for one command. `command` is a short form of the command line and is stored in the lock of the
-/// state folder. If another process needs the lock meanwhile, the error message of that process contains `command`.
+/// Runs the pipeline for one command. `command` is a short form of the command line. It is stored in the lock of the
+/// state folder, so that another process that needs the lock can name this command in its error message.
 pub async fn drive(
     context: &Context,
     engine: &Engine,
@@ -79,7 +79,7 @@ pub async fn drive(
     }
 }
 
-/// Returns the number of open batches and the number of items that wait to be sent.
+/// Returns two numbers: the number of open batches, and the number of items that wait to be sent.
 async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     if !engine.has_ledger() {
         return Ok((0, 0));
@@ -89,8 +89,8 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     Ok((batches.open().await?.len() as u64, waiting))
 }
 
-/// Returns the location of all state, as it is shown to users. Local state has one folder. Other state has a bucket
-/// for objects, and either a folder or a DynamoDB table for control records.
+/// Returns text that shows users where the state is stored. For local state, the text names one folder. Otherwise,
+/// the text names the bucket of the objects, and the folder or the DynamoDB table of the control records.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;
     let root = engine.state.root();

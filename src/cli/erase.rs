@@ -20,8 +20,8 @@ use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Maximum number of attempts to merge the erased rows out of the vector files. An attempt fails if another process
-/// changes the files meanwhile.
+/// Maximum number of attempts to rewrite the vector files without the erased rows. An attempt fails if another
+/// process changes the vector files meanwhile.
 const ATTEMPTS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
@@ -102,10 +102,10 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
     })
 }
 
-/// Selects the cached findings to delete. The key of a cached finding is the hash of the text that was sent to a
-/// service. These texts can be computed only if the artefacts of all documents were produced with the current
-/// configuration. In this case, the findings for these texts are selected; otherwise, all findings are
-/// selected.
+/// Selects the cached findings to delete for the given documents. The cache stores each finding under the hash of the
+/// text that was sent to a service. If the artefacts of all given documents were produced with the current
+/// configuration, the sent texts are computed again and only the findings for the sent texts are selected. Otherwise,
+/// the sent texts are unknown and all findings are selected.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;

@@ -1,7 +1,7 @@
-//! Implements `docweir estimate`, which computes the cost of an ingest before anything is spent.
+//! Implements `docweir estimate`, which computes what an ingest would cost and spends nothing.
 //!
-//! The command runs the steps of `ingest` that come before embedding and counts tokens. It uses the same files, the
-//! same chunks and the model's own tokenizer. Texts that are cached, repeated or already in the index cost nothing.
+//! The command runs the same steps as `ingest`, but stops before embedding. Then it counts the tokens of the chunks
+//! with the model's own tokenizer. A text costs nothing if it is cached, repeated or already in the index.
 
 use docweir_core::files::open_regular;
 use std::collections::HashSet;
@@ -152,7 +152,7 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
     table.print(out);
 }
 
-/// Gives access to the results of earlier runs, which are not charged again.
+/// Gives access to the results of earlier runs. These results would not be charged again.
 struct PriorResults {
     control: Option<Arc<dyn ControlStore>>,
     cache: Arc<dyn EmbeddingCache>,
@@ -162,7 +162,7 @@ struct PriorResults {
 }
 
 impl PriorResults {
-    /// Opens the stores of an existing index, but never creates an index. Without an index, there are no earlier
+    /// Opens the stores of an existing index. If no index exists, none is created, and the result contains no earlier
     /// results.
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());

@@ -61,7 +61,8 @@ fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
     line
 }
 
-/// Returns the byte offset of the `n`th character (0-based), or the length of a text with fewer characters.
+/// Returns the byte offset of character `n` of the text, counted from 0. If the text has no character `n`, returns
+/// the length of the text in bytes.
 fn byte(text: &str, n: usize) -> usize {
     text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
 }

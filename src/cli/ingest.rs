@@ -79,8 +79,8 @@ fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest
     records_of(&args.records, &args.paths, &config.settings.state.collection)
 }
 
-/// Converts the arguments into a request to ingest records, or returns `None` if the arguments describe documents.
-/// `documents` is the name of the collection that holds documents.
+/// Converts the arguments into a request to ingest records. Returns `None` if the arguments ask for documents
+/// instead. `documents` is the name of the collection of documents.
 pub fn records_of(
     args: &args::RecordArgs,
     paths: &[PathBuf],
@@ -129,8 +129,8 @@ pub fn records_of(
     Ok(Some(RecordsRequest { files, tables, shape, collection }))
 }
 
-/// Returns a short form of the command line, which is stored in the lock of the state folder. If another process needs
-/// the lock meanwhile, the error message of that process contains this text.
+/// Returns a short form of the command line. It is stored in the lock of the state folder, so that another process
+/// that needs the lock can name this command in its error message.
 fn command(args: &args::Ingest) -> String {
     let path = args.paths.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let more = if args.paths.len() > 1 { " …" } else { "" };

@@ -1,4 +1,4 @@
-//! Writes the log to standard error. The log neither disturbs the live display nor contains text of documents.
+//! Writes the log to standard error. Log lines do not disturb the live display and contain no text of documents.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Writes to standard error and hides the live display while a line is written.
+/// Writes log lines to standard error. The live display is removed while a line is written.
 struct Terminal;
 
 impl<'a> MakeWriter<'a> for Terminal {

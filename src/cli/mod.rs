@@ -1,4 +1,4 @@
-//! Implements the command line, with one file per command. Each file is a thin caller of the library.
+//! Implements the command line. Each command has a file, which does little more than call the library.
 //!
 //! Results go to standard output; progress, errors and the log go to standard error. A pipe therefore receives only
 //! results. Every error is one line that says what to do next. `docweir --help` lists the exit codes.
@@ -128,8 +128,8 @@ mod tests {
         assert!(examples >= 10, "only {examples} examples found");
     }
 
-    /// Splits an example of a help text into words, as a shell does. Quotes group words, and a pipe or redirection ends
-    /// the command. In help texts, three spaces separate the command from an explanation, which is left out.
+    /// Splits an example command from a help text into words, as a shell does. Quotes group words. The command ends
+    /// at a pipe, at a redirection, or at three spaces, which precede an explanation in help texts.
     fn words(line: &str) -> Vec<String> {
         let line = line.split("   ").next().unwrap_or(line);
         let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);

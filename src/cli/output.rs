@@ -1,4 +1,5 @@
-//! Writes to the terminal. If the reader of a pipe exits early (`| head`), output stops without an error.
+//! Writes to standard output and standard error. If standard output is a pipe whose reader exits early (`| head`),
+//! output stops without an error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -20,8 +21,8 @@ impl Out {
         Self { colour }
     }
 
-    /// Prints one or more lines. If the reader of a pipe has exited, nothing is printed and the command continues, so
-    /// the exit code still reports the outcome of the command.
+    /// Prints one or more lines. If the output is a pipe and its reader has exited, nothing is printed. The command
+    /// continues nevertheless, so that its exit code still reports its outcome.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));

@@ -74,8 +74,8 @@ fn wrong_filter(error: FilterError) -> Failure {
     Failure::usage(format!("--filter '{}': {}", error.filter, error.reason))
 }
 
-/// Converts a search error into the failure of the command. The message names an option or command that solves the
-/// problem.
+/// Converts a search error into the failure of the command. The failure message names an option or a command that
+/// solves the problem.
 fn failure(error: SearchError, engine: &Engine) -> Failure {
     match error {
         SearchError::UnknownCollection { .. } => {
@@ -130,7 +130,7 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Opens the embedder. If the model has to be downloaded first, the progress of the download is shown.
+/// Opens the embedder. If the model must be downloaded before it is opened, the progress of the download is shown.
 async fn embedder(engine: Arc<Engine>) -> Result<Arc<dyn Embedder>, Cause> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
     let reporter = Reporter::start(style);

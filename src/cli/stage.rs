@@ -1,8 +1,7 @@
 //! Implements `docweir stage`, which runs one stage on a file and prints the result of the stage.
 //!
 //! All earlier stages run first, on the current content of the file. The command works without a state folder. If a
-//! state folder exists, the command changes no documents in the folder; it only reads the location of a document's
-//! file.
+//! state folder exists, the command only reads from it where the file of a document is, and changes no document.
 
 use docweir_core::files::open_regular;
 use std::io::IsTerminal;
@@ -78,8 +77,8 @@ impl Show<'_> {
     }
 }
 
-/// Returns the file path and the document id that the command's argument stands for. If no such file exists, the
-/// argument is looked up as a document of the index.
+/// Returns the file path and the document id for the argument of the command. If the argument is not the path of a
+/// file, the argument is looked up as a document of the index.
 async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Result<(PathBuf, DocumentId), Failure> {
     let path = Path::new(&args.document);
     if path.is_file() {
@@ -100,8 +99,8 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
     Ok((path, record.document_id))
 }
 
-/// Opens the embedder. If the model has to be downloaded first, the progress of the download is shown. Calls of the
-/// embedder are charged as in a run. If an index exists, the calls are recorded in the ledger of the index.
+/// Opens the embedder. If the model must be downloaded before it is opened, the progress of the download is shown.
+/// Calls to a provider are charged as in a run. If an index exists, its ledger records these calls.
 async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let settings = &config.settings;
     let account = match StateFolder::open_existing(Path::new(&settings.state.folder)) {
@@ -118,7 +117,7 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     Ok(made?)
 }
 
-/// Opens the enricher. If an index exists, calls of the enricher are recorded in the ledger of the index.
+/// Opens the enricher. If an index exists, its ledger records the paid calls that the enricher makes.
 async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Result<Arc<dyn Enricher>, Failure> {
     Ok(match StateFolder::open_existing(Path::new(&config.settings.state.folder)) {
         Ok(_) => Engine::open(config.clone()).await?.enricher(Payer::look(), tokens).await?,

@@ -80,8 +80,8 @@ struct Overview {
     /// Number of quarantined documents by reason.
     reasons: BTreeMap<String, u64>,
     index: Index,
-    /// Number of items by status, for each collection of records and for the documents. An item is a record, or a
-    /// text of a document that is embedded by a batch.
+    /// Number of items in each status, listed for each collection of records and for the documents. In a collection
+    /// of records, an item is a record. For documents, an item is a text that a batch embeds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,8 +221,8 @@ fn next_step(record: &ControlRecord) -> String {
     Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
 }
 
-/// Prints one line per document. A line is printed as soon as its record is read, because a state folder may hold a
-/// million documents.
+/// Prints one line per document. A line is printed as soon as the control record of the document is read, because a
+/// state folder may hold a million documents.
 async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failure> {
     let out = &context.out;
     if !json {

@@ -127,8 +127,7 @@ fn plural_files(files: usize, size: u64) -> String {
     }
 }
 
-/// Returns a table of at most 20 versions that can still be read. Older versions are left out, and the newest version
-/// is the last row.
+/// Returns a table of the newest versions that can still be read, at most 20. The newest version is in the last row.
 fn versions(manifest: &Manifest) -> Table {
     const SHOWN: usize = 20;
     let mut table = Table::new().head(&["version", "since", "files", "passages in them", ""]);
@@ -286,7 +285,7 @@ fn told(collected: &Collected) -> Vec<String> {
 }
 
 /// Returns the item store if the collection holds records. Returns `None` if the collection holds documents, because
-/// the control store tracks documents.
+/// documents are tracked in the control store.
 async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
     if !engine.has_ledger() {
         return Ok(None);
@@ -296,9 +295,9 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
     Ok(records.then_some(batches))
 }
 
-/// Compares the version of each record in the collection with the version in the item store. If the versions differ or
-/// the collection does not hold the record, marks the record to be embedded again. Returns the number of marked
-/// records.
+/// Compares two versions of each record: the version in the collection, and the version in the item store. If the
+/// versions differ, or if the record is missing from the collection, marks the record to be embedded again. Returns
+/// the number of marked records.
 async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
@@ -311,8 +310,8 @@ async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<
     Ok(batches.reconcile(&space, Arc::new(move |key| held.get(&document_id(key)).copied())).await?)
 }
 
-/// Rolls the index back to `version`. The lock on the state folder prevents a run from loading documents at the same
-/// time.
+/// Rolls the index back to `version`. Meanwhile, the command holds the lock of the state folder, so that no run can
+/// load documents.
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
     // A shared index has no lock that excludes other processes.

@@ -18,7 +18,7 @@ const LISTED: usize = 20;
 pub struct RunReport<'a> {
     pub summary: &'a RunSummary,
     pub elapsed: Duration,
-    /// Location of all state, as it is shown to users.
+    /// Text that shows users where the state is stored.
     pub state: String,
     /// Folder that paths are shown relative to.
     pub here: &'a Path,

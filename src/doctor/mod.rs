@@ -1,7 +1,8 @@
 //! Implements `docweir doctor`, which checks everything that a run needs and says how to fix problems.
 //!
-//! Each finding names the check, the result and the fix. The checks change no existing data. Writing is tested with a
-//! separate key (`doctor/…`), which is deleted again, or with a write whose condition can never be met.
+//! Each finding names the check, the result and the fix. The checks change no existing data. Write access is tested
+//! in one of two ways: an object with a separate key (`doctor/…`) is written and deleted again, or a conditional
+//! write is sent whose condition can never be met.
 //!
 //! - [`machine`] checks the state folder, its disk, file descriptors and memory.
 //! - [`provider`] checks the source of the vectors: the files of a local model, or the key, endpoint and model of a
@@ -28,7 +29,7 @@ use crate::config::Settings;
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Fine,
-    /// A run works, but the finding may cause trouble.
+    /// A run works in spite of this finding, but may run into problems later.
     Warning,
     /// A run would fail or do harm.
     Problem,
@@ -71,7 +72,7 @@ impl Finding {
     }
 }
 
-/// Checks everything that these settings use, and calls `each` with every finding as soon as it is known.
+/// Checks everything that the settings use. Calls `each` with every finding, as soon as its check is complete.
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
     machine::examine(settings).into_iter().for_each(&mut *each);
     provider::examine(settings).await.into_iter().for_each(&mut *each);

@@ -1,4 +1,4 @@
-//! Checks the model or endpoint that computes vectors, and the secrets that the configuration names.
+//! Checks the secrets that the configuration names, and the model or endpoint that computes vectors.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Reports a problem if the configuration needs AWS, in a program built without the AWS clients.
+//! Replaces the checks of AWS in a program built without the AWS clients. Reports a problem if the configuration
+//! needs AWS.
 
 use docweir_core::clock::SharedClock;
 

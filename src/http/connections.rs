@@ -1,5 +1,6 @@
-//! Limits the number of open connections. When the limit is reached, a new connection replaces the oldest connection
-//! that has not sent a complete request. Idle and half-open connections therefore cannot keep other clients out.
+//! Limits the number of open connections. At the limit, a new connection causes another connection to be closed: the
+//! oldest that has not sent a complete request. Connections that are idle or half open therefore cannot keep other
+//! clients out.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

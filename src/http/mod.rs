@@ -1,10 +1,12 @@
-//! Serves the HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, `/health`.
+//! Serves three HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, and `/health`.
 //!
 //! The server is read-only and parses no request bodies. The number of connections, the size of headers and the
-//! duration of a request are limited. Idle connections make way for new ones (`connections`).
+//! duration of a request are limited. If too many connections are open, idle connections are closed in favour of new
+//! ones; see `connections`.
 //!
-//! A server on a loopback address answers only if the request names that address or `localhost`. Otherwise a web page
-//! could let its own host name resolve to the loopback address and read the pages through the browser (DNS rebinding).
+//! A server on a loopback address refuses a request if its `Host` header is neither an IP address nor `localhost`.
+//! This prevents DNS rebinding: a malicious web page lets its own host name resolve to the loopback address, and then
+//! reads the pages of the run through the browser.
 
 mod connections;
 
@@ -28,13 +30,14 @@ use tokio::net::TcpListener;
 
 type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 
-/// Holds the functions that produce the pages. Every request for a page calls the function of the page.
+/// Holds one function for each page. Every request for a page calls its function, which returns the content.
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
     pub supervision: Box<dyn Fn() -> ResponseFuture>,
 }
 
-/// Binds the address of the server. A run binds it before any work starts, so that an address in use is reported early.
+/// Binds the address of the server. A run calls this function before any work starts, so that an address that is
+/// already in use is reported early.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

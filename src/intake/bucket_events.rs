@@ -1,18 +1,18 @@
 //! Parses S3 event messages from queues.
 //!
-//! There are two formats: S3 notifications (form-encoded keys, several records per message) and EventBridge events
-//! (plain keys, one per message). Messages are delivered at least once and in any order; `sequencer` orders two
-//! events of the same key.
+//! A message has one of two formats. An S3 notification holds several records, whose keys are form-encoded. An
+//! EventBridge event holds one record, whose key is not encoded. Messages are delivered at least once and in any
+//! order. The field `sequencer` tells which of two events of the same key is the later one.
 
 use serde::Deserialize;
 
 /// Describes the content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Test message by which S3 checks its permission to send.
+    /// Test message that S3 sends to check whether it may send to the queue.
     Test,
-    /// Created and removed objects, in the order of the message. The list is empty if the message reports other kinds
-    /// of events.
+    /// Created and removed objects, in the order in which the message lists them. Other kinds of events are left out,
+    /// so the list may be empty.
     Objects(Vec<ObjectEvent>),
 }
 

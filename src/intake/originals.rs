@@ -1,7 +1,8 @@
 //! Opens the original files of documents, on this machine or in a bucket.
 //!
-//! An object in a bucket is first copied to an unnamed local file, which disappears when it is closed. The copy is
-//! needed because parsers receive open files, and because the content is read twice, first to compute its hash.
+//! An object in a bucket is first copied to an unnamed local file. The copy disappears when it is closed. The copy is
+//! needed for two reasons: parsers receive open files, and the content is read twice (once for its hash, once by a
+//! parser).
 
 use docweir_core::files::open_regular;
 use std::fs::File;
@@ -18,18 +19,19 @@ pub trait Originals: Send + Sync + 'static {
     /// Opens the current file of a source. The file is positioned at its start.
     ///
     /// # Errors
-    /// The error is permanent if the file does not exist ([`GONE`]) or access is denied, and transient if the file
-    /// cannot be read at the moment.
+    /// Returns a permanent error if the file does not exist ([`GONE`]) or access to the file is denied. Returns a
+    /// transient error if reading may succeed later.
     async fn open(&self, source: &str) -> Result<Original, StageError>;
 
-    /// Returns the current properties of an object without reading it, or `None` if it does not exist.
+    /// Returns the current properties of an object, or `None` if the object does not exist. The content of the object
+    /// is not read.
     async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
         Err(without_aws(source))
     }
 
-    /// Returns one page of the objects at a bucket URI, in order. The page begins after the source `after`. A URI that
-    /// ends with a slash names all objects below it; any other URI names one object. An empty page means that there are
-    /// no more objects.
+    /// Lists the objects that a bucket URI names, and returns one page of this list. A URI that ends with a slash
+    /// names all objects below it; any other URI names one object. The page begins with the first object after the
+    /// source `after`. An empty page means that there are no more objects.
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let _ = after;
         Err(without_aws(uri))
@@ -56,11 +58,13 @@ pub struct Original {
 pub struct Listed {
     pub source: String,
     pub bytes: u64,
-    /// Tag of the object version. Different content has different tags; the same content may have several tags.
+    /// Tag of the object version. Versions with different content have different tags. Versions with the same content
+    /// may have different tags too.
     pub tag: String,
 }
 
-/// Returns whether a key belongs to the quarantine, in any bucket. Such objects never become documents.
+/// Returns whether an object with this key is part of the quarantine, whatever bucket holds it. Objects of the
+/// quarantine never become documents.
 pub fn is_quarantined(key: &str) -> bool {
     key.starts_with("input/_quarantine/") || key.contains("/input/_quarantine/")
 }

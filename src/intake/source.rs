@@ -1,7 +1,7 @@
 //! Converts between paths and source URIs such as `file:///papers/a%20b.pdf`.
 //!
-//! Every path has a URI, whatever its bytes: all bytes other than unreserved characters are percent-encoded. A name
-//! that is not UTF-8 therefore passes unchanged through the control store, JSON and the terminal.
+//! Every path can be converted to a URI, because all bytes other than unreserved characters are percent-encoded. A
+//! file name that is not UTF-8 is therefore kept exactly in the control store, in JSON and on the terminal.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -35,8 +35,9 @@ pub fn of_folder(path: &Path) -> String {
     uri
 }
 
-/// Returns the path of a `file://` URI, or `None` for other schemes, invalid encodings, and members of files.
-/// [`of_path`] encodes a `#` in file names, so a `#` in a URI always starts a member (`docweir_core::member`).
+/// Returns the path of a `file://` URI. Returns `None` if the URI has another scheme, is not encoded correctly, or
+/// names a member of a file (`docweir_core::member`). A `#` in a URI always starts the name of a member, because
+/// [`of_path`] encodes each `#` in a file name.
 pub fn to_path(uri: &str) -> Option<PathBuf> {
     if uri.contains('#') {
         return None;
@@ -72,8 +73,8 @@ pub fn file_name(uri: &str) -> Option<String> {
     }
 }
 
-/// Returns a source in readable form. A path is shown without scheme, and relative to `here` if it is below `here`. A
-/// member is shown after the document that contains it. Control characters are replaced.
+/// Returns a source in readable form. A path is shown without a scheme. A path below `here` is shown relative to
+/// `here`. The name of a member follows the document that contains the member. Control characters are replaced.
 pub fn display(uri: &str, here: &Path) -> String {
     if let Some((container, member)) = split_member(uri) {
         return format!("{} > {}", display(container, here), member.replace(char::is_control, "\u{fffd}"));
@@ -84,8 +85,8 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
-/// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved if the
-/// file or at least its folder exists.
+/// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved if
+/// the file exists, or if at least the folder of the file exists.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
     if let Ok(resolved) = std::fs::canonicalize(&joined) {

@@ -20,24 +20,25 @@ pub struct IntakeOptions {
     pub extensions: Vec<String>,
     /// Globs for further files to ingest from folders. A glob is matched against the path of a file within the folder.
     pub include: Vec<String>,
-    /// Globs for files and folders to skip, even if they match `include`. A glob is matched against the path within the
-    /// given folder.
+    /// Globs for files and folders to skip. A file that also matches `include` is skipped. A glob is matched against
+    /// the path within the given folder.
     pub exclude: Vec<String>,
     /// Maximum size of a file, in bytes. Larger files are refused and reported.
     pub max_file_bytes: u64,
     /// Maximum number of files that are registered in one write. A larger number saves writes but delays the first
     /// files.
     pub register_batch: usize,
-    /// Maximum time, in milliseconds, that a file waits to be registered together with other files. A longer wait saves
-    /// writes but delays the first documents.
+    /// Maximum time, in milliseconds, that a file waits for other files, so that all are registered in one write. A
+    /// longer wait saves writes but delays the first documents.
     pub register_wait_milliseconds: u64,
-    /// Maximum number of times, in one run, that a file may change after its registration and before it is read. A file
-    /// that changes more often is quarantined.
+    /// Maximum number of times that one run accepts a change of a file between the registration and the reading of
+    /// the file. A file that changes more often is quarantined.
     pub max_changes: u32,
     /// Maximum number of documents that are claimed in one call. A larger number saves calls but leaves fewer documents
     /// for other processes.
     pub claim_batch: usize,
-    /// Interval, in seconds, at which the control store is polled for documents that other processes reset or delete.
+    /// Interval at which a run polls the control store, in seconds. Polling finds the documents that other processes
+    /// have marked for processing again or for deletion.
     pub poll_seconds: u64,
     /// Maximum number of files that are hashed at the same time.
     #[serde(skip)]
@@ -106,7 +107,7 @@ enum Entry {
     },
 }
 
-/// Describes why a walk cannot start: a given path does not exist or cannot be read, or a glob is invalid.
+/// Describes why a walk cannot start. Either a given path does not exist or cannot be read, or a glob is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     #[error("no such file or folder: {}", .0.display())]
@@ -118,7 +119,8 @@ pub enum WalkError {
 }
 
 impl Walk {
-    /// Creates the walk. Returns an error if a given path does not exist, before any file is read.
+    /// Creates the walk. All given paths are checked before any file is read. Returns an error if one of the given
+    /// paths does not exist.
     pub fn new(paths: &[PathBuf], options: &IntakeOptions) -> Result<Self, WalkError> {
         let mut waiting = VecDeque::new();
         for path in paths {
@@ -195,8 +197,8 @@ fn is_hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
 
-/// Returns the absolute path with links and `..` resolved. A file therefore has the same source, whichever path leads
-/// to it.
+/// Returns the absolute path, with symbolic links and `..` resolved. Two paths that lead to the same file therefore
+/// give the same source.
 pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
     std::fs::canonicalize(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => WalkError::Missing(path.to_owned()),

@@ -13,8 +13,8 @@ use crate::pipeline::RunError;
 use crate::pipeline::pages::AbortOnDrop;
 use crate::pipeline::tree::Tree;
 
-/// Opens the queues that the run needs. Only `docweir serve` receives messages; any run may send notifications about
-/// new vector files.
+/// Opens the queues that the run needs. Every run may need the queue for notifications about new vector files. Only
+/// `docweir serve` also receives messages.
 pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     let options = &engine.config.settings.queues;
     let tells = engine.is_shared() && !options.skip_notification;
@@ -31,8 +31,8 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     }
 }
 
-/// Starts sending notifications about new vector files to the processes that merge files, if the index is shared. The
-/// notifications end when the returned value is dropped.
+/// Starts a service that notifies the merging processes of new vector files. The service is started only if the index
+/// is shared. It stops when the returned value is dropped.
 pub fn set_compaction_notifier(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;

@@ -46,7 +46,7 @@ use tree::{RunOptions, Tree};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IngestRequest {
     pub paths: Vec<PathBuf>,
-    /// URIs of objects and prefixes in buckets that are ingested.
+    /// URIs of the objects to ingest from buckets. A URI names one object or a prefix of objects.
     pub objects: Vec<String>,
     /// If true, the run processes registered documents until a signal arrives.
     pub serves: bool,
@@ -75,7 +75,8 @@ pub struct Monitoring {
 pub enum RunEnd {
     /// The run stopped by itself, because it could do no further work.
     Finished,
-    /// A signal with this number stopped the run. Running stages were finished; the next run does the remaining work.
+    /// A signal stopped the run; the value is the number of the signal. Running stages were finished. The next run
+    /// does the remaining work.
     Interrupted(i32),
 }
 
@@ -270,8 +271,8 @@ fn records_intake(
     }
 }
 
-/// Reads records from DynamoDB tables at intervals until the run ends. A system error before the first successful read
-/// ends the run. After any other error, the next read takes place as usual.
+/// Reads records from DynamoDB tables at intervals until the run ends. If a system error occurs before any read has
+/// succeeded, the run ends with this error. After any other error, the next read takes place as usual.
 async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;
@@ -291,7 +292,7 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-/// Creates the context that all stages share, from the stores and settings of the engine.
+/// Creates the context of the stages from the stores and settings of the engine. All stages share this context.
 pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
     let settings = &engine.config.settings;
     let fence = engine.is_shared().then(|| Fence {

@@ -23,7 +23,7 @@ use crate::pipeline::RunError;
 use crate::supervisors::RootHandle;
 use crate::supervisors::service::{Running, start_service};
 
-/// Time within which a provider promises the results of a batch, in hours.
+/// Number of hours after which a provider promises to have finished a batch.
 const WINDOW_HOURS: f64 = 24.0;
 
 /// Holds the services for batches and records, which run in addition to the pools.
@@ -33,12 +33,12 @@ pub struct PaidWork {
     pub collections: Rc<Collections>,
     /// Embedder for documents.
     pub embedder: Arc<dyn Embedder>,
-    /// If true, all texts of a document are passed to the embedder in one call, so that the document waits only once
-    /// for batches.
+    /// If true, the embedder receives all texts of a document in one call. With batches, the document then has to
+    /// wait only once.
     pub at_once: bool,
-    /// Service that must stop before the run ends, so that running paid calls can finish. If several processes share
-    /// the batches, this service competes to be the leader for batches. Otherwise, it is the recorder, which embeds
-    /// records.
+    /// Service that makes paid calls and must stop before the run ends, so that its running calls can finish. If
+    /// several processes share the batches, this is the service that competes to be the leader for batches.
+    /// Otherwise, it is the recorder, which embeds records.
     ending: Running,
     _running: Vec<Running>,
 }

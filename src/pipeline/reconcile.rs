@@ -1,5 +1,6 @@
-//! Reconciles the control store, the ledger and the quarantine with the vector store's manifest. This happens before a
-//! run, or in a command that starts no run.
+//! Repairs the control store, the ledger, the quarantine and the vector store after a process has died. The manifest
+//! of the vector store decides which documents are loaded. The functions are called before a run, or in a command
+//! that starts no run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,8 @@ use crate::pipeline::{RunError, context};
 /// Maximum number of records or documents per page.
 const PAGE: usize = 500;
 
-/// Carries out the pending deletion requests of the control store, and returns the number of deleted documents. No
-/// model is loaded. The caller must hold the lock of the state folder.
+/// Carries out the deletion requests that are pending in the control store, without loading a model. Returns the
+/// number of deleted documents. The caller must hold the lock of the state folder.
 pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     let system = |e: StageError| RunError::system("delete", e);
     let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
@@ -68,8 +69,8 @@ fn unknown_model() -> ModelIdentity {
     ModelIdentity { id: "none".into(), weights: String::new(), dimension: 0, metric: Metric::Cosine }
 }
 
-/// Ends the claims of dead processes. Documents that a dead process loaded into the index are marked as loaded in the
-/// control store.
+/// Ends the claims of dead processes. A dead process may have loaded a document into the index without recording
+/// this; such a document is now marked as loaded in the control store.
 pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Result<(), RunError> {
     // In a shared index it is unknown which processes are dead. Their leases expire, and the next claimant loads the
     // documents again, which has no visible effect.
@@ -103,8 +104,8 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
     }
 }
 
-/// Marks the reserved costs of dead runs as in doubt, because their calls may or may not have been charged. Also
-/// resumes documents that wait for the budget, and deletes ledger entries that are too old.
+/// Marks reserved costs of dead runs as in doubt, because it is unknown whether the provider charged the calls. Also
+/// resumes documents that wait for the budget, and deletes ledger entries that are older than the configured limit.
 pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunError> {
     let control_store = &engine.control;
     let resumed = retry_while_busy(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
@@ -124,7 +125,8 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// Returns whether a run must process batches or items. The result may be true although none exist.
+/// Returns whether batches or items may exist for a run to process. The result is never false if any exist, but may
+/// be true if none exist.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     if !engine.has_ledger() || !engine.is_shared() {
         return Ok(engine.has_ledger());
@@ -136,9 +138,9 @@ pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     Ok(used || !batches.list(1).await.map_err(|e| broken(&e))?.is_empty())
 }
 
-/// Resumes documents that wait for vectors of another model. If the configured provider has no batches, also resumes
-/// documents that wait for batches. The awaited vectors would never arrive, so the documents continue with the
-/// configured model.
+/// Resumes documents that wait for vectors that will never arrive, so that the configured model embeds these
+/// documents instead. The vectors will never arrive if they come from another model, or if they come from batches and
+/// the configured provider has no batches.
 pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
     if !engine.has_ledger() {
         return Ok(());
@@ -163,7 +165,7 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
 }
 
 /// Returns true if no document was ever loaded into the index. In the worst case, this function reads all control
-/// records. It is called only if the index has no manifest, and such an index usually has few control records.
+/// records. These are usually few, because the function is called only if the index has no manifest.
 async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {
@@ -188,8 +190,8 @@ async fn records(
     page.map_err(|e| RunError::system("control", control(e)))
 }
 
-/// Deletes leftovers of a crashed process: quarantine objects that no control record names, and vector files that no
-/// manifest lists.
+/// Deletes two kinds of objects that a crashed process leaves behind: quarantine objects that no control record
+/// names, and vector files that no manifest lists.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
     // In a shared index, such a file may belong to a running commit.
     if engine.is_shared() {

@@ -1,5 +1,5 @@
-//! Builds the supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher, and the
-//! maintenance services of the vector files.
+//! Builds the supervision tree of a run. The tree consists of five pools, the committer, the heartbeat, the
+//! dispatcher, and the services that maintain the vector files.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub struct Tree {
     _keeping_ledger: Option<Running>,
     pub upkeep: Rc<MaintenanceServices>,
     pub keeping: MaintenanceConfig,
-    /// Function that opens a collection of the index, so that its files can be merged.
+    /// Function that opens a collection of the index. It is called to merge the vector files of a collection.
     pub open: OpenCollection,
     /// Consumers of the message queues.
     pub consumers: Consumers,
@@ -304,16 +304,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Stops the queue consumers and drains the pools. If `release` is true, waiting jobs are not finished; their
-    /// documents become available for the next run.
+    /// Stops the queue consumers and drains the pools. If `release` is true, jobs that wait in the pools are released
+    /// unfinished, and the next run can process their documents.
     async fn drain(&mut self, release: bool) {
         let mut consumers = std::mem::take(&mut self.consumers);
         tokio::join!(consumers.stop(), self.drain_pools(release));
     }
 
-    /// Drains the pools. If `release` is true, all pools drain at the same time. Running stages finish, and the
-    /// documents of waiting jobs become available for the next run. If `release` is false, the pools finish all jobs.
-    /// The pools then drain one after the other, in the order of the stages, so that no job reaches a drained pool.
+    /// Drains the pools. If `release` is true, all pools drain at the same time. A job that runs finishes its current
+    /// stage only. A waiting job is released, and the next run can process its document. If `release` is false, the
+    /// pools finish all jobs. The pools are drained one after the other, in the order of the stages, so that no job
+    /// reaches a pool that is drained already.
     async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -404,8 +405,8 @@ impl Starter<'_> {
     }
 }
 
-/// Starts the reservation sweeper if several processes share the ledger, because a process that dies leaves its
-/// reservations behind.
+/// Starts the reservation sweeper if several processes share the ledger. The sweeper handles the reservations that a
+/// dead process leaves behind.
 fn start_reservation_sweeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
     if !engine.is_shared() {
         return Ok(None);

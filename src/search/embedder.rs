@@ -22,7 +22,8 @@ pub struct LazyEmbedder {
 }
 
 impl LazyEmbedder {
-    /// Creates an embedder that the function `open` opens on first use. If `open` fails, the next query calls it again.
+    /// Stores the function `open`, which is called when the embedder is needed for the first time. If `open` fails,
+    /// the next query calls `open` again.
     pub fn new<F>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Arc<dyn Embedder>, Cause>> + Send + 'static,
@@ -50,7 +51,8 @@ pub(super) fn fits(embedder: &dyn Embedder, text: &str) -> Result<(), SearchErro
     }
 }
 
-/// Embeds one text. The call is charged to `collection`; `None` means the collection of documents.
+/// Embeds one text. `collection` is the collection that the call is charged to; `None` means the collection of
+/// documents.
 pub(super) async fn vector_of(
     embedder: &dyn Embedder,
     text: &str,

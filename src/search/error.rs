@@ -11,7 +11,8 @@ use super::filter::FilterError;
 /// Error of another module that made a search fail.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
-/// Describes why a search failed. The error contains no text of a query or a document, and keeps its cause unchanged.
+/// Describes why a search failed. The error contains no text of the query or of a document. The underlying error is
+/// kept unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// A field of the query has an invalid value.

@@ -1,8 +1,9 @@
 //! Parses text into filters, which are the conditions that the index evaluates.
 //!
-//! The index treats an unknown field name as a path into the metadata, and compares sources as URIs. For filters that
-//! people type, this module reports a misspelled field name as an error, and converts a source that is a path to a URI.
-//! A program that builds a [`Filter`] directly does not need this module.
+//! The parser differs from the index in two ways, to help people who type filters. First, an unknown field name is an
+//! error, because it is probably misspelled; the index would take the name as a path into the metadata. Second, a
+//! source may be a path, and the parser converts the path to a URI; the index compares URIs only. A program that
+//! builds a [`Filter`] directly does not need this module.
 
 use std::path::Path;
 
@@ -26,7 +27,8 @@ pub struct FilterError {
 /// Parses filters and combines them into one filter that requires all of them. Returns `None` for an empty list.
 ///
 /// # Errors
-/// Returns an error for the first filter with an unknown field, a value that does not fit its field, or no operator.
+/// Returns an error for the first invalid filter. A filter is invalid if its field is unknown, its value does not fit
+/// the field, or its operator is missing.
 pub fn parse_all<T: AsRef<str>>(filters: &[T], base: &Path) -> Result<Option<Filter>, FilterError> {
     let parts = filters.iter().map(|text| parse(text.as_ref(), base)).collect::<Result<Vec<_>, _>>()?;
     Ok(Filter::all(parts))
@@ -40,7 +42,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Filter, FilterError> {
     one(text, base).map_err(|reason| FilterError { filter: text.to_owned(), reason })
 }
 
-/// Returns a filter for documents that are in the folder `path`, or whose path begins with `path`.
+/// Returns a filter that selects documents by path. If `path` is a folder, the filter selects all documents in this
+/// folder. Otherwise, the filter selects all documents whose path begins with `path`.
 pub fn under(path: &Path, base: &Path) -> Filter {
     Filter::prefix(Field::Source, uri_prefix(path, base))
 }

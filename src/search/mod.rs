@@ -11,8 +11,9 @@
 //! - `passage` holds the results; `error` holds the errors.
 //!
 //! # Trade-offs
-//! Each search of the newest version reads the manifest, so it sees every commit that was acknowledged before the
-//! search. A past version is opened again for each session, because erased content must not survive in a cache.
+//! A search of the newest version always reads the manifest first, so the search sees every commit that was
+//! acknowledged before. Past versions are not cached, because erased content must not survive in a cache. Each
+//! session therefore opens its past version again.
 
 mod embedder;
 mod error;

@@ -1,4 +1,4 @@
-//! Defines the result of a search: the found passages with their JSON field names.
+//! Defines the result of a search, which holds the found passages, and the JSON form of this result.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{PageBox, Span};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::intake::source;
 
-/// Holds the answer to one query. In JSON, an answer is one line of the output of `docweir search --json`.
+/// Holds the answer to one query. `docweir search --json` prints each answer as one line of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResponse {
     pub question: String,
@@ -22,8 +22,8 @@ pub struct SearchResponse {
 /// Describes a found passage and its location in a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Passage {
-    /// Score by which passages are ordered: the cosine in vector mode, the BM25 score in full-text mode, and a value
-    /// from 0 to 1 in hybrid mode.
+    /// Score of the passage, which determines its rank. The score is the cosine in vector mode, the BM25 score in
+    /// full-text mode, and a value from 0 to 1 in hybrid mode.
     pub score: f32,
     pub vector_score: Option<f32>,
     pub bm25_score: Option<f32>,
@@ -32,7 +32,8 @@ pub struct Passage {
     /// Path of the file, or the URI if the source is not a local file.
     pub source: String,
     pub uri: String,
-    /// Id of the parent document, if another document contains the document of this passage.
+    /// Id of the document that contains this passage's document, if the passage's document is part of another
+    /// document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     pub chunk: String,

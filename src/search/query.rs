@@ -8,7 +8,8 @@ pub use docweir_index::Mode;
 use super::error::SearchError;
 use crate::config::{SearchMode, SearchOptions};
 
-/// Holds the options of a search, except the text of the query. Errors name the invalid field.
+/// Holds all options of a search. The text of the query is not an option. If an option is invalid, the error names
+/// its field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueryOptions {
@@ -22,8 +23,9 @@ pub struct QueryOptions {
     pub limit: usize,
     /// Condition that every passage must match.
     pub filter: Option<Filter>,
-    /// If true, the query is compared with every vector. If false, a scan of short codes of the vectors first selects
-    /// likely vectors, and the query is compared only with the selected vectors.
+    /// If true, the query is compared with every vector. If false, the search first scans short codes, which
+    /// approximate the vectors, and selects the likely nearest vectors. Then the query is compared only with the
+    /// selected vectors.
     pub exact: bool,
     /// Minimum score of a passage; the scale depends on the mode.
     pub min_score: Option<f32>,

@@ -1,5 +1,5 @@
-//! Implements the search service, which opens collections and the embedder once and answers any number of queries at
-//! a time.
+//! Implements the search service. The service opens the embedder and each collection once, and answers any number of
+//! queries at the same time.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -60,12 +60,12 @@ impl SearchService {
         self.session(options.clone()).await?.search(text).await
     }
 
-    /// Opens the version that `options` select, for several queries. Later commits do not change the answers of the
-    /// session.
+    /// Opens a session, which answers several queries from the same version of a collection. `options` select the
+    /// collection and the version. Later commits do not change the answers of the session.
     ///
     /// # Errors
-    /// Returns an error if the options are out of range, the collection or version does not exist, the index cannot
-    /// be read, or the embedder cannot be opened or does not match the collection.
+    /// Returns an error in each of these cases: an option is out of range, the collection or the version does not
+    /// exist, the index cannot be read, the embedder cannot be opened, or its model does not match the collection.
     pub async fn session(&self, options: QueryOptions) -> Result<SearchSession, SearchError> {
         let name = options.collection.as_deref().unwrap_or(&self.options.collection);
         let store = self.store(name)?;
@@ -94,8 +94,8 @@ impl SearchService {
         Ok(SearchSession { view, limits: store.options().clone(), embedder, options, charged, threads, places })
     }
 
-    /// Returns a collection from the cache, or opens it. Opening succeeds even if no collection of this name exists, so
-    /// a newly opened collection is not cached yet.
+    /// Returns a collection from the cache. If the collection is not cached, opens it but does not add it to the
+    /// cache, because opening succeeds even if no collection of this name exists.
     fn store(&self, name: &str) -> Result<Arc<VectorStore>, SearchError> {
         let held = self.opened().get(name).cloned();
         match held {

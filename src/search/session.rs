@@ -11,8 +11,8 @@ use super::error::SearchError;
 use super::passage::{Passage, SearchResponse};
 use super::query::{QueryOptions, not_empty, not_too_long};
 
-/// Holds an opened version of a collection, and the options of all queries. A session keeps files open, so drop it when
-/// it is no longer needed.
+/// Holds one version of a collection, opened for searches, and the options that apply to every query. A session keeps
+/// files open, so drop the session when it is no longer needed.
 pub struct SearchSession {
     pub(super) view: Arc<View>,
     pub(super) limits: VectorOptions,
@@ -31,8 +31,8 @@ impl SearchSession {
         self.view.version()
     }
 
-    /// Answers one query. The search runs on a blocking thread. If the future is dropped before the search starts, no
-    /// work is done. If the future is dropped later, the thread still completes the search.
+    /// Answers one query. The search runs on a blocking thread. If the returned future is dropped before the search
+    /// starts, no search is made. If the future is dropped later, the search still runs to its end.
     ///
     /// # Errors
     /// Returns an error if the text is empty or too long, the embedder fails, or the index cannot be read.

@@ -16,7 +16,7 @@ use docweir_stages::embed::{Call, Embedder, HashedEmbedder};
 
 use super::*;
 
-/// Holds an object store in memory and the model that computes its vectors.
+/// Holds an object store in memory, and the model that computes all vectors in this store.
 struct Place {
     objects: Arc<MemoryObjects>,
     model: Arc<HashedEmbedder>,

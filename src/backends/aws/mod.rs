@@ -35,7 +35,7 @@ pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     vec![Box::new(objects::S3)]
 }
 
-/// Returns the control backends that this program has for AWS.
+/// Returns all control backends that use AWS.
 pub fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     vec![Box::new(control::DynamoControl)]
 }

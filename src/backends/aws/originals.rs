@@ -20,7 +20,7 @@ const PAGE: usize = 1_000;
 pub struct BucketOriginals {
     aws: AwsOptions,
     s3: S3Options,
-    /// Folder for local copies of objects. A copy is removed when its reader closes it.
+    /// Folder for local copies of objects. A copy disappears when it is closed.
     folder: PathBuf,
     client: OnceCell<S3>,
 }

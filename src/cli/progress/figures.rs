@@ -16,7 +16,7 @@ const SAMPLES: usize = 200;
 /// Number of documents that must be finished before the remaining time is estimated. With fewer documents, the
 /// estimate is poor.
 const GUESS_DOCUMENTS: u64 = 3;
-/// Time that must pass after the start of the run before the remaining time is estimated.
+/// Minimum age of a run, in time since its start, before the remaining time is estimated.
 const GUESS_AFTER: Duration = Duration::from_secs(3);
 
 /// Holds the totals of a run so far.
@@ -83,7 +83,8 @@ pub struct Figures {
 pub struct Recent(VecDeque<(Duration, Numbers)>);
 
 impl Recent {
-    /// Adds a sample taken `elapsed` after the start of the run. Returns the figures over the time window.
+    /// Adds a sample, and returns the figures over the time window. `elapsed` is the time from the start of the run
+    /// to this sample.
     pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, progress: ProgressSnapshot) -> Figures {
         self.0.push_back((elapsed, numbers));
         let too_old = |at: Duration| elapsed.saturating_sub(at) > WINDOW;

@@ -1,4 +1,4 @@
-//! Draws the live display at the bottom of the terminal. The display consists of a header and one line per stage, and
+//! Draws the live display at the bottom of the terminal. The display consists of a header and one line per stage. It
 //! is redrawn at most ten times a second.
 //!
 //! The display neither hides the cursor nor sets a terminal mode, so at the end only its lines have to be removed.

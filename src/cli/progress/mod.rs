@@ -1,10 +1,13 @@
-//! Shows the progress of a run: live on a terminal, as plain lines in a pipe, as JSON events for programs.
+//! Shows the progress of a run in three formats: a live display for terminals, plain lines for pipes, and JSON events
+//! for programs.
 //!
-//! Events come from any thread of the pipeline and must not block that thread. Each event is added to the summary
-//! immediately. A bounded queue then passes the event to a separate thread, which does all writing and drawing.
+//! Any thread of the pipeline may send an event, and sending must not block the thread. Each event is added to the
+//! summary immediately. A bounded queue then passes the event to a separate thread, and only that thread writes and
+//! draws.
 //!
-//! If the reader of standard output is slower than the run, the queue fills up, and further events are dropped and
-//! counted (`{"event":"dropped",…}`). A slow pipe therefore never slows the work, and the summary stays complete.
+//! If the reader of standard output is slower than the run, the queue fills up. Further events are then dropped, and
+//! the event `{"event":"dropped",…}` reports their number. A slow reader therefore never slows the run, and the
+//! summary stays complete.
 
 mod figures;
 mod json;
@@ -27,8 +30,8 @@ use crate::actors::timer::Timer;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::progress::SharedProgress;
 
-/// Maximum number of events that wait to be shown. When the channel is created, it allocates one pointer for each of
-/// these events.
+/// Maximum number of events that wait to be shown. The channel allocates memory for this number of pointers when it
+/// is created.
 const QUEUE: usize = 65_536;
 /// Interval between two updates of the figures, which gives ten updates per second.
 const TICK: Duration = Duration::from_millis(100);
@@ -87,8 +90,8 @@ pub struct Style {
 impl Style {
     /// Chooses the formats. `terminal` is true if standard error is a terminal.
     ///
-    /// With `json`, only events are written to standard output. Other formats are shown only if `how` requests them,
-    /// because the program that reads the events can show progress itself.
+    /// If `json` is true, standard output receives only events. Standard error then shows progress only if `how` asks
+    /// for this, because the program that reads the events can show progress itself.
     pub fn of(how: Progress, json: bool, terminal: bool) -> Self {
         let (live, plain) = match how {
             Progress::None => (false, false),
@@ -101,7 +104,8 @@ impl Style {
     }
 }
 
-/// Holds the totals of a run, and the queue of events for the thread that shows the events.
+/// Holds the totals of a run, and a queue of events. A separate thread takes the events from the queue and shows
+/// them.
 struct Shared {
     summary: Mutex<RunSummary>,
     removals: AtomicU64,

@@ -1,5 +1,5 @@
-//! Writes progress as lines to standard error. A line with the totals appears every few seconds if they have changed.
-//! A document that is quarantined, unreadable or retried is reported immediately.
+//! Writes progress as lines to standard error. Every few seconds, a line shows the totals, unless these are
+//! unchanged. A document that is quarantined, unreadable or retried is reported immediately.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Plain {
     here: PathBuf,
     told: Duration,
     last: Numbers,
-    /// Number of complete ten-megabyte steps that were downloaded when the last line was printed.
+    /// Amount that was downloaded when the last line was printed, in complete steps of ten megabytes.
     fetched: Option<u64>,
 }
 

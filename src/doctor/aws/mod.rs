@@ -19,7 +19,7 @@ use super::Finding;
 use crate::config::{Register, Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
-/// Clock skew beyond which AWS refuses signed requests, in seconds.
+/// Maximum clock skew that AWS accepts in signed requests, in seconds.
 const REFUSED_SKEW_SECONDS: u64 = 300;
 
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
@@ -118,7 +118,8 @@ fn skew(here: i64, there: i64, most: u64) -> Finding {
     )
 }
 
-/// Tests every operation that a run performs on objects. The test uses a separate object.
+/// Tests every operation that a run performs on objects. The operations of the test are performed on an object that
+/// is used only for this test.
 async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, Fault> {
     const CHECK: &str = "bucket";
     let subject = match prefix {

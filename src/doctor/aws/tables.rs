@@ -1,4 +1,4 @@
-//! Checks whether the tables have the required definition and can be read and written.
+//! Checks each table: whether it has the required definition, and whether it can be read and written.
 
 use docweir_aws::dynamo::table::Table;
 use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, Query, Write};
