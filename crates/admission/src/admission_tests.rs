@@ -51,7 +51,8 @@ impl Provider {
     }
 }
 
-/// Returns the share of the budget that was used after the first minute, and the share of calls that were refused.
+/// Returns two shares. The first is the used share of the provider's token budget; the first minute is not counted.
+/// The second is the refused share of all calls.
 async fn load(provider: &Arc<Provider>, options: AdmissionOptions, minutes: u64) -> (f64, f64) {
     let admission = Admission::new("test", options, fastrand::Rng::with_seed(3));
     let end = Instant::now() + Duration::from_secs(60 * minutes);

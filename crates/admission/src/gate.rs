@@ -5,8 +5,8 @@
 //! queue. A lane with many calls does not delay a lane with few calls, and lanes with waiting calls share the tokens
 //! by weight.
 //!
-//! If an answer reports the budget that is left at the provider, this number replaces the gate's own count. The gate
-//! then subtracts the calls that the provider may not have counted yet.
+//! If the provider's answer states how much of the budget is left, the gate adopts this amount in place of its own
+//! count. From the adopted amount, the gate subtracts the calls that the provider may not have counted yet.
 //!
 //! The gate stops calls in two ways:
 //! - It *closes* if the provider throttles a call. All calls then wait for the time that the provider asks for.
@@ -37,21 +37,22 @@ pub struct Ask {
     /// Weight of the lane relative to other lanes, 1 or more.
     pub weight: u32,
     pub tokens: u64,
-    /// Position in the queue from an earlier attempt of this call. Set when the call is retried after the provider
-    /// refused it.
+    /// Queue position that this call got in an earlier attempt. Set only if the provider refused the earlier attempt,
+    /// so that the retried call keeps its position.
     pub turn: Option<Turn>,
 }
 
-/// Position of a call in the fair queue; the call with the lowest position starts first. Positions are virtual times:
-/// each call advances the virtual time of its lane by a thousand per token, divided by the weight of the lane.
+/// Position of a call in the fair queue; the call with the lowest position starts first. A position is a virtual time.
+/// Each call advances the virtual time of its lane by `1000 * tokens / weight`, where `tokens` belongs to the call and
+/// `weight` to the lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn(u128);
 
 /// Describes how a call ended, as far as admission depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CallOutcome {
-    /// The endpoint works: it returned a result, or an error that the request or the configuration caused. Holds the
-    /// budgets that the answer reports.
+    /// The endpoint works. It returned either a result, or an error that was caused by the request or the
+    /// configuration. The variant holds the budgets that the answer reports.
     Answered(Option<Observed>),
     /// The provider throttled the call. Holds the wait that the provider asked for, and the budgets that the answer
     /// reports.
@@ -64,7 +65,8 @@ pub enum CallOutcome {
     Dropped,
 }
 
-/// Holds the budgets that a provider reports. Limits are per minute; the other fields state what is left.
+/// Holds the budgets that a provider reports. The two limits are per minute. The other two fields hold the remaining
+/// amounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observed {
     pub request_limit: Option<f64>,
@@ -95,19 +97,20 @@ struct Waiter {
     ticket: Ticket,
     ask: Ask,
     since: Instant,
-    /// Virtual time by which this call advanced its lane (see [`Turn`]). 0 if the call keeps the position of an
-    /// earlier attempt.
+    /// Amount by which this call advanced the virtual time of its lane (see [`Turn`]). 0 if the call keeps the position
+    /// of an earlier attempt.
     cost: u128,
 }
 
 struct Running {
     since: Instant,
     tokens: u64,
-    /// Total number of tokens of this call and of all calls that were admitted before it.
+    /// Sum of the tokens of this call and of all calls that were admitted before this call.
     through: u64,
 }
 
-/// Counts how often in a row calls were throttled, calls failed, and the gate was shut.
+/// Counts three kinds of consecutive events separately: throttled calls, failed calls, and times that the gate was
+/// shut.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strikes {
     throttled: u32,
@@ -121,7 +124,7 @@ pub struct Gate {
     tokens: Option<Bucket>,
     next_ticket: Ticket,
     waiting: BTreeMap<(Turn, Ticket), Waiter>,
-    /// Earliest position in the queue that the next call of each lane can get.
+    /// Earliest queue position that the next call can get, by lane.
     lanes: HashMap<Arc<str>, u128>,
     virtual_now: u128,
     running: BTreeMap<Ticket, Running>,
@@ -131,8 +134,8 @@ pub struct Gate {
     /// True after the first answer, or after the first throttled call that reported budgets. Until then, only one
     /// call runs at a time, because its answer may report the limits.
     answered: bool,
-    /// Time at which the gate last closed or shut. A call that started before this time and ends in the same way is
-    /// not counted as a further refusal or failure.
+    /// Time at which the gate last closed or shut. If a call that started before this time is throttled or fails
+    /// afterwards, this is not counted as a further refusal or failure.
     struck: Option<Instant>,
     closed_until: Option<Instant>,
     shut: Option<(Shut, Instant)>,
@@ -304,9 +307,9 @@ impl Gate {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Replaces the budgets by those that the answer to the call `ended` reports, and subtracts calls that the
-    /// provider may not have counted yet. For tokens, these are the calls that were admitted after `ended`, and
-    /// earlier calls that are still running.
+    /// Sets the budgets to the amounts that the provider reported in its answer to the call `ended`. Subtracts from the
+    /// reported amounts the calls that the provider may not have counted yet. For the token budget, the subtracted
+    /// calls are those admitted after `ended`, and earlier calls that are still running.
     fn correct(&mut self, ended: &Running, observed: Option<Observed>, now: Instant) {
         let Some(observed) = observed else { return };
         let later = self.through - ended.through;
@@ -350,7 +353,7 @@ pub struct GateStatus {
     pub requests: Option<Budget>,
     pub tokens: Option<Budget>,
     pub running: usize,
-    /// Number of waiting calls of each lane, and the longest time that one of them has waited.
+    /// Number of waiting calls in each lane, and the waiting time of the lane's oldest call.
     pub waiting: BTreeMap<Arc<str>, (u64, Duration)>,
     /// Remaining time of the pause after the provider throttled a call.
     pub closed_for: Duration,

@@ -124,7 +124,8 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     assert!(matches!(go(&mut gate, at(31.0)), Next::Go(_)), "all places again");
 }
 
-/// Checks that sixteen concurrent calls that all fail at nearly the same time count as one failure of the endpoint.
+/// Checks that concurrent failures are counted once. Sixteen concurrent calls fail at nearly the same time, and the
+/// gate counts only one failure of the endpoint.
 #[test]
 fn calls_that_end_together_strike_once() {
     let start = Instant::now();

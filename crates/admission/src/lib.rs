@@ -48,7 +48,7 @@ pub struct Permit {
     ended: bool,
 }
 
-/// Explains why a call may not start, with the time after which to retry.
+/// Explains why a call may not start, and states when to retry the call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refused {
     Shut(Shut, Duration),

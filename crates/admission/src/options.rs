@@ -17,9 +17,9 @@ pub struct AdmissionOptions {
     /// Maximum number of concurrent requests. A larger number makes a run faster until the rate limits are the
     /// bottleneck.
     pub concurrency: usize,
-    /// Maximum budget that is saved up for a burst of calls, stated as the budget of this many seconds. Larger values
-    /// let a run start faster, but strict providers then refuse more calls. If the provider reports that more is
-    /// left, the reported budget applies.
+    /// Maximum amount of unused budget that is saved up for a burst of calls. The value is a number of seconds, and the
+    /// amount is the budget for this number of seconds. Larger values let a run start faster, but strict providers then
+    /// refuse more calls. If the provider reports a larger remaining budget, the reported budget applies.
     #[serde(skip)]
     pub burst_seconds: f64,
     /// Weights of collections that share the rate limits, as `"collection=weight"`. A waiting collection of weight 2
@@ -28,7 +28,7 @@ pub struct AdmissionOptions {
     /// Maximum time, in seconds, that a call waits for the rate limits. After this time, the document is retried later
     /// without using up an attempt.
     pub max_wait_seconds: f64,
-    /// Pause, in seconds, after a refusal in which the provider does not say how long to wait. The pause doubles with
+    /// Pause, in seconds, after the provider refuses a call without stating how long to wait. The pause doubles with
     /// each further refusal.
     pub backoff_initial_seconds: f64,
     /// Maximum pause after refusals and failures, in seconds. A longer wait that the provider asks for is
