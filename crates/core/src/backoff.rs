@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// Maximum exponent of `factor` in the computation of a wait. A larger exponent would not matter, because the wait
-/// already exceeds every limit that the configuration allows.
+/// Maximum exponent of `factor` in the computation of a wait. A larger exponent would have no effect, because with this
+/// exponent the wait already exceeds every limit that the configuration allows.
 const LARGEST_POWER: u32 = 64;
 
 /// Describes waits that grow by a factor with each retry.

@@ -15,31 +15,31 @@ use crate::model::ModelIdentity;
 
 #[async_trait]
 pub trait EmbeddingCache: Send + Sync + 'static {
-    /// Returns the vector of each text, in the order of `texts`, or `None` for a text that is not cached. `texts`
-    /// holds the hashes of the exact embedded strings.
+    /// Returns one entry for each text, in the order of `texts`. The entry is the text's vector, or `None` if the
+    /// vector is not cached. `texts` holds the hashes of the exact embedded strings.
     async fn get_many(&self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError>;
 
-    /// Stores vectors, each of which must have the dimension of the model. Entries that exist already are not
-    /// overwritten.
+    /// Stores vectors. Each vector must have the dimension of the model. Existing entries are not overwritten.
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
 
-    /// Deletes the vectors of the given texts for every model, or all vectors. Returns the number of vectors deleted.
+    /// Deletes either the vectors of the given texts or all vectors of the cache, as `texts` selects. In both cases,
+    /// the vectors of all models are deleted. Returns the number of deleted vectors.
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
-/// Caches the answers of a service about texts. A question names the requested analysis, the language, and the
+/// Caches a service's answers to questions about texts. A question names the requested analysis, the language, and the
 /// version of the service. The cache does not interpret the bytes of an answer.
 #[async_trait]
 pub trait FindingsCache: Send + Sync + 'static {
-    /// Returns the answer about each text, in the order of `texts`, or `None` for a text that is not cached. `texts`
-    /// holds the hashes of the texts.
+    /// Returns one entry for each text, in the order of `texts`. The entry is the answer about the text, or `None` if
+    /// the answer is not cached. `texts` holds the hashes of the texts.
     async fn get_many(&self, question: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>>;
 
     /// Stores answers. Entries that exist already are not overwritten.
     async fn put_many(&self, question: &str, entries: Vec<(Sha256Hex, Vec<u8>)>);
 
-    /// Deletes the answers about the given texts for every question, or all answers. Returns the number of answers
-    /// deleted.
+    /// Deletes either the answers about the given texts or all answers of the cache, as `texts` selects. In both cases,
+    /// the answers to all questions are deleted. Returns the number of deleted answers.
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
@@ -82,7 +82,8 @@ impl FindingsCache for NoCache {
     }
 }
 
-/// Configures a cache of vectors, or of answers from enrichment services. The cache is a file in the state folder.
+/// Configures one of two caches: the cache of vectors, or the cache of answers from enrichment services. Each cache is
+/// a file in the state folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheOptions {

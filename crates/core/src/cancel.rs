@@ -10,7 +10,7 @@ use crate::error::StageError;
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancels work that runs on another thread. Cloning the token and checking it are cheap. CPU-bound stages check the
-/// token between blocks, chunks and batches, so that they stop soon after their deadline.
+/// token between blocks, chunks and batches, so that a stage stops soon after its deadline.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 

@@ -126,7 +126,8 @@ impl Stage {
         }
     }
 
-    /// Returns the value that the field `current_stage` of the control record has if this stage is the next to run.
+    /// Returns the name of this stage in the control record. While this stage is the next to run, the field
+    /// `current_stage` of the record has this value.
     pub fn current_stage(self) -> &'static str {
         match self {
             Stage::Extraction => "STAGE_1_EXTRACTION",

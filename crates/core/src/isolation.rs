@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-/// Prevents other processes of the same user from reading the memory and the environment of this process, because
-/// both may hold keys.
+/// Prevents other processes of the same user from reading this process's memory and environment, which may contain
+/// keys.
 ///
 /// A child that parses untrusted documents runs as the same user. Without this protection, a document that takes over
 /// a child could read `/proc/PARENT/environ`. The protection also disables core dumps and debuggers.

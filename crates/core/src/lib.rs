@@ -1,7 +1,7 @@
 //! Defines the vocabulary that all other crates of Docweir share.
 //!
-//! This crate does no I/O on documents and does not depend on stores, providers or actors. A type belongs in this
-//! crate if two layers exchange it and must not depend on each other.
+//! This crate does no I/O on documents and does not depend on stores, providers or actors. A type belongs in this crate
+//! if two layers exchange values of the type, and neither layer may depend on the other.
 //!
 //! | module | content |
 //! | --- | --- |

@@ -11,7 +11,7 @@
 
 use std::fmt::Write;
 
-/// Separator between the source of a container and the name of its member.
+/// Separator between a container's source and a member's name.
 pub const MARK: &str = "#member=";
 
 /// Maximum length of the encoded name of a member, in bytes.

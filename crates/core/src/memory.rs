@@ -9,7 +9,7 @@ pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Returns the resident memory of this process that does not belong to mapped files, in bytes. Mapped files do not
+/// Returns the resident memory of this process, in bytes, without the memory of mapped files. Mapped files do not
 /// count, because the system can reclaim their memory. Returns 0 if the system does not report the number.
 pub fn anonymous_bytes() -> u64 {
     status_bytes("/proc/self/status", "RssAnon:").unwrap_or_default()

@@ -212,8 +212,8 @@ pub struct Chunk {
     /// First and last page of the chunk, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
-    /// Boxes of the chunk: one for each page, or column of a page, that the chunk touches. Empty for formats without
-    /// pages, such as Markdown.
+    /// Boxes of the chunk. A page that the chunk touches has one box; a page with columns has one box for each column
+    /// that the chunk touches. Empty for formats without pages, such as Markdown.
     #[serde(default)]
     pub boxes: Vec<PageBox>,
     /// Number of tokens of [`Chunk::embedded_text`], counted with the embedder's own tokenizer and including special
@@ -225,7 +225,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Returns the exact string that is embedded. Its hash is the key in the embedding cache.
+    /// Returns the exact string that is embedded. The hash of this string is the key in the embedding cache.
     pub fn embedded_text(&self) -> String {
         embedded_text(&self.heading_path, &self.content)
     }
@@ -278,7 +278,8 @@ pub struct Language {
     pub confidence: f32,
 }
 
-/// Holds the findings of enrichment in one chunk. Offsets count code points of the chunk's content after redaction.
+/// Holds the findings of the enrichment stage about one chunk. Offsets count code points of the chunk's content after
+/// redaction.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,7 +291,7 @@ pub struct Findings {
     pub patterns: Vec<Mention>,
     /// Mentions of personal data, with kind and position only. The text of a mention is never copied.
     pub personal_data: Vec<Mention>,
-    /// Sentiment of the chunk. Present only if the provider detects sentiment.
+    /// Sentiment of the chunk. Present only if the enrichment provider detects sentiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentiment: Option<Sentiment>,
 }
@@ -355,7 +356,7 @@ impl EmbeddedDocument {
     }
 }
 
-/// Counts the tokens that the embedding of one document used, and their cost.
+/// Holds the number of tokens that were used to embed one document, and the cost of these tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens sent to the model.
@@ -366,7 +367,8 @@ pub struct Usage {
     pub cost_usd: f64,
 }
 
-/// Identifies the model that made a vector. Two vectors may be compared only if their identities are equal.
+/// Identifies the model that made a vector. Two vectors may be compared only if the identities of their models are
+/// equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelIdentity {
     /// Name of the model, such as `all-MiniLM-L6-v2` or `text-embedding-3-small`.
