@@ -144,7 +144,8 @@ pub struct AnalysisCharges {
     pub all: Paid,
     /// Charges by operation: `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
     pub by_operation: BTreeMap<String, Paid>,
-    /// Number of charges by `OPERATION/LANGUAGE/SHA-256` of the text. Filled only if `charges_by_text` is set.
+    /// Number of charges by key. A key has the form `OPERATION/LANGUAGE/HASH`, where `HASH` is the SHA-256 of the text.
+    /// Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, u64>,
     /// Number of refused requests, by the error type.
     pub refused: BTreeMap<String, u64>,

@@ -58,7 +58,8 @@ pub fn live(world: &World, key: &str, body: &[u8]) -> Result<Reply, Problem> {
 #[derive(Debug, Default, PartialEq)]
 struct Asked {
     texts: Vec<String>,
-    /// Size of each picture that was sent, in bytes. `None` if the request contains only the address of a picture.
+    /// Size in bytes of each picture in the request. `None` stands for a picture whose address was sent instead of its
+    /// bytes.
     pictures: Vec<Option<usize>>,
 }
 

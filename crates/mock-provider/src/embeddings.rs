@@ -1,4 +1,4 @@
-//! Serves `POST /v1/embeddings`, and the same requests as rows of a batch.
+//! Answers requests for embeddings. A request is either sent live to `POST /v1/embeddings`, or is a row of a batch.
 
 use base64::Engine;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! Selects the requests that fail, and the kind of failure.
 //!
-//! A fault rule names the requests that it matches, and its effect on them. A matching rule may still not fire, for
-//! example because it has a probability. For each request, the rules are tried in order, and the first rule that
-//! fires takes effect. Each rule has its own random number generator, so that requests of one kind do not affect the
-//! faults of other kinds.
+//! A fault rule states which requests it matches, and how these requests fail. A rule that matches a request does not
+//! always fire, for example because the rule has a probability. For each request, the rules are tried in order, and the
+//! first rule that fires takes effect. Each rule has its own random number generator, so that requests of one kind do
+//! not affect the faults of other kinds.
 
 use serde::{Deserialize, Serialize};
 
@@ -72,13 +72,15 @@ pub enum Act {
     CutMiddle,
     /// Performs and charges the work, then replies 200 with a body that is not JSON.
     Garbage,
-    /// Omits one dimension of the vectors: of all vectors of a reply, or of the vectors in a share of a batch's rows.
+    /// Makes vectors one dimension too short. In a live reply, all vectors are affected. In a batch, the vectors of a
+    /// share of the rows are affected.
     WrongDimension,
     /// Omits one vector of the reply.
     MissingVector,
     /// Changes the order of the vectors in the reply. The index of each vector is still correct.
     ShuffledData,
-    /// Writes NaN as the first number of a vector: in the first vector of a reply, or in a share of a batch's rows.
+    /// Writes NaN as the first number of a vector. In a live reply, the first vector is affected. In a batch, the
+    /// vectors of a share of the rows are affected.
     Nan,
     /// Fails the batch without processing rows.
     Fail,
@@ -96,8 +98,9 @@ pub enum Act {
     BadLine,
     /// Writes a share of the output lines twice.
     DuplicateLines,
-    /// Reports a share of the rows as failed: they are written to the error file, with the status `code`. If the rule
-    /// has no `code`, rows with an even number (counted from 0) have the status 400, and the other rows have 500.
+    /// Reports a share of the rows as failed. The failed rows are written to the error file, with the status `code`. If
+    /// the rule has no `code`, rows with an even number (counted from 0) have the status 400, and the other rows have
+    /// 500.
     ErrorLines,
     /// Truncates the last line of the output file.
     Truncated,
@@ -139,8 +142,8 @@ impl Act {
     }
 }
 
-/// Describes a fault: the requests that it matches, and its effect. If `probability` is absent, the fault fires on
-/// every match. If `times` is absent, the number of times that it fires is unlimited.
+/// Describes a fault rule by the requests that the rule matches and the effect of the rule. If `probability` is absent,
+/// the rule fires on every match. If `times` is absent, the rule can fire any number of times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -226,8 +229,8 @@ impl Rule {
         self
     }
 
-    /// Returns the name of the rule, which consists of its target and its effect, such as `embeddings:status`. The
-    /// charges count how often faults fired under this name.
+    /// Returns the name of the rule, which consists of its target and its effect, such as `embeddings:status`. Under
+    /// this name, the charges count how often the rule fired.
     pub fn name(&self) -> String {
         let word = |value: Result<serde_json::Value, _>| match value {
             Ok(serde_json::Value::String(word)) => word,
@@ -320,8 +323,8 @@ impl Faults {
         self.rules.iter().map(|armed| armed.rule.clone()).collect()
     }
 
-    /// Selects the first rule that fires for a request of the kind `on`, and counts the match. Returns `None` if no
-    /// rule fires.
+    /// Selects the first rule that fires for a request of the kind `on`. Returns `None` if no rule fires. Each rule
+    /// that is tried and matches the request counts the match.
     pub fn draw(&mut self, on: On) -> Option<Rule> {
         for armed in &mut self.rules {
             let rule = &armed.rule;

@@ -186,7 +186,7 @@ pub fn content(world: &World, id: &str, range: Option<&str>) -> Result<Reply, Pr
     Ok(Reply { status, headers, content })
 }
 
-/// Returns the first byte and the length of a range such as `bytes=100-` or `bytes=100-199`.
+/// Returns the start and the length, in bytes, of a range such as `bytes=100-` or `bytes=100-199`.
 fn part(range: &str, size: u64) -> Option<(u64, u64)> {
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
     let from: u64 = from.parse().ok()?;

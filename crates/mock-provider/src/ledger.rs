@@ -1,4 +1,5 @@
-//! Keeps the persistent state: a journal of events, with one JSON line for each event, and the totals of the events.
+//! Keeps the persistent state, which is a journal of events, and the totals of all events. The journal has one JSON
+//! line for each event.
 //!
 //! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies the
 //! event in memory. After a restart, the journal is read again. If the process was killed while it wrote the last
@@ -144,8 +145,8 @@ impl Ledger {
         all
     }
 
-    /// Returns the number of tokens in the unfinished batches of a model. Batches that are still being validated do
-    /// not count.
+    /// Returns the sum of the tokens in a model's unfinished batches. Batches that are still being validated do not
+    /// count.
     pub fn enqueued_tokens(&self, model: &str) -> u64 {
         let waiting =
             |batch: &&Batch| matches!(batch.status, MockBatchStatus::InProgress | MockBatchStatus::Finalizing);

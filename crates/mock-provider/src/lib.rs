@@ -1,8 +1,8 @@
 //! Simulates an OpenAI-compatible provider and Amazon Comprehend for tests and benchmarks.
 //!
 //! The mock provider implements the wire format of embeddings, files, batches, models and a small part of chat, and
-//! Comprehend's synchronous operations. It enforces the documented limits, records each charge, and fails on demand.
-//! A test can therefore check the charges that a mistake in the tested program would cause.
+//! Comprehend's synchronous operations. It enforces the documented limits, records each charge, and fails on demand. A
+//! test can therefore check how much a mistake in the tested program would cost.
 //!
 //! ```
 //! use docweir_mock_provider::{Act, On, Options, Rule, MockProvider};
@@ -21,7 +21,7 @@
 //!   `/_mock/…`, which OpenAI does not have.
 //! - `embeddings.rs`, `chat.rs`, `files.rs` and `batches/` serve one endpoint each. `vectors.rs` computes the
 //!   vectors.
-//! - `comprehend/` serves Comprehend on the same address. Its requests name their operation in a header.
+//! - `comprehend/` serves Comprehend on the same address. Requests to Comprehend name the operation in a header.
 //! - `rates.rs` limits requests and tokens per minute. `faults.rs` selects failures.
 //! - `ledger.rs` keeps the only persistent state: a journal of events, and their totals (`charges.rs`).
 //!

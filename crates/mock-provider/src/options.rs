@@ -13,7 +13,7 @@ pub struct Options {
     pub port: u16,
     pub keys: Vec<String>,
     pub models: Vec<Model>,
-    /// Folder of a `docweir-encoder` model. If set, the model computes all vectors that have its own dimension. All
+    /// Folder of a `docweir-encoder` model. If set, the model computes all vectors that have the model's dimension. All
     /// other vectors are computed from hashed words.
     pub model_folder: Option<PathBuf>,
     /// Folder for files and the journal. `None` means a temporary folder that is deleted with the mock provider.

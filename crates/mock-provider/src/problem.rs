@@ -11,7 +11,7 @@ pub struct Problem {
     pub code: Option<&'static str>,
     pub param: Option<&'static str>,
     pub message: String,
-    /// Time after which a retry may succeed. It is sent in the headers `retry-after` and `retry-after-ms`.
+    /// Time after which a retry may succeed. This time is sent in the headers `retry-after` and `retry-after-ms`.
     pub retry_after: Option<Duration>,
     /// Additional headers with the state of the rate limits.
     pub headers: Vec<(&'static str, String)>,
@@ -65,7 +65,7 @@ impl Problem {
         .code("insufficient_quota")
     }
 
-    /// Reports a failure of the mock provider itself, such as a disk error. Tests never expect it.
+    /// Reports a failure of the mock provider itself, such as a disk error. Tests never expect such a failure.
     pub fn internal(what: &str, error: impl std::fmt::Display) -> Self {
         Self::new(500, format!("the mock provider cannot {what}: {error}"))
     }

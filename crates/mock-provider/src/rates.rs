@@ -1,10 +1,10 @@
 //! Limits requests and tokens per minute for each key and model.
 //!
 //! Each budget is a bucket that starts full and refills continuously. A request that is refused because of the token
-//! limit uses up one request but no tokens. A request that is refused because of the request limit uses up nothing.
-//! Otherwise, refused retries of several clients could keep the budget empty forever. A request with more tokens than
-//! the bucket can hold is admitted when the bucket is full, and leaves a negative level. A request with more tokens
-//! than the limit per minute is always refused.
+//! limit uses up one request but no tokens. A request that is refused because of the request limit uses up nothing. If
+//! it used up a request, the refused retries of several clients could keep the request budget empty forever. A request
+//! with more tokens than the bucket can hold is admitted when the bucket is full, and leaves a negative level. A
+//! request with more tokens than the limit per minute is always refused.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::clock::millis;
 use crate::options;
 use crate::problem::Problem;
 
-/// Amount that may be missing from a budget when it is used. The tolerance covers rounding errors after a wait that
-/// was announced in milliseconds.
+/// Amount by which a budget may fall short of a request that is still admitted. This tolerance covers rounding errors,
+/// because the client was asked to wait for a rounded number of milliseconds.
 const SLACK: f64 = 1e-6;
 
 #[derive(Debug)]

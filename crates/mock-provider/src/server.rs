@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::route;
 use crate::world::World;
 
-/// Maximum time that a shutdown waits until the batch rows in progress are processed.
+/// Maximum time that a shutdown waits for batch rows that are being processed.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted. The usual cause is a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -1,9 +1,9 @@
 //! Computes the vector of a text.
 //!
-//! By default, the vector is a hashed bag of words. Each word adds to a few dimensions that its hash selects, so
-//! texts that share words have similar vectors. A little noise, derived from the whole text, makes every number in
-//! the vector non-zero, as with a real model. Replies therefore have a realistic size, and texts with the same words
-//! in another order have different vectors.
+//! By default, the vector is a hashed bag of words. The hash of each word selects a few dimensions, and the word adds
+//! to the numbers in these dimensions. Texts that share words therefore have similar vectors. A little noise, derived
+//! from the whole text, makes every number in the vector non-zero, as with a real model. Replies therefore have a
+//! realistic size, and texts with the same words in another order have different vectors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::error::MockProviderError;
 
 /// Number of dimensions that a word changes.
 const TOUCHED: u64 = 8;
-/// Length of the noise, relative to the length of the vector of the words.
+/// Length of the noise vector, as a fraction of the length of the vector that the words give.
 const NOISE: f32 = 0.1;
 
 /// Returns the unit vector that the mock provider computes for a text by default. If a model folder is configured,

@@ -1,7 +1,7 @@
 //! Validates a batch's input file before any row is processed.
 //!
-//! As at OpenAI, only the outer fields and the model of each row are checked here. A row whose body exceeds a limit
-//! is reported later, by a line in the error file.
+//! This check, like OpenAI's, inspects only the outer fields and the model of each row. A row whose body exceeds a
+//! limit is reported later, by a line in the error file.
 
 use std::collections::HashSet;
 use std::fs::File;

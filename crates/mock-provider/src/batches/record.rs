@@ -45,8 +45,8 @@ pub struct BatchError {
     pub line: Option<u64>,
 }
 
-/// Counts the processed rows of a batch, and records the lengths of the output file and the error file. If the
-/// process is killed during a write, a file may be longer; the excess is cut off at the next start.
+/// Counts the processed rows of a batch, and records the lengths of the output file and the error file. If the process
+/// is killed during a write, a file may be longer than its recorded length. The excess is cut off at the next start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
@@ -75,7 +75,8 @@ pub struct Batch {
     pub cancelling_ms: Option<u64>,
     pub cancelled_ms: Option<u64>,
     pub errors: Vec<BatchError>,
-    /// Fault rule that applies to this batch, selected when the batch is created. `None` for a batch without a fault.
+    /// Fault rule that applies to this batch. The rule is selected when the batch is created. `None` for a batch
+    /// without a fault.
     pub outcome: Option<Rule>,
     pub model: Option<String>,
     /// Number of rows; 0 until the input file is checked.

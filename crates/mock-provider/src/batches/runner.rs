@@ -21,7 +21,7 @@ use crate::files::written_by_batch;
 use crate::ledger::Event;
 use crate::world::World;
 
-/// Number of rows that are processed between two reads of the clock and of the batch's status.
+/// Number of rows that are processed before the clock and the batch's status are read again.
 const ROWS_AT_ONCE: u64 = 64;
 
 /// Resumes the batches that an earlier process left unfinished.

@@ -18,7 +18,7 @@ use crate::world::World;
 /// Size of the write buffer, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Holds the open files of a batch, and the position of each line of the input file.
+/// Holds the open files of a batch, and the position of each input line.
 pub struct Work {
     input: File,
     output: File,
@@ -55,8 +55,8 @@ impl Work {
         Ok(Self { input, output, errors, lines, progress, batch })
     }
 
-    /// Returns the number of rows to process. A fault that expires, cancels or halts the batch takes effect after a
-    /// share of the rows. Without such a fault, all rows are processed.
+    /// Returns the number of rows to process. If a fault is set to expire, cancel or halt the batch, only a share of
+    /// the rows is processed before the fault takes effect. Without such a fault, all rows are processed.
     pub fn target(&self) -> u64 {
         let part = |share: f64| count(share, self.total());
         match self.batch.outcome.as_ref().map(|rule| (rule.act, rule.share)) {

@@ -65,7 +65,7 @@ impl Text {
         next.start == word.end + 1 && self.chars[word.end] == ' '
     }
 
-    /// Returns the longest runs of adjacent words that `taken` accepts.
+    /// Returns runs of adjacent words in which `taken` accepts every word. Each run is as long as possible.
     fn runs(&self, taken: impl Fn(&Self, Word) -> bool) -> Vec<&[Word]> {
         let mut runs = Vec::new();
         let mut from = 0;
@@ -139,7 +139,7 @@ pub fn entities(text: &str) -> Value {
     Value::Array(found)
 }
 
-/// Returns phrases of two or three adjacent lower-case words, each with at least four letters.
+/// Returns phrases of two or three adjacent words. Each word is in lower case and has at least four letters.
 pub fn key_phrases(text: &str) -> Value {
     let text = Text::of(text);
     let small = |t: &Text, w: Word| w.end - w.start >= 4 && t.chars[w.start..w.end].iter().all(|c| c.is_lowercase());

@@ -1,5 +1,5 @@
-//! Simulates the synchronous text operations of Amazon Comprehend: the wire protocol (JSON 1.1, `X-Amz-Target`), its
-//! limits, partial failures and prices.
+//! Simulates the synchronous text operations of Amazon Comprehend, with the service's limits, partial failures and
+//! prices. The wire protocol is JSON 1.1, with the name of the operation in the header `X-Amz-Target`.
 //!
 //! The results follow from simple rules (`find.rs`), so that a test can predict them. As in the real service, offsets
 //! count Unicode code points. A text that is answered is charged for at least three units; a text that fails is not
@@ -30,7 +30,7 @@ use crate::route::Cut;
 use crate::vectors::{Mix, hash};
 use crate::world::World;
 
-/// Prefix of the name of each operation in the header `X-Amz-Target`.
+/// Prefix of every operation name in the header `X-Amz-Target`.
 const SERVICE: &str = "Comprehend_20171127.";
 /// Maximum size of a request body, in bytes. A request that respects the limits of Comprehend is always smaller.
 const MAX_BODY: usize = 4 << 20;
@@ -214,7 +214,7 @@ async fn answer(
     analyse(world, operation, &body, fault)
 }
 
-/// Checks the request, computes the answer, and records its charge before the reply is sent.
+/// Checks the request, computes the answer, and records the charge before the reply is sent.
 fn analyse(world: &World, operation: Operation, body: &Bytes, fault: Option<&Rule>) -> Result<Reply, Refusal> {
     let invalid = |text: &str| refusal(400, "SerializationException", text);
     let body: Value = serde_json::from_slice(body).map_err(|_| invalid("no JSON"))?;

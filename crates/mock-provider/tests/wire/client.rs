@@ -32,7 +32,8 @@ impl Reply {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Returns the status of the reply, and `type`, `code` and `param` of the error in its body.
+    /// Returns four values of an error reply: its status, and the fields `type`, `code` and `param` of the error in its
+    /// body.
     pub fn error(&self) -> (u16, Value, Value, Value) {
         let error = &self.json()["error"];
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::client::{floats, start};
 
-/// Module of the encoder's tests that writes small models with random weights.
+/// Module that writes small models with random weights. The module belongs to the tests of the encoder.
 #[path = "../../../encoder/tests/reference/mod.rs"]
 #[allow(dead_code, reason = "this test only writes models")]
 mod reference;
