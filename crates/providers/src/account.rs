@@ -122,8 +122,8 @@ impl Account {
 }
 
 impl HeldReservation<'_> {
-    /// Settles the reservation with the charged tokens, and returns their cost. If the ledger cannot be written, the
-    /// reservation stays open and is not lost.
+    /// Settles the reservation for a call that was charged for `tokens` tokens, and returns the cost of these tokens.
+    /// If the ledger cannot be written, the reservation stays open and is not lost.
     pub async fn settle(self, tokens: u64) -> Nanodollars {
         let cost = self.account.cost(tokens);
         logged(self.account.ledger.settle(&self.id, tokens, cost).await);
@@ -186,7 +186,8 @@ impl Alerts {
     }
 }
 
-/// Returns the highest percentage of `limit` that `spent` has reached. Only the values in `percents` are considered.
+/// Returns the highest value in `percents` that `spent` has reached, as a percentage of `limit`. Returns `None` if
+/// `spent` has reached no value.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

@@ -1,4 +1,5 @@
-//! Embeds texts through batches. Returns the vectors that batches have produced, and enqueues the missing texts.
+//! Embeds texts through batches. Returns the vectors that batches have produced, and enqueues the texts that have no
+//! vector yet.
 //!
 //! [`BatchedEmbedder`] answers at once, either with all vectors or with the error [`WAITS_FOR_BATCH`]. In the second
 //! case, the texts are stored durably and the document is parked. When the vectors exist, the document is resumed,
@@ -21,19 +22,19 @@ use docweir_stores::batches::{DocumentTexts, Space, Text, TextLookup};
 /// to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 
-/// Maximum number of texts in one live call. Live calls embed the texts of a document that are too few for a batch.
+/// Maximum number of texts in one live call. If a document has too few texts for a batch, live calls embed these texts.
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// Returns the wake word of a document. While its texts wait for a batch, the document is parked under this word. A
-/// later call with this word resumes the document.
+/// Returns the wake word of a document. While the document's texts wait for a batch, the document is parked under this
+/// word. A later call with this word resumes the document.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }
 
 pub struct BatchedEmbedder {
-    /// Embedder for live calls. It provides the model, the tokenizer and the token limit, and embeds texts that are
-    /// too few for a batch.
+    /// Embedder for live calls. This embedder provides the model, the tokenizer and the token limit. It also embeds the
+    /// texts of a document that has too few texts for a batch.
     live: Arc<dyn Embedder>,
     batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
@@ -122,8 +123,8 @@ impl Embedder for BatchedEmbedder {
 }
 
 impl BatchedEmbedder {
-    /// Embeds, in live calls, the texts that have no vector yet. The vectors of each call are stored, even if a later
-    /// call fails.
+    /// Makes live calls to embed the texts that have no vector yet. The vectors from each call are stored, even if a
+    /// later call fails.
     async fn rest(
         &self,
         space: &Space,

@@ -1,7 +1,7 @@
-//! Calls Amazon Comprehend as a paid service: its requests wait for admission, their money is reserved, and their
-//! answers are cached.
+//! Calls Amazon Comprehend, which is a paid service. Each request waits for admission, money is reserved before the
+//! request is sent, and the answers are cached.
 //!
-//! - [`Service`] answers the enricher from the cache, or by requests with many texts
+//! - [`Service`] answers the enricher from the cache, and requests the missing answers with many texts per request
 //! - [`Counting`] returns empty answers and counts the cost of the calls that it avoids
 //! - [`Remote`] sends the requests; `docweir-aws-backend` implements it
 //!
@@ -21,8 +21,9 @@ pub use service::Service;
 
 use crate::prices::Price;
 
-/// Version in the cache keys of answers. It consists of the API version of the service (`2017-11-27`) and the version
-/// of the form in which this crate stores answers (`1`). The service does not report the versions of its models.
+/// Version that is part of each answer's cache key. It joins two versions: the service's API version (`2017-11-27`),
+/// and the version of this crate's format for stored answers (`1`). The service does not report the versions of its
+/// models.
 const MODEL: &str = "comprehend-2017-11-27.1";
 
 /// Number of characters in a unit. Comprehend charges per unit, and each text is charged for at least `LEAST_UNITS`
@@ -45,8 +46,8 @@ pub fn price(usd_per_unit: f64) -> Price {
     Price { live: usd_per_unit * 1e6, batch: 0.0 }
 }
 
-/// Returns the question of a request as a text: version, API and language. An answer is cached under the question and
-/// the hash of the text.
+/// Returns the question that a request asks, as a string of version, API and language. The cache key of an answer is
+/// this question, together with the hash of the analysed text.
 fn question(api: Api, language: &str) -> String {
     format!("{MODEL}/{}/{language}", api.name())
 }
@@ -86,7 +87,8 @@ pub enum CallError {
     Refused(String),
 }
 
-/// Results of a request, one for each text: either the findings, or the error code of the service for this text.
+/// Results of a request, one result for each text. A result is either the findings, or the service's error code for the
+/// text.
 pub type Items = Vec<Result<Analysis, String>>;
 
 /// Sends requests to Comprehend, without retries.

@@ -29,8 +29,8 @@ pub struct MeteredApi {
     pub price: f64,
 }
 
-/// Holds the unsettled cost of an answered request until its answers are stored. If this value is dropped without
-/// being settled, the reservation stays open. The next run then marks the reservation as in doubt.
+/// Holds the unsettled cost of an answered request until the answers are stored. If this value is dropped without being
+/// settled, the reservation stays open. The next run then marks the reservation as in doubt.
 pub struct PendingSettlement<'d> {
     units: u64,
     held: Option<HeldReservation<'d>>,
@@ -60,8 +60,8 @@ pub enum Unanswered {
     Stage(StageError),
 }
 
-/// Returns one [`MeteredApi`] for each API. The service charges for every API, but a ledger records only the calls of
-/// APIs that have an account in `accounts`.
+/// Returns one [`MeteredApi`] for each API. Calls of an API are recorded in a ledger only if `accounts` has an account
+/// for the API. The service charges for the calls in either case.
 pub fn metered_apis(
     options: &ComprehendOptions,
     usd_per_unit: f64,

@@ -1,9 +1,10 @@
-//! Analyses texts with answers from the cache, or by requests that contain as many texts as allowed.
+//! Analyses texts. Uses the answers that are in the cache, and requests the missing answers from Comprehend, with as
+//! many texts per request as the service allows.
 //!
 //! A text is claimed before the cache is read, so that concurrent documents with the same text pay for the text only
-//! once. Answers are stored before their reservation is settled. After a crash between these steps, the stored
-//! answers are reused and not paid again; the next run marks the open reservation as in doubt. If one text of a
-//! request fails, only that text is sent again, in a separate request.
+//! once. The answers to a request are stored before the reservation for the request is settled. After a crash between
+//! these steps, the stored answers are reused and not paid again; the next run marks the open reservation as in doubt.
+//! If one text of a request fails, only that text is sent again, in a separate request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct Service {
     options: ComprehendOptions,
 }
 
-/// Holds a text that has no answer yet, and the claim on it.
+/// Holds a text that has no answer yet, and the claim on this text.
 struct Wanted<'t> {
     key: &'t Sha256Hex,
     text: &'t str,

@@ -53,7 +53,7 @@ pub enum CallError {
     /// The endpoint does not support the method, or its address has moved.
     #[error("the endpoint does not support this call ({0})")]
     Unknown(String),
-    /// The request is invalid. The cause is one of its texts, or the request as a whole.
+    /// The request is invalid. The cause is either a single text of the request, or the request as a whole.
     #[error("the endpoint refused the request ({0})")]
     Refused(String),
     /// The call was certainly not executed, because there was no connection or the endpoint reported a failure. A
@@ -169,7 +169,8 @@ impl Client {
         Ok(Answered { value: serde_json::from_slice(&body).map_err(garbled)?, observed })
     }
 
-    /// Returns a successful response with its body unread, or the error that the response reports.
+    /// Returns a successful response without reading the body. For any other response, returns the error that the
+    /// response reports.
     pub(super) async fn accepted(&self, response: Response) -> Result<Response, CallError> {
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {

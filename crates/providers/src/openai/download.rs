@@ -1,8 +1,8 @@
 //! Downloads files of several gigabytes from the provider.
 //!
-//! Received bytes are stored in a partial file next to the target until the download is complete. An interrupted call
-//! leaves the partial file. If the server supports ranges, the next call for the same path continues after the
-//! partial file. Otherwise, the next call starts again.
+//! Until a download is complete, the received bytes are stored in a partial file next to the target. An interrupted
+//! call leaves the partial file. If the server supports ranges, the next call for the same path continues where the
+//! partial file ends. If not, the next call starts again.
 
 use std::ffi::OsString;
 use std::io::SeekFrom;

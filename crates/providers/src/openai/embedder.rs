@@ -1,8 +1,8 @@
 //! Embeds texts through calls to an endpoint.
 //!
-//! Texts are packed into requests within the limits on texts and tokens; tokens are counted as the model counts them.
-//! Each request waits for admission, and its money is reserved before it is sent. A request that is refused because
-//! of its content is split in halves until the refused text is alone. The vectors of the other texts are still
+//! Texts are packed into requests within the limits on texts and tokens. The model's own tokenizer counts the tokens.
+//! Each request waits for admission, and money is reserved before the request is sent. A request that is refused
+//! because of its content is split in halves until the refused text is alone. The vectors of the other texts are still
 //! returned. A throttled request waits and is sent again. If the wait is too long, the document returns to the pool
 //! without using up an attempt. The pool retries all other failures.
 
@@ -35,8 +35,8 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// Fair-queue key of calls that name no collection, which embed documents. The key is the name of the collection
-    /// that holds the documents.
+    /// Fair-queue key of calls that name no collection. Such calls embed documents, so the key is the name of the
+    /// documents' collection.
     lane: Arc<str>,
     /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     account: Option<Account>,
@@ -117,8 +117,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Checks, after a refusal, that the endpoint does not refuse every request. If no request was accepted before, a
-    /// probe is sent. Fails if the endpoint refuses the probe too.
+    /// Checks that the endpoint does not refuse every request. Called after a refusal. If no request was accepted
+    /// before, a probe is sent. Fails if the endpoint refuses the probe too.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
         if self.accepted.load(Ordering::Relaxed) {
             return Ok(Made::default());
@@ -162,8 +162,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Returns the error, or, if the gate is shut, the gate's refusal in its place. The refusal consumes no attempt,
-    /// because an outage of the endpoint must not count against a document.
+    /// Returns the gate's refusal if the gate is shut, and `error` if the gate is open. The refusal consumes no
+    /// attempt, because an outage of the endpoint must not count against a document.
     fn or_shut(&self, error: StageError) -> StageError {
         self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
     }
@@ -190,8 +190,8 @@ impl OpenAiEmbedder {
     }
 }
 
-/// Returns the identity of the vectors: the model and its dimensions. An endpoint does not report which weights it
-/// serves under the name of a model.
+/// Returns the identity of the vectors: the model and its dimensions. The version of the weights is always `served`,
+/// because an endpoint does not report a version.
 pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
     let dimension = options.dimension().unwrap_or_default();
     ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }
@@ -218,7 +218,7 @@ async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: boo
 }
 
 enum Failure {
-    /// The request was refused. The cause is one of its texts, or the request as a whole.
+    /// The request was refused. The cause is either a single text of the request, or the request as a whole.
     Refused(String),
     Stage(StageError),
 }

@@ -245,7 +245,7 @@ async fn a_stop_ends_a_call_that_hangs() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-/// Combines a mock provider with an account whose ledger has its own folder.
+/// Holds a mock provider, and a folder for the ledger of the account.
 struct PaidFixture {
     folder: tempfile::TempDir,
     mock: MockProvider,
@@ -286,7 +286,7 @@ impl PaidFixture {
         )
     }
 
-    /// Returns the nanodollars that are settled, reserved and in doubt.
+    /// Returns three amounts in nanodollars: settled, reserved and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(GroupBy::Stage, "", 10).await.unwrap();
         let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();

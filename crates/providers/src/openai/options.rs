@@ -23,18 +23,18 @@ pub enum OverLong {
 pub struct OpenAiOptions {
     /// Base URL of the endpoint, including the version of the API.
     pub base_url: String,
-    /// Secret in AWS Secrets Manager that holds the API key, as `{ secret = "NAME" }`. If the secret is a JSON
-    /// object, add `field = "NAME"`. The API key itself must not be in a file. If empty, the API key comes from the
-    /// environment variable that `api_key_variable` names.
+    /// Secret that holds the API key, written as `{ secret = "NAME" }`, where `NAME` is the secret's name in AWS
+    /// Secrets Manager. If the secret is a JSON object, add `field = "NAME"`. The API key itself must not be in a file.
+    /// If empty, the API key comes from the environment variable that `api_key_variable` names.
     pub api_key: SecretSetting,
     /// Name of the environment variable that holds the API key. If the variable is set, it takes precedence over
     /// `api_key`. If both settings are empty, no API key is sent.
     pub api_key_variable: String,
     /// Name of the embedding model.
     pub model: String,
-    /// Number of dimensions of the vectors; 0 means the native number of an OpenAI model. The models
-    /// text-embedding-3-… can return any smaller number of dimensions. For every other model, set the native number
-    /// of the model.
+    /// Number of dimensions of the vectors; 0 means the model's native number, which is known only for OpenAI's models.
+    /// For a model of another vendor, set the model's native number. Only the models text-embedding-3-… can also return
+    /// any smaller number of dimensions.
     pub dimensions: u32,
     /// Handling of texts that exceed the model's token limit. `"split"` embeds such a text in parts; `"refuse"`
     /// refuses the document.

@@ -27,8 +27,8 @@ struct RequestLine<'r> {
 }
 
 impl RequestLines<'_> {
-    /// Writes the line of a text, and returns its size in bytes. Pass a buffered writer, because the line is written
-    /// in many small pieces.
+    /// Writes the request line for one text, and returns the size of the line in bytes. Pass a buffered writer, because
+    /// the line is written in many small pieces.
     pub fn write(&self, custom_id: &str, text: &str, to: impl Write) -> io::Result<u64> {
         let (model, dimensions) = (self.model, self.dimensions);
         let body = EmbeddingsRequest { model, input: text, encoding_format: "base64", dimensions };

@@ -19,8 +19,8 @@ pub struct ReadOptions {
     /// Maximum length of a line, in bytes. A longer line is unusable. A vector of 3,072 floats takes up to 70 kB.
     pub max_line_bytes: usize,
     pub threads: usize,
-    /// Number of bytes in the block that a thread takes at a time. If a single line is longer than a block, the line
-    /// is still read as a whole, up to `max_line_bytes`.
+    /// Size of the blocks that the threads take from the file, in bytes. If a single line is longer than a block, the
+    /// line is still read as a whole, up to `max_line_bytes`.
     pub block_bytes: usize,
 }
 
@@ -30,8 +30,8 @@ impl Default for ReadOptions {
     }
 }
 
-/// Passes the results of all lines that are not blank to `sink`, in groups, until `sink` returns an error. This
-/// function blocks, and `sink` runs on the caller's thread.
+/// Reads all lines that are not blank, and passes their results to `sink` in groups. Stops early if `sink` returns an
+/// error. This function blocks, and `sink` runs on the caller's thread.
 pub fn read_results<E: From<io::Error>>(
     from: impl Read + Send,
     dimension: usize,

@@ -46,7 +46,7 @@ pub struct Embedding {
 
 /// Holds a vector. Requests ask for base64 of little-endian floats. Servers without support for base64 send a list of
 /// numbers instead. A number in a list is read as a double and then rounded to a float. In rare cases, once in many
-/// millions, this gives not the nearest float but a neighbour of it.
+/// millions, the result is a direct neighbour of the nearest float.
 #[derive(Debug, PartialEq)]
 pub struct Floats(pub Vec<f32>);
 
@@ -114,7 +114,8 @@ impl ErrorBody {
     }
 }
 
-/// Removes all characters of a provider's error code that could make our messages unsafe, and limits the length.
+/// Makes a provider's error code safe for our messages. Removes unsafe characters from the code, and limits the length
+/// of the code.
 pub fn word(text: &str) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     text.chars().filter(fits).take(CODE_CHARACTERS).collect()

@@ -65,8 +65,9 @@ impl Secrets {
         Self { options, vault }
     }
 
-    /// Returns the secret of the configuration key `setting`, whose value is `named`. If `named` names no secret,
-    /// returns the value of the environment variable `variable`. Returns `None` if this variable is missing or empty.
+    /// Returns the secret that `named` names. `named` is the value of the configuration key `setting`. If `named` names
+    /// no secret, returns the value of the environment variable `variable`. Returns `None` if this variable is missing
+    /// or empty.
     pub fn key(&self, setting: &'static str, named: &SecretSetting, variable: &str) -> Option<Key> {
         if let SecretSetting::Kept(name) = named {
             return Some(match &self.vault {

@@ -1,5 +1,5 @@
-//! Parses the name of a secret in the configuration: `{ secret = "NAME" }`, with `field = "NAME"` if the secret is a
-//! JSON object.
+//! Parses a configuration value that names a secret, such as `{ secret = "NAME" }`. If the secret is a JSON object, the
+//! value also contains `field = "NAME"`.
 
 use serde::{Deserialize, Serialize};
 use toml::Value;
