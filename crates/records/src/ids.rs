@@ -42,7 +42,7 @@ fn hashed(key: &str) -> DocumentId {
     DocumentId::parse(&HASHED.chars().chain(digits).collect::<String>()).unwrap_or_else(|| DocumentId::mint(0, 0))
 }
 
-/// Holds the parts of the entity key of a receipt's line or word.
+/// Holds the parts of an entity key that names a line or a word of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entity<'a> {
     pub image: &'a str,
@@ -138,8 +138,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks that different keys have different ids. An id may also occur as a key, so the ids are added to the
-        /// keys, and then the ids of these keys too.
+        /// Checks that different keys have different ids. An id may itself be used as a key. The test therefore adds
+        /// the ids of all keys to the set of keys, and does this twice.
         #[test]
         fn different_keys_have_different_ids(keys in proptest::collection::vec(keys(), 1..40)) {
             let mut all: BTreeSet<String> = keys.into_iter().collect();

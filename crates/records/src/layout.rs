@@ -26,8 +26,8 @@ pub(super) fn position(bounds: &Bounds) -> &'static str {
     }
 }
 
-/// Returns the texts of the pieces to the left and to the right of `target` on its visual row. `at` is the index of
-/// `target` in `all`.
+/// Returns the texts of the left and the right neighbour of `target` on the visual row of `target`. `at` is the index
+/// of `target` in `all`.
 pub(super) fn neighbours<'a>(all: &[&Piece<'a>], at: usize, target: &Piece) -> [Option<&'a str>; 2] {
     let here = (at, target.bounds.centre_x());
     let order = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));

@@ -61,7 +61,7 @@ pub struct Item {
     /// Text to show in results. The metadata does not repeat this text.
     pub text: String,
     pub metadata: Map<String, Value>,
-    /// True if the item is noise, which is not embedded.
+    /// True if the item is noise. Noise is not embedded.
     pub noise: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Reads a file as records, line by line.
 //!
-//! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order
-//! mark, CR before LF, and blank lines are accepted. A blank line yields no items, but line numbers include it.
+//! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order mark,
+//! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -52,8 +52,8 @@ impl Shape {
     }
 }
 
-/// Iterates over the lines of a file that are not blank. Each result comes with its line number, from 1. The iterator
-/// ends after an I/O error.
+/// Iterates over a file's non-blank lines. Each result comes with its line number, from 1. The iterator ends after an
+/// I/O error.
 pub struct Records<R> {
     source: R,
     shape: Shape,

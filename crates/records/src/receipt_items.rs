@@ -1,4 +1,5 @@
-//! Turns a receipt into items: its lines for the collection `receipt_lines`, and its words for `receipt_words`.
+//! Turns each line and each word of a receipt into an item. The lines are for the collection `receipt_lines`, and the
+//! words are for the collection `receipt_words`.
 //!
 //! A single word has little meaning, so a word is embedded with its position and its neighbours. A line is embedded
 //! without its position, because the rows around a line describe it better than its position.

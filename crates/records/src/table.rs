@@ -26,7 +26,7 @@ pub enum TableShape {
     Records,
 }
 
-/// Configures a DynamoDB table of your own application whose items are embedded.
+/// Configures a DynamoDB table whose items are embedded. The table belongs to your own application.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableOptions {
@@ -44,8 +44,8 @@ pub struct TableOptions {
     pub text: String,
     /// Collection in which records are stored. Used only by `docweir serve`, and only if `shape` is `"records"`.
     pub collection: String,
-    /// Name of the secondary index through which items to embed are found. The partition key of the index must be the
-    /// attribute that `status` names. A keys-only projection is enough.
+    /// Name of the secondary index that Docweir queries to find the items to embed. The partition key of the index must
+    /// be the attribute that `status` names. A keys-only projection is enough.
     pub index: String,
     /// Name of the attribute that holds the embedding status of an item. The value `NONE` requests embedding. Docweir
     /// writes `PENDING`, `SUCCESS`, `FAILED` and `NOISE`.
@@ -64,8 +64,8 @@ pub struct TableOptions {
     pub version: String,
     /// Interval between two polls of the table by `docweir serve`, in seconds.
     pub poll_seconds: f64,
-    /// Maximum number of records, from all sources, that wait to be sent to the provider. Above this number,
-    /// `docweir serve` reads no more items from the table.
+    /// Maximum number of records that wait to be sent to the provider. Records from all sources count. Above this
+    /// number, `docweir serve` reads no more items from the table.
     pub max_waiting: u64,
 }
 
@@ -144,7 +144,7 @@ impl TableOptions {
     }
 }
 
-/// Identifies a receipt by its image and number, which are the first parts of the keys of its items.
+/// Identifies a receipt by image and number. The entity keys of all items of the receipt begin with these two parts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptKey {
     pub image: String,
@@ -152,7 +152,7 @@ pub struct ReceiptKey {
 }
 
 impl ReceiptKey {
-    /// Returns the receipt that the line or word with this entity key belongs to. Returns `None` for any other key.
+    /// Returns the receipt that contains the line or word named by this entity key. Returns `None` for any other key.
     pub fn of(key: &str) -> Option<Self> {
         let Entity { image, receipt, .. } = ids::parse(key)?;
         Some(Self { image: image.to_owned(), receipt })
