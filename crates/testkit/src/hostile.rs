@@ -1,8 +1,8 @@
 //! Generates files that are damaged, encrypted, endless, or of another type than the file name says.
 //!
-//! [`all`] lists the files, with the behaviour that is expected of a program that reads them. Storing the files is
-//! harmless, because the largest has a few megabytes. Some of the files expand to a huge size, but only in a program
-//! that reads them without limits.
+//! [`all`] lists the files. For each file, the list states how a program that reads the file should behave. Storing the
+//! files is harmless, because the largest has a few megabytes. Some of the files expand to a huge size, but only in a
+//! program that reads them without limits.
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -138,8 +138,8 @@ pub fn cross_references_in_a_circle() -> Vec<u8> {
     bytes
 }
 
-/// Returns a PDF with the header of a mail part in front, as careless programs store it. The offsets in the file do
-/// not include this header: they count from the first byte of the PDF.
+/// Returns a PDF with the header of a mail part in front, as careless programs store it. The offsets in the file count
+/// from the first byte of the PDF, and not from the first byte of this header.
 pub fn garbage_before_the_header() -> Vec<u8> {
     let mut out = b"Content-Type: application/pdf\r\n\r\n".to_vec();
     out.extend_from_slice(&two_pages(15));
@@ -214,8 +214,8 @@ pub fn spinning() -> Vec<u8> {
     objects.finish("spinning", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF with one page whose content decompresses to `mebibytes` mebibytes of spaces. The content is
-/// compressed twice, so it takes only some kilobytes.
+/// Returns a PDF with one page. The page's content decompresses to `mebibytes` mebibytes of spaces. The content is
+/// compressed twice, so the file has only some kilobytes.
 pub fn bomb(mebibytes: u64) -> Vec<u8> {
     let mut objects = Objects::new();
     let packed = deflate(&deflated_spaces(mebibytes));
@@ -225,7 +225,7 @@ pub fn bomb(mebibytes: u64) -> Vec<u8> {
     objects.finish("bomb", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a PDF with one page whose compressed content ends in the middle and continues with garbage.
+/// Returns a PDF with one page. The page's compressed content breaks off in the middle, and garbage follows.
 pub fn broken_stream() -> Vec<u8> {
     let mut data = deflate(&b"BT /R 12 Tf 72 700 Td (half of this) Tj ET\n".repeat(500));
     data.truncate(data.len() / 2);
@@ -235,7 +235,7 @@ pub fn broken_stream() -> Vec<u8> {
     objects.finish_pages("broken stream", &[content])
 }
 
-/// Returns a valid PDF with two pages without content.
+/// Returns a valid PDF with two empty pages.
 pub fn no_text() -> Vec<u8> {
     Pdf::new("nothing").page(PdfPage::new()).page(PdfPage::new()).to_bytes()
 }

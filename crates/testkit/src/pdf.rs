@@ -63,7 +63,7 @@ impl PdfPage {
         self
     }
 
-    /// Adds text that is broken into lines at spaces, and some vertical space below the text.
+    /// Breaks a text into lines at spaces, and adds the lines to the page. Then adds some vertical space.
     #[must_use]
     pub fn paragraph(mut self, text: &str) -> Self {
         for line in wrap(text, LINE) {

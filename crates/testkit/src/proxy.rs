@@ -16,7 +16,7 @@ pub enum Act {
     Pass,
     /// The connection ends before the server receives the request.
     LoseRequest,
-    /// The server executes the request; the connection ends before its reply.
+    /// The server executes the request, but the connection ends before the client receives a reply.
     LoseReply,
     /// The client receives this number of bytes of the reply. After that, the connection ends.
     CutReply(usize),

@@ -12,8 +12,8 @@
 //!
 //! Tests that stop or kill a server start their own server (`Ministack::start()`). Other tests share one server per
 //! test program ([`shared_ministack`]) and use different names of buckets and tables. In both cases, the server is
-//! killed and its files are removed when its value is dropped or the test process ends, even if the test process is
-//! killed.
+//! killed and the server's files are removed. This happens when the [`Server`] is dropped or the test process ends,
+//! even if the test process is killed.
 
 mod dynoxide;
 mod ministack;
@@ -28,7 +28,8 @@ pub use ministack::{Ministack, shared_ministack};
 pub use process::Server;
 pub use seaweedfs::{Seaweedfs, shared_seaweedfs};
 
-/// Environment variable with the folder of the programs that tests/servers/requirements.txt installs.
+/// Environment variable that contains the path of a folder. The folder holds the programs that are installed from
+/// tests/servers/requirements.txt.
 const PROGRAMS: &str = "DOCWEIR_TEST_SERVERS";
 
 /// Returns the installed S3 servers with their names. All tests of this program share these servers.

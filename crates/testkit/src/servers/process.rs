@@ -29,8 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
 const LINES_OF_LOG: usize = 40;
 
-/// Name of a file in the folder of a server. The file may list other files of the server, outside this folder, one
-/// per line. The listed files are removed together with the folder.
+/// Name of a file in the folder of a server. The file may list files of the server that are outside this folder, one
+/// path per line. The listed files are removed together with the folder.
 pub(super) const LEFTOVERS: &str = "leftovers";
 
 /// Shell script of the guardian, run as `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. The script starts the program
