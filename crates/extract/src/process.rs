@@ -17,7 +17,7 @@ use docweir_core::error::StageError;
 
 use super::protocol::{LENGTH_BYTES, MAX_REQUEST_BYTES, Reply, Request, frame, parse, send_with_fd};
 
-/// Maximum number of bytes that are kept of a child's standard error.
+/// Maximum number of bytes of a child's standard error that the parent keeps.
 const LAST_WORDS_BYTES: usize = 4096;
 /// Number of bytes read from the socket in one call.
 const READ_BYTES: usize = 64 * 1024;
@@ -81,8 +81,8 @@ impl Child {
         Ok(Self { process, socket, received: BytesMut::new(), stderr, stderr_tail: Vec::new(), documents: 0 })
     }
 
-    /// Returns whether the child still runs. This call does not wait, so it may return true for a child that is about
-    /// to exit.
+    /// Returns whether the child still runs. This call does not wait, so the result may be true although the child is
+    /// about to exit.
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }

@@ -22,7 +22,7 @@ use docweir_core::model::{Bbox, Block, BlockKind, DocumentInfo, OutlineEntry, Pa
 
 use super::ExtractOptions;
 
-/// Maximum size of a request in bytes; a child refuses a larger one. Usual requests have a few hundred bytes.
+/// Maximum size of a request in bytes. A child refuses a larger request. Usual requests have a few hundred bytes.
 pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 pub(super) const LENGTH_BYTES: usize = 4;
 

@@ -147,7 +147,7 @@ impl Hasher for ProgramKey {
     }
 }
 
-/// Implements the device on which the interpreter draws a page, and records the glyphs and lines that are drawn.
+/// Acts as the device on which the interpreter draws a page. The device records the drawn glyphs and lines.
 pub(super) struct Collector<'f> {
     pub page: PageGlyphs,
     fonts: &'f mut Fonts,

@@ -3,11 +3,10 @@
 //!
 //! ```text
 //! page ─glyphs─▶ glyphs, rules ─words─▶ words, segments ─tables, blocks, order─▶ draft ─structure─▶ kinds ─render─▶ Page
-//! ```
-//! Drafts of pages wait in a window of limited size. When the window is full, the document's body text and running
-//! heads are determined from the pages read so far. The pages then leave the window in order. Memory and the time to
-//! the first page therefore depend on the size of the window, not of the document. If the interpreter panics on a
-//! page, only that page is lost, and a note on the document names the page.
+//! ``` Drafts of pages wait in a window of limited size. When the window is full, the document's body text and
+//! running heads are determined from the pages read so far. The pages then leave the window in order. Memory and the
+//! time to the first page therefore depend on the window's size and not on the document's size. If the interpreter
+//! panics on a page, only that page is lost, and a note on the document names the page.
 
 mod blocks;
 mod glyphs;
@@ -100,7 +99,7 @@ struct Reader<'o> {
 }
 
 impl Reader<'_> {
-    /// Reads one page. Returns true if the interpreter panicked; its caches must then be dropped.
+    /// Reads one page. Returns true if the interpreter panicked. The interpreter's caches must then be dropped.
     fn page<'a>(
         &mut self,
         pdf: &'a Pdf,

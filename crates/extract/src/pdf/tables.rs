@@ -1,4 +1,4 @@
-//! Finds the tables of a page. Only text that is certainly a table counts as one.
+//! Finds the tables of a page. Text counts as a table only if it is certain to be one.
 //!
 //! Two kinds of tables are recognised: text inside a grid of ruled lines, and rows of short segments aligned in at
 //! least three columns. A wrong table is worse than plain lines, so doubtful cases stay lines.

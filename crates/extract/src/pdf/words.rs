@@ -290,8 +290,8 @@ fn append(to: &mut Segment, from: Segment) {
     to.words.extend(from.words);
 }
 
-/// Gives a segment the font size and baseline that most of its characters have, and the mean weight of its characters.
-/// A single superscript or bold word therefore does not decide the style.
+/// Sets the style of a segment. Font size and baseline are those of most characters in the segment; the weight is the
+/// mean weight of all its characters. A single superscript or bold word therefore does not decide the style.
 fn style(segment: &mut Segment) {
     let chars = |w: &Word| w.text.chars().count();
     let total: usize = segment.words.iter().map(chars).sum();

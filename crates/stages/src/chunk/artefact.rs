@@ -42,8 +42,8 @@ pub fn to_json(chunks: &Chunks, header: &Header<'_>) -> Result<Vec<u8>, StageErr
     write(chunks, header, None)
 }
 
-/// Writes the artefact of enrichment. Its form is that of the chunking artefact, with the `statistics` of enrichment
-/// added.
+/// Writes the artefact of enrichment. This artefact has the form of the chunking artefact, and in addition the
+/// `statistics` of enrichment.
 pub fn to_enriched_json(
     chunks: &Chunks,
     header: &Header<'_>,

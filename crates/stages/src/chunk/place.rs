@@ -61,8 +61,8 @@ impl<'a> Placer<'a> {
     }
 
     /// Returns an id made from the document id, a hash of heading path and content, and the number of earlier chunks
-    /// with the same hash. A change elsewhere in the document does not change the id, unless the change adds or removes
-    /// an earlier copy of the same passage.
+    /// with the same hash. A change elsewhere in the document keeps the id, unless the change adds or removes an
+    /// earlier copy of the same passage.
     fn id(&mut self, path: &[String], content: &str) -> String {
         let mut hash = Sha256::new();
         for part in path {

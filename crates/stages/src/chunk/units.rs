@@ -18,7 +18,8 @@ use super::sections::Piece;
 use super::sentences::sentences;
 use super::text::Text;
 
-/// Classifies the end of a unit as a place to end a chunk. The variants are in order from the best place to the worst.
+/// Classifies the end of a unit by how good a place it is to end a chunk. The variants are in order from the best
+/// place to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Break {
     /// The next unit is a heading.

@@ -201,8 +201,9 @@ async fn checked(
     Ok(batch.vectors.into_iter().map(|made| made.and_then(sound)).collect())
 }
 
-/// Returns the vector of a text, given the vectors of its parts. For a single part, this is the part's vector. For
-/// several parts, this is their mean, weighted by tokens and scaled to unit length.
+/// Returns the vector of a text, given the vectors of the text's parts. If there is a single part, its vector is
+/// returned. If there are several parts, the mean of their vectors is returned, weighted by tokens and scaled to unit
+/// length.
 fn joined(embedder: &dyn Embedder, mut parts: Vec<(&str, Vec<f32>)>) -> Result<Vec<f32>, StageError> {
     if parts.len() == 1
         && let Some((_, vector)) = parts.pop()

@@ -22,7 +22,8 @@ pub struct HashedEmbedder {
 }
 
 impl HashedEmbedder {
-    /// Creates an embedder that waits for `wait` at each text, to simulate the time that a model needs.
+    /// Creates an embedder that pauses for the time `wait` at each text. The pause simulates the time that a model
+    /// needs.
     pub fn new(dimension: u32, wait: Duration) -> Self {
         let (id, weights) = (format!("hashed-{dimension}"), "none".to_owned());
         Self { identity: ModelIdentity { id, weights, dimension, metric: Metric::Cosine }, wait }

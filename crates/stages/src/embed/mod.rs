@@ -78,7 +78,7 @@ pub trait Embedder: Send + Sync + 'static {
         (usize::MAX, u64::MAX)
     }
 
-    /// Returns whether a text that exceeds the window is embedded in parts. If not, the document with such a text is
+    /// Returns whether a text that exceeds the window is embedded in parts. If false, a document with such a text is
     /// refused.
     fn splits_long_texts(&self) -> bool {
         true

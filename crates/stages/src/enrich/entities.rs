@@ -64,7 +64,9 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// Returns whether a numeric date has equal separators, and a possible month among its first two numbers.
+/// Returns whether a numeric date is plausible. Its separators must be equal. With full stops, the second number must
+/// be a possible month, and the date must have at least 8 characters. With slashes, the first or the second number
+/// must be a possible month.
 fn is_date(text: &str) -> bool {
     let parts: Vec<u32> = text.split(['.', '/']).filter_map(|p| p.parse().ok()).collect();
     let even = text.contains('.') != text.contains('/');

@@ -55,7 +55,8 @@ impl Corpus {
     }
 }
 
-/// Returns at most `limit` phrases as they appear in the text, the best first. `masks` must be sorted and disjoint.
+/// Returns at most `limit` phrases, the best first. Each phrase is written as in the text. `masks` must be sorted and
+/// disjoint.
 pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: &Corpus, limit: usize) -> Vec<String> {
     let runs = runs(text, language, masks);
     let (mut frequency, mut degree): (HashMap<&str, f64>, HashMap<&str, f64>) = Default::default();

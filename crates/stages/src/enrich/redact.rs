@@ -87,9 +87,9 @@ pub fn parts(original: &str, matches: &[Match], window: usize, count: &dyn Fn(&s
     out
 }
 
-/// Returns the best position to divide the text, as near to its middle as possible without splitting a match. White
-/// space is preferred, then an edge of a match, then a position between characters. Returns `None` if there is no such
-/// position.
+/// Returns the best position to divide the text. The position is as near to the middle of the text as possible, and
+/// never inside a match. White space is preferred, then an edge of a match, then a position between characters.
+/// Returns `None` if there is no such position.
 fn middle(text: &str, matches: &[Match]) -> Option<usize> {
     let inside = |at: usize| {
         let next = matches.partition_point(|m| m.range.end <= at);

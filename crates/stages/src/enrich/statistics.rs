@@ -15,7 +15,7 @@ pub struct Statistics {
     pub entities: BTreeMap<String, u64>,
     pub patterns: BTreeMap<String, u64>,
     pub personal_data: BTreeMap<String, u64>,
-    /// Number of chunks by ISO 639-3 code, for chunks whose language was detected.
+    /// Number of chunks in each detected language, by ISO 639-3 code.
     pub languages: BTreeMap<String, u64>,
 }
 

@@ -17,8 +17,8 @@
 //! # Layout
 //! - [`Analyst`] is the service that analyses texts; `providers::comprehend` implements it, with payment, rate limits
 //!   and a cache.
-//! - `texts` splits texts within the limits and maps positions; `personal` selects and maps the texts that are searched
-//!   for personal data; `languages` maps language codes.
+//! - `texts` splits texts within the limits and maps positions; `personal` selects the texts that are searched for
+//!   personal data, and maps the matches back; `languages` maps language codes.
 //! - `findings` converts Comprehend's answers into findings.
 
 mod findings;

@@ -12,8 +12,8 @@ use crate::enrich::local::{ExternalPersonalData, joined_text};
 use crate::enrich::matches::Match;
 use crate::enrich::{EnrichOptions, language};
 
-/// Comprehend's kinds of personal data with Docweir's names for them. The names differ only if a local rule already
-/// finds that kind under another name.
+/// Comprehend's kinds of personal data with Docweir's names for them. The two names of a kind differ only if a local
+/// rule finds the same kind under another name.
 pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("ADDRESS", "ADDRESS"),
     ("AGE", "AGE"),
@@ -59,7 +59,7 @@ const UNKNOWN: &str = "PERSONAL_DATA";
 /// Comprehend's kinds of personal data that are ignored by default.
 pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
 
-/// Number of bytes that consecutive texts share. This overlap exceeds the length of a name or an address.
+/// Length, in bytes, of the overlap of two consecutive texts. The overlap is longer than a name or an address.
 const OVERLAP: usize = 256;
 
 /// Holds the texts of a document that are searched for personal data.
