@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! page ─glyphs─▶ glyphs, rules ─words─▶ words, segments ─tables, blocks, order─▶ draft ─structure─▶ kinds ─render─▶ Page
-//! ``` Drafts of pages wait in a window of limited size. When the window is full, the document's body text and
-//! running heads are determined from the pages read so far. The pages then leave the window in order. Memory and the
-//! time to the first page therefore depend on the window's size and not on the document's size. If the interpreter
-//! panics on a page, only that page is lost, and a note on the document names the page.
+//! ```
+//! Drafts of pages wait in a window of limited size. When the window is full, the document's body text and running
+//! heads are determined from the pages read so far. The pages then leave the window in order. Memory and the time to
+//! the first page therefore depend on the window's size and not on the document's size. If the interpreter panics on
+//! a page, only that page is lost, and a note on the document names the page.
 
 mod blocks;
 mod glyphs;
