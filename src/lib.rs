@@ -74,8 +74,8 @@
 //!    replaces the rows of the document's earlier version.
 //! 5. The control record becomes `COMPLETED`, because the manifest holds the rows.
 //!
-//! An attempt that fails is retried, or the document is quarantined; the class of the error decides. An actor that dies
-//! is restarted. If the process dies, the next run resumes at step 2.
+//! If an attempt fails, the class of the error decides whether the attempt is retried or the document is quarantined.
+//! An actor that dies is restarted. If the process dies, the next run resumes at step 2.
 
 pub mod actors;
 pub mod backends;

@@ -1,4 +1,4 @@
-//! Merges the vector files of a collection when a merge is due, while this process holds the lease. Reports the cost
+//! Merges the vector files of a collection whenever a merge is due and this process holds the lease. Reports the cost
 //! of each merge.
 
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Tracks documents of other processes. When this run has no work left, other processes may still hold documents.
+//! Tracks the documents that are still claimed by other processes when this run has no work left.
 //!
 //! If this run ended and one of those processes then died, no process would take over the documents of the dead
 //! process. The run therefore waits until each of these documents is finished or claimed by this run. Documents that

@@ -6,7 +6,7 @@
 //! The object `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both objects are durable
 //! before the control record becomes `QUARANTINED`. Objects of an earlier quarantine are deleted only after the
 //! record has changed. The write to the record is fenced, but a deletion is not, so an earlier deletion could harm a
-//! newer claim. If a process dies in between, the next run deletes the remaining objects
+//! newer claim. If a process dies before this deletion, the next run deletes the remaining objects
 //! ([`QuarantineStore::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;

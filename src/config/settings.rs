@@ -146,10 +146,10 @@ pub struct StagePool<T> {
 pub struct Workers {
     /// Minimum number of workers of this stage.
     pub min: usize,
-    /// Maximum number of workers of this stage. With 0, the number depends on the stage. For a stage that computes,
-    /// it is the number of processor cores plus two. For a stage that calls an embedding endpoint, it is the maximum
-    /// number of concurrent calls. More workers help until the processor or the provider's rate limit is the
-    /// bottleneck.
+    /// Maximum number of workers of this stage. With 0, the maximum depends on the stage. In a computing stage, the
+    /// maximum is then the number of processor cores plus two. In a stage that calls an embedding endpoint, the
+    /// maximum is then the number of calls that may run concurrently. More workers help until the processor or the
+    /// provider's rate limit is the bottleneck.
     pub max: usize,
 }
 

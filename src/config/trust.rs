@@ -2,9 +2,9 @@
 //!
 //! A folder may come from a stranger. A `docweir.toml` in this folder could send every passage and a secret from the
 //! environment to the stranger's server, or make Docweir download a harmful package. A file that was found in the
-//! current folder may therefore change sensitive keys only if the user has trusted exactly this file. For this,
-//! `docweir config trust` records the path and the hash of the file in the user's configuration folder, as direnv
-//! does. A file that the user names by `--config` or `DOCWEIR_CONFIG` needs no record.
+//! current folder may therefore change sensitive keys only if the user has trusted exactly this file. The command
+//! `docweir config trust` records this trust in the user's configuration folder, as direnv does. The record consists
+//! of the file's path and hash. A file that the user names by `--config` or `DOCWEIR_CONFIG` needs no record.
 
 use std::collections::BTreeMap;
 use std::io::Write;

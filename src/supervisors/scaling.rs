@@ -1,8 +1,9 @@
 //! Decides how many workers a pool should have. The decision is a function without I/O, and it has hysteresis.
 //!
 //! A worker is added if several consecutive observations show that the oldest job has waited too long and that all
-//! workers are busy. A worker is removed after a larger number of consecutive observations without waiting jobs and
-//! with too many idle workers. After each change the counting restarts, so the number of workers does not oscillate.
+//! workers are busy. A worker is removed if a larger number of consecutive observations show that no job waits and
+//! that too many workers are idle. After each change the counting restarts, so the number of workers does not
+//! oscillate.
 
 /// Configures how pools add and remove workers. Users cannot set these options; the configuration only has
 /// `workers.min` and `workers.max` for each pool.

@@ -8,7 +8,7 @@
 //! - [`names`] – the names of the metrics in CloudWatch
 //! - [`publisher`] – sends metrics to CloudWatch; [`emf`] – writes metrics as log lines
 //!
-//! Metrics that could not be sent are counted and reported, so none is lost silently.
+//! Metrics that could not be sent are counted and reported, so no metric is lost silently.
 
 pub mod actors;
 pub mod documents;

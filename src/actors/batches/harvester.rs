@@ -1,10 +1,11 @@
 //! Imports the results of ended batches. The output file and the error file are read line by line, in constant
 //! memory.
-//! Results are imported in groups. First, the vectors of a group are stored: vectors of records in their collection,
-//! and vectors of texts for the documents that wait for them. Then the items of the group are marked as done. If the
-//! process dies in between, the batch is imported again from the start. Results that are already stored are then
-//! stored again under the same version, and results of finished items are ignored. Last, the store marks the batch as
-//! ended and settles its reservation in the ledger.
+//!
+//! Results are imported in groups. First, the vectors of a group are stored. Vectors of records go to the collection
+//! of the records, and vectors of texts go to the documents that wait for these texts. Then the items of the group
+//! are marked as done. If the process dies between these two steps, the batch is imported again from the start.
+//! Results that are already stored are then stored again under the same version, and results of finished items are
+//! ignored. Last, the store marks the batch as ended and settles its reservation in the ledger.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Elects one process as the leader for batches. The leader holds a lease and renews it.
 //!
-//! The other processes enqueue items and read results. One of them takes over when the lease expires. A process that
-//! loses the lease stops the batch services immediately. If the process still attempts writes, the lease's epoch
-//! fences them. If it still creates a batch at the provider, the new leader finds that batch by Docweir's id
-//! (`super::submitter`).
+//! The other processes enqueue items and read results. When the lease expires, one of these other processes becomes
+//! the leader. A process that loses the lease stops the batch services immediately. If the process still attempts
+//! writes, the lease's epoch fences them. If the process still creates a batch at the provider, the new leader finds
+//! this batch by Docweir's id (`super::submitter`).
 
 use std::rc::Rc;
 use std::sync::Arc;

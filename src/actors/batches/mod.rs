@@ -8,8 +8,8 @@
 //! ```
 //! These services keep their whole state in the store of items and batches. Each service may die at any moment and
 //! then continues from that store. If several processes share the store, only the leader runs these services
-//! ([`leader`]). [`batch_progress`] tells a run when no more results will arrive. Outcomes of records from a user's
-//! table are written back to the table ([`write_back`]).
+//! ([`leader`]). [`batch_progress`] tells a run when no more results will arrive. If a record comes from a user's
+//! table, its outcome is written back to this table ([`write_back`]).
 
 pub mod batch_progress;
 pub mod context;

@@ -5,8 +5,8 @@ use docweir_stores::control::Resume;
 use crate::messages::job::StageResult;
 use crate::supervisors::Verdict;
 
-/// Logs the outcome of an attempt. `ours` is false if the claim was no longer valid. The text of an error is not
-/// logged, because it may name the file. The control record holds that text, and `docweir status` shows it.
+/// Logs the outcome of an attempt. `ours` is false if the claim was no longer valid. An error's text is not logged,
+/// because the text may name the file. The control record holds the text, and `docweir status` shows it.
 pub(super) fn outcome(verdict: &Verdict<StageResult, Resume>, ours: bool) {
     if !ours {
         tracing::info!("claim no longer valid; result dropped");

@@ -6,8 +6,8 @@
 //! `queues.follow_removals` is set, the object's document is removed from the index.
 //!
 //! Two replicas may inspect the same object at different times. The replica that inspected the object first may then
-//! write last, and overwrite the newer result. After a replica has changed the control store, it therefore inspects
-//! the object again. If the object has changed, the replica repeats its work.
+//! write last, and overwrite the newer result. To correct this, each replica inspects the object again after changing
+//! the control store. If the object has changed, the replica repeats its work.
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};

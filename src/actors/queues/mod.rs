@@ -4,9 +4,9 @@
 //! bucket ─▶ queue ─▶ consumer ─▶ events ─▶ control store ─▶ dispatcher  deletes a message once its document is durable
 //! committer ─▶ notifier ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
 //! ```
-//! [`consumer`] serves both queues. It receives messages while there is room for their results, keeps the received
-//! messages hidden from other consumers, and deletes the handled messages. The message of a bucket event is deleted
-//! once the document is durable in the control store.
+//! [`consumer`] serves both queues. A consumer receives messages only while there is room for further work. It keeps
+//! the received messages hidden from other consumers, and deletes each message that was handled. The message of a
+//! bucket event is deleted once the document is durable in the control store.
 
 pub mod compaction;
 pub mod consumer;
@@ -68,8 +68,8 @@ impl Consumers {
         self.running.push(running);
     }
 
-    /// Stops receiving messages, waits for a short time until held messages are handled, and returns the others to
-    /// their queues.
+    /// Stops receiving messages, and gives the held messages a short time to be handled. Messages that are not
+    /// handled in this time are returned to their queues.
     pub async fn stop(&mut self) {
         self.stop.send_replace(true);
         for running in &mut self.running {
