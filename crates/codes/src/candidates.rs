@@ -1,6 +1,6 @@
 //! Collects the best rows of a scan without keeping them in order.
 
-/// Describes a row that a scan found, with an estimate of the row's score.
+/// Describes one row that a scan has found: its number, and an estimate of its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Row number that the scan assigned.
@@ -9,20 +9,21 @@ pub struct Candidate {
     pub estimate: f32,
 }
 
-/// Keeps the best `limit` of the rows that were offered.
+/// Keeps the `limit` best rows of all rows that were offered.
 ///
-/// A buffer for `2 * limit` rows receives each row whose estimate reaches a threshold ([`Candidates::bar`]). When the
-/// buffer is full, the worse half is removed, and the threshold rises to the worst remaining estimate. A rejected row
-/// therefore costs one comparison, an accepted row costs one push, and the buffer is cut once per `limit` accepted
-/// rows. Of rows with equal estimates, the row with the smaller number is better. The result therefore depends
-/// neither on the cuts nor on the number of threads nor on the order of the scans.
+/// A row is accepted if its estimate reaches a threshold ([`Candidates::bar`]). Accepted rows are pushed to a buffer
+/// for `2 * limit` rows. When the buffer is full, the worse half of its rows is removed, and the threshold rises to
+/// the worst remaining estimate. A rejected row therefore costs one comparison, an accepted row costs one push, and
+/// the buffer is halved once per `limit` accepted rows. If two rows have equal estimates, the row with the smaller
+/// number is better. The result therefore does not depend on when the buffer is halved, on the number of threads or
+/// on the order of the scans.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     limit: usize,
-    /// Sort keys of the collected rows, each packed from row and estimate by [`key`]. A smaller key is better.
+    /// Sort keys of the collected rows. [`key`] packs a row's number and its estimate into one sort key. A smaller
+    /// key is better.
     keys: Vec<u64>,
-    /// Lowest estimate with which a row can still be among the best. Negative infinity until the buffer was full for
-    /// the first time.
+    /// Lowest estimate that a row needs to be accepted. Negative infinity until the buffer has been full once.
     bar: f32,
 }
 
@@ -39,7 +40,7 @@ impl Candidates {
         self.limit
     }
 
-    /// Returns the lowest estimate with which a row can still be among the best.
+    /// Returns the lowest estimate that a row needs to be accepted.
     #[inline]
     pub fn bar(&self) -> f32 {
         self.bar
@@ -91,13 +92,13 @@ impl Candidates {
 #[derive(Clone, Debug)]
 pub struct BestFirst {
     keys: Vec<u64>,
-    /// Number of keys at the beginning of `keys` that are already sorted.
+    /// Number of sorted keys. The sorted keys are at the beginning of `keys`.
     ordered: usize,
     next: usize,
 }
 
-/// Number of keys that are sorted for the first candidate. When all sorted keys were returned, the number of sorted
-/// keys is doubled.
+/// Number of keys that are sorted before the first candidate is returned. Once all sorted keys were returned, twice
+/// as many keys are sorted.
 const FIRST_ORDERED: usize = 64;
 
 impl Iterator for BestFirst {

@@ -67,12 +67,12 @@ impl Codec {
         rows.div_ceil(BLOCK_ROWS) * self.block_bytes()
     }
 
-    /// Returns the number of rows that `codes` has room for, including the padding of the last block.
+    /// Returns the number of rows that fit into `codes`. The padding rows of the last block are counted too.
     pub fn rows(&self, codes: &[u8]) -> usize {
         codes.len() / self.block_bytes() * BLOCK_ROWS
     }
 
-    /// Creates an empty writer, which appends rows and encodes them with this codec.
+    /// Creates an empty writer. The writer encodes vectors with this codec and appends their codes as rows.
     pub fn writer(&self) -> BlockWriter<'_> {
         BlockWriter::new(self)
     }
@@ -100,10 +100,10 @@ impl Codec {
 /// Writes the code of a rotated vector to `groups` and returns the code's factor. Each coordinate becomes one bit,
 /// which is set if the coordinate is not negative. Each byte of `groups` receives the four bits of one group.
 ///
-/// A code represents a vector x, each of whose coordinates is 1 or -1. The factor is |o|² / ⟨x, o⟩, where o is the
-/// encoded vector. For a query q, `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The part of q that is
-/// parallel to o contributes no error. The part of x that is orthogonal to o causes an error. Because the rotation is
-/// random, this error is positive and negative equally often.
+/// A code represents a vector x. Each coordinate of x is 1 or -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
+/// vector. For a query q, `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The error of the estimate
+/// comes from the part of x that is orthogonal to o. The rotation is random, so the error is positive as often as it
+/// is negative. If q is parallel to o, the estimate is exact.
 #[inline(always)]
 pub(crate) fn encode(rotated: &[f32], square: f32, groups: &mut [u8]) -> f32 {
     // Multiplying four flags, one byte each, by this number moves them to bits 24 to 27.

@@ -18,8 +18,8 @@ pub enum CodesError {
     Rows {
         /// End of the requested range.
         end: usize,
-        /// Number of rows that a range may cover. This is the number of rows in the codes, or fewer if 32-bit row
-        /// numbers do not suffice for all of them.
+        /// Maximum number of rows in a range. Equals the number of rows in the codes, unless there are more rows than
+        /// 32-bit row numbers can count.
         rows: usize,
     },
 }

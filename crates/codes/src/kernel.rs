@@ -1,10 +1,10 @@
 //! Compiles the same source code for several instruction sets, and selects one of them at run time.
 //!
-//! The rotation, the encoding and the lookup tables are compiled once per kernel from the same source. The function
-//! that compares a query with a block is written by hand for each kernel, because it looks up bytes in a table of
-//! sixteen bytes. The fast instruction for this lookup is a byte shuffle, which compilers do not generate. All
-//! kernels sum integers and convert each sum to an estimate by the same three operations in the same order, without
-//! fused multiply-add. Every kernel therefore computes the same estimates, bit for bit.
+//! The rotation, the encoding and the computation of lookup tables have one source, which is compiled once per
+//! kernel. Only the comparison of a query with a block is written by hand for each kernel. The comparison looks up
+//! bytes in a table of sixteen bytes. A byte shuffle does this lookup in one fast instruction, but compilers do not
+//! generate byte shuffles. All kernels sum integers and convert each sum to an estimate by the same three operations
+//! in the same order, without fused multiply-add. Every kernel therefore computes the same estimates, bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,20 +16,20 @@ use crate::layout::BLOCK_ROWS;
 use crate::query::Tables;
 use crate::rotation::Rotation;
 
-/// Prefetch distance in bytes: while a kernel processes a byte of the codes, it prefetches the byte this far ahead.
-/// The hardware prefetcher stops at the end of a page. Prefetching beyond the page makes a scan of a million rows in
-/// memory twice as fast.
+/// Distance, in bytes, between the code byte that a kernel processes and the code byte that it prefetches at the same
+/// time. The hardware prefetcher stops at the end of a page. Prefetching beyond the page makes a scan of a million
+/// rows in memory twice as fast.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
-/// Identifies one of the implementations. Each of them is compiled for one instruction set.
+/// Identifies an implementation. Each implementation is compiled for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Requires x86-64 with AVX-512F and AVX-512BW. Processes four groups of 32 rows at a time.
     Avx512,
     /// Requires x86-64 with AVX2. Processes two groups of 32 rows at a time.
     Avx2,
-    /// Portable code, compiled for the baseline of the target. It is the reference for the other kernels.
+    /// Portable code, compiled for the baseline of the target. The other kernels are tested against this kernel.
     Portable,
 }
 
@@ -65,7 +65,7 @@ impl Kernel {
     }
 }
 
-/// Calls the variant of a function that is compiled for the given kernel.
+/// Calls a function in the variant that was compiled for the given kernel.
 ///
 /// The unsafe calls in the macro are sound: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a
 /// query uses the kernel of its codec.

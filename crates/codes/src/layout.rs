@@ -1,11 +1,11 @@
 //! Defines the position of a row's code among the bytes of a block.
 //!
-//! A block holds [`BLOCK_ROWS`] = 32 rows. It begins with their 32 factors (f32, little-endian, 128 bytes). The codes
-//! follow in slices of 32 bytes, one byte per row. In the bytes of slice `s`, the low four bits hold group `2s` of
-//! each row, and the high four bits hold group `2s + 1`. Inside a slice, row `r` is at byte `2r` for the first
-//! sixteen rows and at `2(r - 16) + 1` for the others. If a kernel reads a slice as 16-bit numbers, the even bytes
-//! are the first sixteen rows in order, and the odd bytes are the other sixteen. A kernel therefore needs no shuffle
-//! to undo the layout.
+//! A block holds [`BLOCK_ROWS`] = 32 rows. A block begins with the 32 factors of its rows, as little-endian f32 (128
+//! bytes). The codes follow in slices of 32 bytes, one byte per row. In the bytes of slice `s`, the low four bits
+//! hold group `2s` of each row, and the high four bits hold group `2s + 1`. Inside a slice, row `r` is at byte `2r`
+//! for the first sixteen rows and at `2(r - 16) + 1` for the others. If a kernel reads a slice as 16-bit numbers, the
+//! even bytes are the first sixteen rows in order, and the odd bytes are the other sixteen. A kernel therefore needs
+//! no shuffle to undo the layout.
 //!
 //! The number of groups is rounded up to a multiple of eight, so the size of a block is a multiple of 128 bytes.
 //! Padding is zero and does not change a sum, because the tables of padding groups are zero too.

@@ -1,4 +1,5 @@
-//! Compares a query with codes, and offers each row with an estimate of its score to a set of candidates.
+//! Compares a query with codes. The comparison estimates the score of each row, and offers the row and its estimate
+//! to a set of candidates.
 
 use std::ops::Range;
 
@@ -8,31 +9,32 @@ use crate::error::CodesError;
 use crate::kernel::Kernel;
 use crate::layout::{BLOCK_ROWS, STEP_GROUPS};
 
-/// Number of entries in a group's lookup table: one for each value of the group's four bits.
+/// Number of entries in the lookup table of a group. A group has four bits, and the table has one entry for each
+/// value of these bits.
 const ENTRIES: usize = 16;
 /// Largest entry of a lookup table. The sum of four entries fits into a byte, so a kernel widens sums to 16 bits only
 /// once per four lookups.
 const MAX_ENTRY: usize = u8::MAX as usize / 4;
-/// Number of groups whose lookup tables are stored together, in the order that [`Tables`] describes. A quartet is
-/// half of a kernel's step.
+/// Number of groups in a quartet. The lookup tables of a quartet are stored together, in an order that [`Tables`]
+/// describes. A kernel processes two quartets in one step.
 const QUARTET: usize = 4;
 
 /// Holds the lookup tables of a query, and the numbers that convert a sum to an estimate.
 ///
-/// The table of a group has one entry for each value of the group: the amount that this value adds to a row's sum.
-/// The estimate of a row is `factor · (sum · step + offset)`, where `factor` is part of the row's code. Entries are
-/// small integers, so the sum over all groups fits into 16 bits.
+/// The table of a group has one entry for each value of the group. An entry is the amount that its value adds to a
+/// row's sum. The estimate of a row is `factor · (sum · step + offset)`, where `factor` is part of the row's code.
+/// Entries are small integers, so the sum over all groups fits into 16 bits.
 pub(crate) struct Tables {
-    /// Lookup tables of 16 bytes each. The order of the tables of every four groups a, b, c and d is
-    /// `a a c c b b d d`. The reason is that the widest kernel processes two slices of codes at once, in a register of
-    /// 64 bytes. The first slice holds a and b of 32 rows, and the second slice holds c and d. The low four bits of
-    /// the bytes are therefore a and c, and the high four bits are b and d.
+    /// Lookup tables of 16 bytes each. Every table is stored twice. For four groups a, b, c and d, the order of the
+    /// tables is `a a c c b b d d`. The widest kernel requires this order, because it processes two slices of codes
+    /// at once in a register of 64 bytes. The first slice holds a and b of 32 rows, and the second slice holds c and
+    /// d. The low four bits of the bytes are therefore a and c, and the high four bits are b and d.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
 }
 
-/// Compares one vector with codes. A query works only with codes of the codec that created the query.
+/// Compares one vector with codes. The codes must have been written by the same codec that created the query.
 pub struct Query {
     pub(crate) tables: Tables,
     pub(crate) dimension: usize,
@@ -46,7 +48,7 @@ impl Query {
         Self { tables, dimension: codec.dimension(), kernel: codec.kernel(), block_bytes: codec.block_bytes() }
     }
 
-    /// Offers the rows of a range to `candidates`, each with an estimate of its dot product with the query.
+    /// Offers each row in `rows` to `candidates`, with an estimate of the dot product of the row and the query.
     ///
     /// `codes` begins with row 0, extends at least to `rows.end`, and was written by a
     /// [`BlockWriter`](crate::BlockWriter). Any alignment of `codes` works; a multiple of 64 bytes is fastest.
@@ -101,13 +103,13 @@ impl Query {
     }
 }
 
-/// Returns the bits of one block's rows from a bitmap of all rows.
+/// Returns the bits of the rows of block number `block`. `words` is a bitmap with one bit for each row of all blocks.
 #[inline(always)]
 fn word(words: &[u64], block: usize) -> u32 {
     words.get(block / 2).map_or(0, |word| (word >> (block % 2 * BLOCK_ROWS)) as u32)
 }
 
-/// Builds the lookup tables of a query. Inlined into a function that is compiled for each kernel.
+/// Builds the lookup tables of a query. Each kernel inlines this function and compiles its own copy.
 ///
 /// Each coordinate of the query is rounded to a multiple of half of `step`. The absolute value of this multiple is the
 /// coordinate's weight. A bit of a code adds the weight to the row's sum if the bit agrees with the coordinate's sign,
@@ -149,8 +151,9 @@ pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     Tables { entries, step, offset: -0.5 * step * total as f32 }
 }
 
-/// Masks for each coordinate of a group, with one byte per table entry. The byte is 255 if the entry's bit for the
-/// coordinate is set, and 0 otherwise.
+/// Masks that select entries of a lookup table. There is one mask for each coordinate of a group, and a mask has one
+/// byte for each entry. Entry number `n` belongs to the group value `n`. The byte is 255 if bit `c` of `n` is set,
+/// where `c` is the mask's coordinate. Otherwise the byte is 0.
 const AGREEING: [[u8; ENTRIES]; GROUP] = {
     let mut masks = [[0; ENTRIES]; GROUP];
     let mut at = 0;

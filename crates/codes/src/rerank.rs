@@ -1,11 +1,12 @@
 //! Finds the nearest rows among the candidates by exact scores, and decides how many candidates to score.
 //!
 //! A row's estimate deviates from its exact dot product by a normally distributed error of known size
-//! ([`Query::deviation`]). A search uses this deviation to stop early. Once `k` exact scores are known, the search
-//! stops at the first estimate that is three deviations below the worst of these scores. The remaining rows are very
-//! unlikely to be among the nearest. An easy query needs the exact scores of a few dozen rows. A query among hundreds
-//! of near duplicates needs the exact scores of a thousand rows. No parameter has to be tuned for each collection.
-//! [`Codec::candidates`] only sets a generous upper bound.
+//! ([`Query::deviation`]). A search uses this deviation to stop early. It computes exact scores in the order of the
+//! estimates, best estimate first. Once it has `k` exact scores, it stops at the first estimate that is three
+//! deviations below the worst of the `k` best scores. The remaining rows are very unlikely to be among the nearest.
+//! An easy query needs the exact scores of a few dozen rows. A query among hundreds of near duplicates needs the
+//! exact scores of a thousand rows. No parameter has to be tuned for each collection. [`Codec::candidates`] only sets
+//! a generous upper bound.
 
 use crate::candidates::{Candidates, candidate, key};
 use crate::codec::Codec;
@@ -20,21 +21,22 @@ pub struct Neighbour {
     pub score: f32,
 }
 
-/// Distance, in standard deviations, between the worst of the `k` nearest scores and the estimate at which a search
-/// stops. If the estimate of a near row is too low by more than this distance, the search misses the row. With a
-/// distance of three deviations, one estimate in 740 is that low.
+/// Number of standard deviations by which an estimate must be below the worst of the `k` best exact scores to end a
+/// search. If the estimate of a near row is too low by more than this number, the search misses the row. With three
+/// standard deviations, one estimate in 740 is that low.
 const DEVIATIONS: f32 = 3.0;
 
 /// Minimum number of candidates. A lower number would save nothing.
 const FEWEST: usize = 64;
 
-/// Standard deviation of a code's estimate, multiplied by √d, for two orthogonal unit vectors: √(π/2 - 1).
+/// Standard deviation of the estimate for two orthogonal unit vectors, multiplied by √d: √(π/2 - 1).
 const CODE_DEVIATION: f32 = 0.755_511;
-/// Standard deviation, in steps, of the error that comes from rounding the query to half steps: √(π/2) / √12 / 2.
+/// Standard deviation of the rounding error, in steps: √(π/2) / √12 / 2. The rounding error arises because the query
+/// is rounded to half steps.
 const ROUNDING_DEVIATION: f32 = 0.180_9;
 
 impl Codec {
-    /// Returns the number of candidates that a scan over `rows` rows should keep to find the `k` nearest rows.
+    /// Returns the number of candidates that a scan should keep to find the `k` nearest of `rows` rows.
     ///
     /// In a measurement, a half to a quarter of this number sufficed. With real sentences in 384 dimensions and ten
     /// thousand rows, 120 candidates contained 99 % of the ten nearest rows. 800 candidates contained 99 % of the
@@ -51,7 +53,8 @@ impl Codec {
 }
 
 impl Query {
-    /// Returns the standard deviation of an estimate for unit vectors whose dot product is `similarity`.
+    /// Returns the standard deviation of the estimated dot product of two unit vectors. `similarity` is their true
+    /// dot product.
     ///
     /// For random rotations, the deviation is √(π/2 - 1) · √(1 - similarity²) / √d, plus the error of rounding the
     /// query.
@@ -64,8 +67,9 @@ impl Query {
     /// Returns the `k` nearest candidates of this query, best first. Rows with equal scores are ordered by row
     /// number.
     ///
-    /// `exact` computes the dot product of a row with the query. The most promising rows are scored first, and rows
-    /// that cannot be among the nearest any more are not scored. Rows whose score is NaN are skipped.
+    /// `exact` computes the dot product of a row with the query. Rows are scored in the order of their estimates,
+    /// best first. Scoring ends when the remaining rows are very unlikely to be among the nearest. Rows whose score
+    /// is NaN are skipped.
     pub fn nearest(&self, k: usize, candidates: Candidates, mut exact: impl FnMut(u32) -> f32) -> Vec<Neighbour> {
         let mut nearest: Vec<u64> = Vec::with_capacity(k.min(candidates.limit()) + 1);
         let mut least = f32::NEG_INFINITY;

@@ -24,8 +24,9 @@ const LANES: usize = 16;
 pub(crate) struct Rotation {
     dimension: usize,
     span: usize,
-    /// Factors by which the passes multiply the coordinates: `dimension` factors for each pass. A factor is 1 or -1,
-    /// at random. For coordinates that the pass's butterflies include, the factor is also multiplied by 1/√span.
+    /// Factors of all passes, `dimension` factors per pass. A pass multiplies each coordinate by its factor, which is
+    /// 1 or -1 at random. If the coordinate takes part in the butterflies of the pass, the factor is also multiplied
+    /// by 1/√span.
     factors: Vec<f32>,
 }
 
@@ -47,7 +48,7 @@ impl Rotation {
         Self { dimension, span, factors }
     }
 
-    /// Rotates `x` in place. Inlined into a function that is compiled for each kernel.
+    /// Rotates `x` in place. Each kernel inlines this function and compiles its own copy.
     #[inline(always)]
     pub(crate) fn apply(&self, x: &mut [f32]) {
         debug_assert_eq!(x.len(), self.dimension);
@@ -66,8 +67,8 @@ impl Rotation {
     }
 }
 
-/// Returns the range of coordinates that a pass's butterflies run over. Passes alternate between the first and the
-/// last `span` coordinates, beginning with the first.
+/// Returns the range of coordinates to which the butterflies of a pass apply. The first pass applies to the first
+/// `span` coordinates, the second to the last `span`, and so on alternately.
 #[inline(always)]
 fn active(dimension: usize, span: usize, pass: usize) -> std::ops::Range<usize> {
     if pass.is_multiple_of(2) { 0..span } else { dimension - span..dimension }
@@ -116,8 +117,8 @@ fn inner<const STRIDE: usize>(x: [f32; LANES]) -> [f32; LANES] {
     y
 }
 
-/// Implements the SplitMix64 random generator. The code is in this crate because the generated bits are part of the
-/// format of codes.
+/// Implements the random generator SplitMix64. The format of codes depends on the generated bits, so this crate has
+/// its own implementation.
 struct SplitMix(u64);
 
 impl SplitMix {

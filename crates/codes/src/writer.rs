@@ -1,4 +1,4 @@
-//! Writes blocks of codes. Rows are appended one after the other, encoded from vectors or copied from existing codes.
+//! Writes blocks of codes. A row is appended either by encoding a vector or by copying an existing code.
 
 use std::ops::Range;
 
@@ -25,12 +25,13 @@ impl<'a> BlockWriter<'a> {
         Self { codec, bytes: Vec::new(), rows: 0, rotated: Vec::new(), groups }
     }
 
-    /// Returns the number of rows that were appended and not yet removed by [`take_full`](BlockWriter::take_full).
+    /// Returns the number of rows that the writer holds. Rows that [`take_full`](BlockWriter::take_full) has removed
+    /// are not counted.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Appends the code of a vector. If the vector has length zero, every estimate of its score is zero.
+    /// Appends the code of a vector. If the vector has length zero, the estimated score of the row is always zero.
     pub fn push(&mut self, vector: &[f32]) -> Result<(), CodesError> {
         let square = self.codec.rotate(vector, &mut self.rotated)?;
         let factor = self.codec.kernel().encode(&self.rotated, square, &mut self.groups);
@@ -92,8 +93,8 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Removes the full blocks and returns their bytes, so that a caller can write full blocks while it appends more
-    /// rows.
+    /// Removes all full blocks and returns their bytes. A caller can write these bytes to a file before it appends
+    /// more rows.
     pub fn take_full(&mut self) -> Vec<u8> {
         let full = self.rows / BLOCK_ROWS;
         let rest = self.bytes.split_off(full * self.codec.block_bytes());

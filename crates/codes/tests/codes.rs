@@ -207,7 +207,7 @@ fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
         assert!(worst < 5.5 * expected, "largest error {worst} at deviation {expected} for dimension {dimension}");
     }
 }
-/// Value of 1 - c² for normally distributed coordinates that are encoded with one bit each.
+/// Value of 1 - c² for vectors with normally distributed coordinates. The codes have one bit per coordinate.
 const SQUARED_LOSS: f64 = 1.0 - std::f64::consts::FRAC_2_PI;
 
 #[test]
@@ -244,7 +244,7 @@ fn the_nearest_survive_in_clusters() {
     assert!(looked < 40 * codec.candidates(k, count), "every search scored all candidates exactly");
 }
 
-/// Checks that reranking returns the rows in the order of their exact scores, if every row is a candidate.
+/// Checks that `nearest` returns the rows in the order of their exact scores. Every row is a candidate in this test.
 #[test]
 fn reranking_gives_the_exact_order() {
     let mut rng = Rng::with_seed(21);

@@ -1,6 +1,6 @@
-//! Collects garbage. The manifest has two horizons, versions below which files may be deleted
-//! ([`retention`](crate::retention)). The collector raises the horizons as the retention options allow, and then
-//! deletes files that no kept version needs.
+//! Collects garbage. The manifest records two horizons ([`retention`](crate::retention)). Each horizon is a manifest
+//! version, and files that only older versions need may be deleted. The collector first raises the horizons as far as
+//! the retention options allow. It then deletes the files that no remaining version needs.
 //!
 //! ```text
 //! raise the horizons (swap) ─▶ list files ─▶ read the readers' pins ─▶ delete garbage ─▶ remove entries (swap)
@@ -44,7 +44,7 @@ pub struct Collected {
 pub enum CollectionScope {
     /// Deletes everything that the retention options do not require to be kept.
     Due(RetentionOptions),
-    /// Deletes all files that were staged and that no manifest lists. Commits and merges in progress have to start
+    /// Deletes all staged files that no manifest lists. A commit or merge in progress loses its file and has to start
     /// again.
     Orphans,
     /// Deletes all files that the current version does not contain.
@@ -103,8 +103,8 @@ impl VectorStore {
         Ok(collected)
     }
 
-    /// Returns whether the collection has files that the manifest does not list. Either a process died after writing
-    /// such a file, or a commit or merge is still running and has not listed the file yet.
+    /// Returns whether a file of the collection is missing from the manifest. Either a process died after it wrote
+    /// the file, or a commit or merge is still running and will list the file later.
     pub async fn has_orphans(&self) -> Result<bool, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(false) };
         let there = self.objects_there().await?;
@@ -129,8 +129,8 @@ impl VectorStore {
         there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
     }
 
-    /// Creates an empty manifest if the collection has a staged file but no manifest. The horizons of the new manifest
-    /// are so high that the staged file can never be committed. The collector can therefore delete the file.
+    /// Creates an empty manifest if the collection has a staged file but no manifest. The new manifest has high
+    /// horizons, so the staged file can never be committed and the collector can delete it.
     ///
     /// Call this only if the collection is known to have never contained anything. If a manifest existed and was
     /// lost, the files are all that remains of the collection.
@@ -148,8 +148,8 @@ impl VectorStore {
         self.register.swap(None, &first).await.map(drop)
     }
 
-    /// Raises the horizons as `reach` requires, and returns the resulting manifest. Returns `None` if the collection
-    /// has no manifest yet.
+    /// Raises the horizons to the values that `reach` demands, and returns the new manifest. Returns `None` if the
+    /// collection has no manifest yet.
     async fn raise(&self, reach: CollectionScope, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
         let to = |manifest: &Manifest, now_ms: i64| {
             let now = manifest.horizons();
@@ -194,9 +194,9 @@ impl VectorStore {
     /// Replaces the manifest by the manifest that `change` returns, unless `change` returns `None`. Returns the
     /// current manifest afterwards, or `None` if the collection has no manifest yet.
     ///
-    /// If the reply to an attempt is lost, the attempt may have been applied. Once another process has replaced the
-    /// manifest too, the manifest no longer shows whether it was. In this case, a `repeatable` change is retried, and
-    /// any other change fails with [`VectorError::Unresolved`].
+    /// If the reply to an attempt is lost, the manifest usually shows whether the attempt was applied. If another
+    /// process has also replaced the manifest since, the outcome stays unknown. A `repeatable` change is then
+    /// retried, and any other change fails with [`VectorError::Unresolved`].
     async fn change(
         &self,
         random: &mut fastrand::Rng,
@@ -251,8 +251,8 @@ impl VectorStore {
         }
     }
 
-    /// Returns the manifest version that a commit or merge had read before it wrote the file. Returns `None` for a
-    /// live file, because the collector never deletes live files.
+    /// Returns the base version of a staged file: the manifest version that its commit or merge had read before
+    /// writing the file. Returns `None` for a live file, because the collector never deletes live files.
     async fn base_of(&self, manifest: &Manifest, object: &ObjectMeta) -> Result<Option<ManifestVersion>, VectorError> {
         let file = self.file_of(&object.key);
         if manifest.is_live(file) {
@@ -282,7 +282,7 @@ impl VectorStore {
         key.strip_prefix("vectors/").and_then(|k| k.strip_prefix(&self.collection)).map_or(key, |k| &k[1..])
     }
 
-    /// Protects the files of a version from deletion for `seconds` seconds. `None` selects the newest version.
+    /// Pins a version for `seconds` seconds, so that its files are not deleted. `None` selects the newest version.
     pub async fn pin(&self, version: Option<ManifestVersion>, seconds: u64) -> Result<Pinned, VectorError> {
         let mut random = self.random();
         for _ in 0..self.options.read_attempts {
@@ -339,7 +339,7 @@ impl VectorStore {
         Ok(files)
     }
 
-    /// Returns a view of the collection at the given version.
+    /// Returns a view of the given version of the collection.
     pub async fn view_at(&self, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let Some(manifest) = self.manifest().await? else {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 }));
@@ -361,7 +361,7 @@ impl VectorStore {
         }
     }
 
-    /// Returns a view of the collection at a pinned version. The pin must not have expired.
+    /// Returns a view of a version that is pinned. The pin must not have expired.
     pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
@@ -372,7 +372,8 @@ impl VectorStore {
         }
     }
 
-    /// Restores the content of a past version as a new version. Returns the number of the new version.
+    /// Rolls the collection back: creates a new version with the content of a past version. Returns the number of the
+    /// new version.
     pub async fn roll_back(&self, version: ManifestVersion) -> Result<ManifestVersion, VectorError> {
         let mut random = self.random();
         // Before changing anything, check that the files of the version exist and are intact.

@@ -55,8 +55,8 @@ fn past_versions_are_seen_until_they_are_given_up() {
     assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "the entries are removed too");
 }
 
-/// Covers a defect that the simulator found. If the collector deleted a version while a reader opened it, the reader
-/// reported damage and advised to restore a backup.
+/// Covers a defect that the simulator found. The collector deleted a version while a reader opened that version. The
+/// reader then reported damage and advised restoring a backup.
 #[test]
 fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
     let (mut seen, mut refused) = (0, 0);

@@ -1,8 +1,9 @@
-//! Holds the content of an opened vector file as columns of documents and of rows, independent of the file format.
+//! Holds the content of an opened vector file in two sets of columns, one for documents and one for rows. The columns
+//! are the same for both file formats.
 //!
-//! The columns of a snapshot are its memory-mapped sections and cost nothing to open. The columns of a delta are
-//! decoded from its Parquet table. Search, merge and verification therefore work on the same representation. Every
-//! access is checked: a damaged file yields empty values, never a panic.
+//! A snapshot is memory-mapped, and its sections serve directly as columns, so opening it costs nothing. The columns
+//! of a delta are decoded from its Parquet table. Search, merge and verification therefore work on the same
+//! representation. Every access is checked: a damaged file yields empty values, never a panic.
 
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use docweir_core::documents::{DocumentId, Version};
@@ -20,9 +21,9 @@ pub struct DocumentEntry {
     pub tombstone: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// Parent, which is the document that contains this document. Files with and without this field have the same
-    /// format number, because older programs ignore the field. If an older program merges such files, the merged file
-    /// lacks the parent, but the control store still has it.
+    /// Document that contains this document. Older programs ignore this field, so the field did not need a new format
+    /// number. If an older program merges a file, the merged file lacks the parents, but the control store still has
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -119,8 +120,8 @@ impl StringsBuilder {
     }
 }
 
-/// Holds one text per row, in a column with few distinct values. Each row holds a number that refers to the list of
-/// distinct values.
+/// Holds a column with one text per row and few distinct texts. The distinct texts are stored in a list, and each row
+/// holds the index of its text in this list.
 #[derive(Clone, Debug)]
 pub struct Labels {
     pub codes: U32s,
@@ -151,8 +152,7 @@ pub struct Documents {
     pub parents: Strings,
     /// Metadata of each document as a JSON object; an empty text if the document has no metadata.
     pub facts: Strings,
-    /// Indexes of the documents in the order of their ids; `None` if the file already stores the documents in the
-    /// order of their ids.
+    /// Document indexes, sorted by document id. `None` if the file already stores the documents in this order.
     pub by_id: Option<Vec<u32>>,
 }
 
@@ -229,14 +229,14 @@ impl Documents {
         }
     }
 
-    /// Returns the index of the document that a row belongs to.
+    /// Returns the index of the document that contains a row.
     pub fn of_row(&self, row: usize) -> Option<usize> {
         // A document without rows has the same start as the next document. Of several documents with one start, the
         // last has the row.
         self.starts.partition_point(|&s| s as usize <= row).checked_sub(1).filter(|&at| at < self.len())
     }
 
-    /// Returns the index of the `n`th document in the order of ids.
+    /// Returns the index of the document that comes `n`th when the documents are sorted by id.
     pub fn in_order(&self, n: usize) -> usize {
         self.by_id.as_ref().map_or(n, |places| places.get(n).map_or(n, |&place| place as usize))
     }
@@ -256,7 +256,7 @@ impl Documents {
         None
     }
 
-    /// Returns the entry of a document; `None` if its id is invalid, as in a damaged file.
+    /// Returns the entry of a document; `None` if the document's id is invalid, which happens only in a damaged file.
     pub fn entry(&self, at: usize) -> Option<DocumentEntry> {
         Some(DocumentEntry {
             id: DocumentId::parse(self.id(at))?,
@@ -300,7 +300,8 @@ pub struct Rows {
     pub page_first: U32s,
     pub page_last: U32s,
     pub tokens: U32s,
-    /// Position of each row's text within the document, as four numbers: `start`, `end`, `start_byte`, `end_byte`.
+    /// Position of each row's text within the document. The position consists of four numbers: `start`, `end`,
+    /// `start_byte`, `end_byte`.
     pub spans: U64s,
     /// Index of each row's first box (a rectangle on a page). One further entry holds the total number of boxes.
     pub box_starts: U64s,
@@ -309,7 +310,7 @@ pub struct Rows {
     pub box_sides: F32s,
     /// Metadata of each row as a JSON object; an empty text if the row has no metadata.
     pub metadata: Strings,
-    /// Vectors of all rows; each has as many numbers as the model has dimensions.
+    /// Vectors of all rows, one after another. Each vector has as many numbers as the model has dimensions.
     pub vectors: F32s,
 }
 

@@ -1,5 +1,5 @@
-//! Tests commits that are interrupted at each of their await points. Each test covers one kind of interruption: the
-//! future is dropped, another process changes the manifest first, or the commit is refused.
+//! Tests interrupted commits. Each test covers one kind of interruption at every await point: the future is dropped,
+//! another process changes the manifest first, or the commit is refused.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -133,8 +133,9 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
     assert!(stalled > 0 && landed > 0, "{stalled} stalled, {landed} landed");
 }
 
-/// Covers a failure that the writers' sequence numbers prevent. The reply to a commit is lost, and a merge replaces
-/// the commit's delta. Without sequence numbers, the writer would then append the same commit a second time.
+/// Covers a failure that sequence numbers prevent. A writer does not receive the reply to its commit, and a merge
+/// then replaces the delta of this commit. Without sequence numbers, the writer would then append the same commit a
+/// second time.
 #[test]
 fn a_lost_reply_is_known_even_after_the_delta_was_merged_away() {
     let o = objects(0, Faults::default());

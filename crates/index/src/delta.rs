@@ -41,15 +41,15 @@ pub const FORMAT: u32 = 1;
 /// Number of bytes at the end of a Parquet file that contain the length of the footer.
 pub const TAIL_BYTES: u64 = 8;
 
-/// Describes the origin of a delta. If no manifest lists a delta, its origin tells the collector whether a commit
-/// could still add the delta. If none could, the collector deletes the delta.
+/// Describes the origin of a delta. The collector reads the origin of each delta that no manifest lists. The origin
+/// shows whether a commit can still add the delta to the manifest. If no commit can, the collector deletes the delta.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeltaHeader {
     pub format: u32,
     pub collection: String,
     pub generation: u32,
     pub model: ModelIdentity,
-    /// Manifest version that the writer had read before it wrote the delta.
+    /// Base version: the manifest version that the writer had read before it wrote the delta.
     pub base_version: u64,
     pub writer: String,
     pub sequence: u64,
@@ -213,8 +213,8 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     ]
 }
 
-/// Returns the size of a file's footer in bytes. `tail` holds the last [`TAIL_BYTES`] of the file, which contain this
-/// size and are not part of the footer.
+/// Returns the size of a file's footer in bytes. This size is stored in `tail`, the last [`TAIL_BYTES`] of the file,
+/// which follow the footer.
 pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]).into()),
@@ -222,8 +222,8 @@ pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     }
 }
 
-/// Decodes a footer without reading the table of the file. `body` holds the bytes of the footer; it ends where the
-/// last [`TAIL_BYTES`] of the file begin.
+/// Decodes a footer without reading the table of the file. `body` holds the bytes of the footer. In the file, the
+/// last [`TAIL_BYTES`] follow the footer.
 pub fn decode_footer(file: &str, body: &[u8]) -> Result<Footer, VectorError> {
     let metadata = ParquetMetaDataReader::decode_metadata(body).map_err(|e| damaged(file, e))?;
     footer(file, &metadata)

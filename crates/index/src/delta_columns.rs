@@ -10,8 +10,8 @@ use arrow_buffer::ScalarBuffer;
 use super::columns::{F32s, Labels, Rows, Strings, StringsBuilder, U32s};
 use super::error::VectorError;
 
-/// Converts the table of a delta to columns. `vectors` holds the vectors if they were already read; otherwise they
-/// are read from the table.
+/// Converts the table of a delta to columns. `vectors` holds the vectors if they were already read. Otherwise the
+/// function reads the vectors from the table.
 pub fn rows(file: &str, batch: &RecordBatch, vectors: Option<F32s>) -> Result<Rows, VectorError> {
     let table = Table { file, batch };
     let vectors = vectors.map_or_else(|| table.vectors(), Ok)?;

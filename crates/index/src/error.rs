@@ -23,7 +23,8 @@ pub enum VectorError {
     /// A live file is missing, truncated or altered.
     #[error("vector file `{file}` is damaged ({reason}); restore it from a backup, or ingest its documents again")]
     Damaged { file: String, reason: String },
-    /// The model differs from the model of the generation. Vectors of two models never share a generation.
+    /// The model of the vectors differs from the model of the generation. A generation never holds vectors of two
+    /// models.
     #[error(
         "collection `{collection}` holds vectors of model {stored}, which cannot be mixed with vectors of model \
          {given}; set the embedding model back, or ingest into another collection"
@@ -43,12 +44,12 @@ pub enum VectorError {
          again"
     )]
     Contention { collection: String, attempts: u32 },
-    /// Replies were lost, so the commit may have been applied or may be applied later. The manifest does not contain
-    /// the commit yet. Committing the same versions again is harmless.
+    /// Replies were lost, so the outcome of the commit is unknown. The manifest does not contain the commit, but a
+    /// delayed request may still add it. Committing the same versions again is harmless.
     #[error("outcome of the commit to `{collection}` is unknown after {attempts} attempts; commit again")]
     Unresolved { collection: String, attempts: u32 },
-    /// Garbage collection or a rollback has raised `gc_floor` above the manifest version that this commit was based
-    /// on. The documents may be out of date.
+    /// The base version of the commit is below `gc_floor`, because garbage collection or a rollback has raised
+    /// `gc_floor`. The documents may be out of date.
     #[error(
         "commit to `{collection}` began at version {base}, but garbage has since been collected up to version \
          {floor}; check that the documents are still wanted, then commit again"
@@ -63,7 +64,7 @@ pub enum VectorError {
          `docweir store info` lists them"
     )]
     NotRetained { collection: String, asked: u64, retained: u64, version: u64 },
-    /// Each attempt to open the files failed because other processes had removed some of them.
+    /// Every attempt to open the files failed, because other processes had removed some of the files.
     #[error(
         "cannot open `{collection}`: other processes replaced its files during each of {attempts} attempts; try again"
     )]

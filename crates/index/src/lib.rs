@@ -104,7 +104,8 @@ pub struct VectorStore {
     options: VectorOptions,
     register: Register,
     cache: Mutex<Cache>,
-    /// Lock that a reader holds while it opens files, so that two readers do not open the same file twice.
+    /// Lock for opening files. A reader holds this lock while it opens files, so two readers do not open the same
+    /// file twice.
     opening: tokio::sync::Mutex<()>,
     /// Generates names and random waits.
     random: Mutex<fastrand::Rng>,
@@ -112,7 +113,7 @@ pub struct VectorStore {
     added: Option<OnCommit>,
 }
 
-/// Opens the collection with the given name in one object store.
+/// Opens collections by name. All collections are in one object store.
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 /// Receives the name of a collection and each commit to it. Must not block.
@@ -192,7 +193,7 @@ impl VectorStore {
         CollectionWriter::new(self.clone(), fastrand::Rng::new())
     }
 
-    /// Returns a writer that derives its ids and random waits from a seed, for simulations.
+    /// Returns a writer for simulations. Its ids and random waits are derived from a seed.
     pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> CollectionWriter {
         CollectionWriter::new(self.clone(), fastrand::Rng::with_seed(seed))
     }
@@ -202,8 +203,8 @@ impl VectorStore {
         Ok(self.register.load().await?.map(|(manifest, _)| manifest))
     }
 
-    /// Returns an error if vectors of `model` cannot be mixed with the existing vectors. Call this before any work is
-    /// done.
+    /// Returns an error if vectors of `model` must not be stored together with the existing vectors. Call this method
+    /// before any vector is computed.
     pub async fn check_model(&self, model: &ModelIdentity) -> Result<(), VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.may_mix(&manifest, model),

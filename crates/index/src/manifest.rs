@@ -1,12 +1,12 @@
 //! Defines the manifest: the only mutable object of a collection, and the complete record of its content.
 //!
 //! The manifest lists files, not documents, because there may be millions of documents; each file lists its own
-//! documents. The collector, the compactor, rollback and `as_of` derive everything from the manifest. The manifest
-//! records the versions in which each file was added and removed, the time of each version, and the last commit of
-//! each writer. It also records the oldest version on which a commit may still be based.
+//! documents. The collector, the compactor, rollback and `as_of` derive everything from the manifest. For each file,
+//! the manifest records the versions that added and removed the file. It also records the time of each version, the
+//! last commit of each writer, and the oldest version on which a commit may still be based.
 //!
-//! The format is JSON, so that an administrator can read it. Unknown fields are an error, because a program that does
-//! not know a field must not write the manifest back without it. A new field requires a higher [`FORMAT`].
+//! The format is JSON, so that an administrator can read it. A program refuses a manifest with an unknown field,
+//! because writing the manifest back would remove this field. A new field requires a higher [`FORMAT`].
 
 use std::collections::BTreeMap;
 
@@ -30,27 +30,29 @@ pub struct Manifest {
     pub collection: String,
     /// Number of this version. Version 0 is the state before the first swap, and is never stored.
     pub version: ManifestVersion,
-    /// Epoch of the newest lease under which a compaction was committed. A compactor with a lower epoch may not
-    /// commit.
+    /// Highest epoch of all compactions that were committed. The epoch comes from the compactor's lease. A compactor
+    /// with a lower epoch may not commit.
     pub epoch: u64,
-    /// Lowest base version that a commit may have. Files that were staged against an older version cannot be
-    /// committed, and may be deleted.
+    /// Lowest base version that a commit may have. A staged file with a lower base version cannot be committed, and
+    /// may be deleted.
     pub gc_floor: ManifestVersion,
     /// Oldest version that can be viewed or rolled back to. Files that only older versions list may be deleted.
     #[serde(default)]
     pub retained_from: ManifestVersion,
-    /// Id of the commit that made this version. A writer recognises its own commit by this id after a lost reply.
+    /// Id of the commit that made this version. If a writer did not receive the reply to its commit, this id shows
+    /// whether the commit was applied.
     pub commit_id: String,
     /// Number of the current generation, which all reads and commits use.
     pub generation: u32,
     pub generations: Vec<Generation>,
     /// Files of this version, in the order of their commits.
     pub live: Vec<LiveFile>,
-    /// Files that are no longer live. After such a file was deleted, a later swap removes its entry.
+    /// Files that are no longer live. First the collector deletes such a file, then a later swap removes its entry
+    /// from this list.
     pub removed: Vec<RemovedFile>,
     /// Last commit of each writer, keyed by the writer's id.
     pub writers: BTreeMap<String, WriterMark>,
-    /// Times of past versions, oldest first and thinned out with age. The last entry is this version.
+    /// Times of past versions, oldest first. Older times are thinned out. The last entry is the time of this version.
     pub history: Vec<HistoryEntry>,
     pub created_at: String,
     pub updated_at: String,
@@ -82,7 +84,7 @@ pub struct LiveFile {
     pub file: String,
     pub kind: FileKind,
     pub generation: u32,
-    /// Manifest version that the commit or merge had read before it wrote the file.
+    /// Base version: the manifest version that the commit or merge had read before it wrote the file.
     pub base_version: ManifestVersion,
     /// Manifest version in which the file last became live.
     pub added_version: ManifestVersion,
@@ -109,8 +111,8 @@ pub struct RemovedFile {
 #[serde(deny_unknown_fields)]
 pub struct WriterMark {
     pub last_seq: u64,
-    /// Manifest version of the writer's last commit. Once this version is below `gc_floor`, the writer's entry may be
-    /// removed.
+    /// Manifest version that the writer's last commit made. The writer's entry may be removed once this version is
+    /// below `gc_floor`.
     pub at_version: ManifestVersion,
 }
 

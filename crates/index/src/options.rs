@@ -3,9 +3,9 @@
 use docweir_target::Capabilities;
 use serde::{Deserialize, Serialize};
 
-/// Selects the stemming of the full-text index. A change does not require documents to be ingested again. If the
-/// index in a file was built with another stemming, the first search that needs the index rebuilds it in memory from
-/// the stored texts.
+/// Selects the stemming of the full-text index. A change does not require documents to be ingested again. A file may
+/// contain an index with another stemming. The first full-text search then builds a new index in memory from the
+/// texts in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
@@ -42,11 +42,11 @@ pub struct VectorOptions {
     /// writers.
     #[serde(skip)]
     pub commit_attempts: u32,
-    /// Maximum wait before the second attempt, in milliseconds. The maximum doubles with each attempt, and the actual
-    /// wait is a random part of it.
+    /// Upper limit of the wait before the second attempt, in milliseconds. This limit doubles with each further
+    /// attempt. The actual wait is random, between zero and the limit.
     #[serde(skip)]
     pub backoff_initial_milliseconds: u64,
-    /// Upper limit of the wait between two attempts, in milliseconds.
+    /// Maximum wait between two attempts, in milliseconds. The upper limit of the wait stops doubling at this value.
     #[serde(skip)]
     pub backoff_max_milliseconds: u64,
     /// Number of attempts to read the manifest and all files that it lists. After the last attempt, the reader fails.
@@ -58,9 +58,8 @@ pub struct VectorOptions {
     /// If true, the CRC-32 of each vector file is checked when the file is opened, except for snapshots larger than
     /// `verify_bytes`.
     pub verify_checksums: bool,
-    /// Maximum size, in bytes, of a snapshot whose checksum is checked when the snapshot is opened. Checksums of
-    /// larger snapshots are checked only by merges and by `docweir store verify`, so that these snapshots open
-    /// quickly.
+    /// Maximum size, in bytes, of a snapshot whose checksums are verified on opening. Larger snapshots open quickly,
+    /// but only merges and `docweir store verify` verify their checksums.
     pub verify_bytes: u64,
     /// Maximum number of results of one search.
     pub max_results: usize,
@@ -72,13 +71,14 @@ pub struct VectorOptions {
     pub hybrid_candidates: usize,
     /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`.
     pub hybrid_normalisation: Normalisation,
-    /// Share of each neighbouring chunk's score that is added to a chunk's score in a hybrid search, from 0 to 1. A
-    /// higher value favours chunks whose neighbours match too.
+    /// Share of the neighbouring chunks' scores in a hybrid search, from 0 to 1. The score of each neighbour is
+    /// multiplied by this share and added to the chunk's own score. A higher value favours chunks whose neighbours
+    /// match too.
     pub hybrid_context: f32,
     /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
-    /// Maximum number of versions whose times the manifest records. Above the maximum, the older half of these
-    /// times is thinned out: every other time is removed.
+    /// Maximum number of versions whose times the manifest records. If there are more, every other time in the older
+    /// half is removed.
     #[serde(skip)]
     pub history_entries: usize,
 }

@@ -1,5 +1,5 @@
-//! Tests several real processes on one collection in one folder. They commit, merge and collect concurrently, and are
-//! killed meanwhile.
+//! Tests several real processes that use one collection in one folder. The processes commit, merge and collect
+//! concurrently, and the test kills them at random.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,8 +25,8 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Returns the writes of process `me` in its round `n`: a document, and in every third round the deletion of an
-/// earlier document. No other process writes the same documents.
+/// Returns the writes of process `me` in round `n`. Every round writes one document. Every third round also deletes a
+/// document of an earlier round. No other process writes the same documents.
 fn writes(me: u32, n: u64) -> Vec<Write> {
     let mine = |n: u64| format!("doc_{me}_{}", n % 40);
     let mut writes = vec![document(&mine(n), 2 * n + 1, &["one", "two", &format!("round {n}")])];
@@ -36,8 +36,8 @@ fn writes(me: u32, n: u64) -> Vec<Write> {
     writes
 }
 
-/// Runs one process. It commits until it is killed, and records each acknowledged round in its own file. From time to
-/// time it merges under the lease, and collects.
+/// Runs one process. The process commits round after round until it is killed, and records each acknowledged round in
+/// its own file. From time to time, it acquires the lease and merges, or it collects garbage.
 #[test]
 fn works() {
     let Some(folder) = folder_of_child() else { return };
@@ -85,8 +85,9 @@ fn works() {
     });
 }
 
-/// Returns the expected version of each document after the acknowledged rounds of a process; `None` for a deleted
-/// document. A killed process may have committed one more round without recording it. This round is not included.
+/// Returns the expected version of each document after the first `rounds` rounds of process `me`; `None` for a
+/// deleted document. These are the acknowledged rounds. A killed process may have committed one more round without
+/// recording the round, and this round is not included.
 fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
     let mut expected = BTreeMap::new();
     for n in 0..rounds {

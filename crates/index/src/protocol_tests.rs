@@ -30,19 +30,20 @@ fn write((n, version): (u8, u64)) -> Write {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Commits new versions of `documents`. If `drop_after` is set, the commit is dropped after this number of polls.
+    /// Commits new versions of `documents`. If `drop_after` is set, the commit is polled this many times and then
+    /// dropped.
     Commit {
         writer: usize,
         documents: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// Commits with both writers concurrently, in the order that `schedule` gives.
+    /// Lets both writers commit concurrently. `schedule` gives the order in which they are polled.
     Race {
         documents: [Vec<u8>; 2],
         schedule: Vec<bool>,
         drop_after: [Option<usize>; 2],
     },
-    /// Merges files. Between planning and installing the merge, commits the documents in `between`.
+    /// Plans a merge, then commits the documents in `between`, and then installs the merge.
     Compact {
         all: bool,
         between: Vec<u8>,
@@ -105,8 +106,8 @@ struct World {
     acknowledged: usize,
 }
 
-/// Returns the value of a step; `None` if the step was dropped, or failed with a transient or throttled error. Panics
-/// on any other error.
+/// Returns the value of a step. Returns `None` if the step was dropped, or if it failed with a transient or throttled
+/// error. Panics on any other error.
 fn passes<T>(result: Option<Result<T, VectorError>>) -> Option<T> {
     match result? {
         Ok(value) => Some(value),

@@ -1,4 +1,5 @@
-//! Stores the manifest as a compare-and-swap register, using the conditional put of an object store.
+//! Stores the manifest in an object store. Replaces the manifest by compare-and-swap, using the conditional put of
+//! the object store.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ pub(super) struct Register {
 #[derive(Debug)]
 pub(super) enum Swap {
     Done,
-    /// The manifest has changed. Either another writer was first, or an earlier attempt succeeded and its reply was
-    /// lost. The caller reads the manifest to find out.
+    /// The manifest has changed since it was read. Either another writer has changed the manifest first, or an
+    /// earlier attempt of this writer succeeded and its reply was lost. The caller reads the manifest to find out.
     Conflict,
     /// The reply was lost, so the swap may have been applied. The caller reads the manifest to find out.
     Unknown,

@@ -1,14 +1,15 @@
 //! Decides which past versions are kept and which files may be deleted.
 //!
-//! The manifest has two horizons. Each is a version that only rises:
+//! The manifest has two horizons. A horizon is a version number that can only rise:
 //!
 //! | horizon | versions below it | purpose |
 //! | --- | --- | --- |
 //! | `gc_floor` | cannot be the base of a commit | orphans (staged, never listed) may be deleted, tombstones dropped |
 //! | `retained_from` | cannot be viewed or rolled back to | files that only these versions list may be deleted |
 //!
-//! Clocks determine only how far a horizon is *raised*. The horizons alone determine whether a file may be deleted.
-//! Garbage therefore stays garbage, and a collector that was suspended for a day can safely resume.
+//! Clocks determine only how far a horizon is *raised*. Whether a file may be deleted depends only on the horizons. A
+//! file that may be deleted now may therefore be deleted at any later time, and a collector that was suspended for a
+//! day can safely resume.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,14 +28,14 @@ pub struct Horizons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionOptions {
-    /// Number of snapshots, counted from the newest, that stay available for rollback. All versions since the oldest
-    /// of these snapshots stay available too.
+    /// Number of newest snapshots that stay available for rollback. All versions since the oldest of these snapshots
+    /// stay available too.
     pub snapshots: usize,
-    /// Time, in seconds, for which every past version stays available for rollback. Merged deltas are kept for this
-    /// time and take up space.
+    /// Time, in seconds, during which every past version stays available for rollback. The files of these versions
+    /// take up space, including the deltas that were already merged.
     pub merged_seconds: u64,
-    /// Maximum number of merged files that are kept. In a busy collection, this limit removes old versions before
-    /// `merged_seconds` has passed, so that the manifest stays small.
+    /// Maximum number of merged files that are kept, so that the manifest stays small. In a busy collection, this
+    /// limit can remove old versions before `merged_seconds` has passed.
     pub max_files: usize,
     /// Maximum duration of a commit or a merge, in seconds. Files that were staged but not committed within this time
     /// are deleted.
@@ -84,13 +85,15 @@ impl Manifest {
         Horizons { gc_floor: self.gc_floor, retained_from: self.retained_from }
     }
 
-    /// Returns the version that was current at a time in Unix milliseconds; `None` if the history begins later.
+    /// Returns the version that was current at the given time, in Unix milliseconds. Returns `None` if the history
+    /// begins after this time.
     fn current_at(&self, ms: i64) -> Option<ManifestVersion> {
         self.history.iter().rev().find(|h| h.at_ms <= ms).map(|h| h.version)
     }
 }
 
-/// Returns the highest horizons that the retention options allow now; `None` if the manifest already has them.
+/// Returns the highest horizons that the retention options allow now. Returns `None` if the manifest already has
+/// these horizons.
 pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Option<Horizons> {
     let ago = |seconds: u64| now_ms.saturating_sub(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
     let now = manifest.horizons();
@@ -102,17 +105,18 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     (due != now).then_some(due)
 }
 
-/// Returns the version to which the horizons must rise so that at most `most` removed files are kept; 0 if the limit
-/// is not exceeded. The surplus files are those that were removed first. The result is the version that removed the
-/// newest surplus file. All surplus files were staged before that version, so they become garbage.
+/// Returns the version to which both horizons must rise so that at most `most` removed files are kept. Returns 0 if
+/// no more than `most` files are listed as removed. Otherwise the files that were removed first are surplus, and the
+/// result is the version that removed the newest surplus file. All surplus files were staged before this version, so
+/// they become garbage.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     versions.get(most).copied().unwrap_or_default()
 }
 
-/// Returns the version that added the oldest of the `keep` newest snapshots. If there are fewer snapshots, uses
-/// the oldest of all. Returns the current version if there is no snapshot or `keep` is 0.
+/// Returns the version in which the oldest kept snapshot was added. The `keep` newest snapshots are kept; if there
+/// are fewer snapshots, all are kept. Returns the current version if there is no snapshot or `keep` is 0.
 fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     let snapshots = manifest.files().filter(|f| f.kind == FileKind::Snapshot);
     let mut versions: Vec<_> = snapshots.map(|f| f.added_version).collect();
@@ -122,9 +126,9 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     oldest.copied().unwrap_or(manifest.version)
 }
 
-/// Returns the next manifest with the horizons `to`, or the reason for a refusal. Also removes the entries of writers
-/// whose last commit is older than the new floor. These entries are no longer needed to recognise a repeated commit,
-/// because every commit that was staged below the floor is refused.
+/// Returns the next manifest, with its horizons raised to `to`, or the reason for a refusal. Also removes the entry
+/// of each writer whose last commit is below the new `gc_floor`. The entry served to recognise a repeated commit. It
+/// is no longer needed, because a commit that was staged below `gc_floor` is refused anyway.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -140,24 +144,24 @@ pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stam
     Ok(next)
 }
 
-/// Returns whether a file may be deleted, not considering pins. `base_version` is the manifest version that the commit
-/// or merge had read before it wrote the file. The caller must not delete files that readers have pinned.
+/// Returns whether the horizons allow the deletion of a file. `base_version` is the manifest version that the commit
+/// or merge had read before it wrote the file. The caller must also check that no reader has pinned the file.
 pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion) -> bool {
     let reachable = |r: &super::manifest::RemovedFile| r.file.file == file && r.at_version > manifest.retained_from;
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
-/// Returns whether a merge may drop the tombstones of an input file. `added_version` is the manifest version that
-/// added this file. Dropping is allowed once every commit that was staged before this version is refused. Otherwise
-/// such a commit could restore a deleted document. The caller also checks that no live file outside the merge holds an
-/// older version of the deleted document.
+/// Returns whether a merge may drop the tombstones of one input file. `added_version` is the manifest version that
+/// added this input file. A tombstone may be dropped once all commits that were staged before `added_version` are
+/// refused. Until then, such a commit could restore the deleted document. The caller also checks that no other live
+/// file holds an older version of the deleted document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)
 }
 
 /// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. Refuses to
-/// remove the entry of a file that is not garbage. A rollback may have made such a file live again. Without its entry,
-/// a reader that has pinned an older version would not find the file.
+/// remove the entry of a file that is not garbage. A rollback may have made this file live again, and a reader that
+/// has pinned an older version needs the entry to find the file.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
         // If an entry were removed too early, the name could be reused, and `as_of` would not find the file.

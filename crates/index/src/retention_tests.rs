@@ -60,8 +60,9 @@ fn horizons_follow_the_clock_and_the_number_of_snapshots() {
     assert_eq!(due(&m, 50_000, &KEEP).map(|h| h.retained_from), Some(0), "all versions of the last 100 s");
 }
 
-/// Checks that files above the limit are dropped, even if they are new. The manifest is rewritten with each commit,
-/// so it must not list all files that a busy collection has merged in a week.
+/// Checks that removed files above the limit are dropped, even if they were removed recently. The whole manifest is
+/// rewritten with each commit, so it must stay small. It cannot list all files that a busy collection merges in a
+/// week.
 #[test]
 fn more_files_than_may_be_kept_are_given_up() {
     let mut m = Manifest::empty("chunks", 0);

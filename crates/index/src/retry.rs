@@ -1,5 +1,5 @@
-//! Provides functions for changes of the manifest: unique names, waits between attempts, and the detection of
-//! transient failures.
+//! Provides functions for code that changes the manifest. The functions create unique names, wait between attempts,
+//! and detect transient failures.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub(super) fn passing(error: &ObjectError) -> bool {
     matches!(error, ObjectError::Transient { .. } | ObjectError::Unknown { .. } | ObjectError::Conflict(_))
 }
 
-/// Creates a ULID from the store's clock and the caller's random generator, so that a seeded run creates the same
-/// names.
+/// Creates a ULID from the time of the store's clock and the caller's random generator. A run with the same seed
+/// therefore creates the same names.
 pub(super) fn ulid(store: &VectorStore, random: &mut fastrand::Rng) -> String {
     let ms = u64::try_from(store.clock.now().div_euclid(1000)).unwrap_or_default();
     Ulid::from_parts(ms, random.u128(..)).to_string()
@@ -31,8 +31,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Counts and delays the retries of one change. Each wait is a random part of its upper limit ("full jitter"), so
-/// that writers that collide once do not collide again.
+/// Counts the retries of one change and waits before each retry. Each wait is random, between zero and an upper limit
+/// ("full jitter"). Two writers that have collided therefore hardly ever collide again.
 pub(super) struct Retries {
     backoff: Backoff,
     waits: u32,

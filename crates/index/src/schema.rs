@@ -1,7 +1,8 @@
 //! Defines the columns of a vector file.
 //!
-//! Vectors are `FixedSizeList<Float32>` without nulls. Parquet itself has no such type. Engines that only know
-//! Parquet see a list of floats. Engines that read the Arrow schema in the footer restore the fixed size.
+//! Vectors are `FixedSizeList<Float32>` without nulls. Parquet has no lists of fixed size, so a query engine that
+//! supports only Parquet reads a list of floats. A query engine that also reads the Arrow schema in the footer
+//! restores the fixed size.
 
 use std::sync::Arc;
 
@@ -63,8 +64,8 @@ pub fn schema(dimension: i32) -> Arc<Schema> {
 /// Returns the properties of the Parquet writer.
 ///
 /// Pages are uncompressed and plain, so that a reader spends no time on decoding. Dictionaries are used only for
-/// columns whose values repeat. Statistics are written only for columns whose statistics let a query engine skip
-/// data. Text columns have no statistics, because statistics would copy text into the footer.
+/// columns whose values repeat. Statistics are written only where they let a query engine skip data. Text columns
+/// have no statistics, because statistics would copy text into the footer.
 pub fn properties(rows: usize) -> parquet::file::properties::WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)

@@ -1,4 +1,5 @@
-//! Provides the content of an opened vector file (delta or snapshot), and caches values that searches derive from it.
+//! Provides the content of an opened vector file, which is a delta or a snapshot. Caches values that searches derive
+//! from the content.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,9 +23,11 @@ use super::search::postings::Postings;
 use super::snapshot::Snapshot;
 use docweir_target::Row;
 
-/// Maximum number of metadata paths whose values a segment caches. When the maximum is reached, the cache is cleared.
+/// Maximum number of metadata paths in a segment's cache. The cache holds the values of all rows at each path. When
+/// the maximum is reached, the cache is cleared.
 const CACHED_PATHS: usize = 16;
-/// Maximum number of filters whose results a segment caches. Each result takes one bit per row.
+/// Maximum number of filters in a segment's cache. The cache holds the result of each filter, which takes one bit per
+/// row.
 const KEPT_FILTERS: usize = 16;
 
 pub struct Segment {
@@ -36,19 +39,19 @@ pub struct Segment {
     rows: Rows,
     dimension: usize,
     codes: OnceLock<Buffer>,
-    /// Postings stored in the file, with the stemming that they were built with.
+    /// Postings stored in the file, and the stemming that was used to build them.
     stored_postings: Option<(Stemming, Postings)>,
     postings: OnceLock<Postings>,
     facets: Mutex<HashMap<String, Arc<Facet>>>,
-    /// Cached results of filters: each filter as text, and the rows that match it. The most recently used filter is
-    /// last.
+    /// Cached results of filters. An entry holds a filter as text and the rows that match the filter. The most
+    /// recently used entry is last.
     filtered: Mutex<Vec<(String, Arc<Bits>)>>,
     /// Heap memory of the file's content, in bytes; 0 if the file is memory-mapped.
     bytes: usize,
 }
 
 impl Segment {
-    /// Decodes a delta. `file` is the delta's name in the manifest, and `crc32` is its checksum there.
+    /// Decodes a delta. `file` is the delta's name and `crc32` is its checksum, both from the manifest.
     pub fn of_delta(file: &str, body: Bytes, crc32: Option<u32>) -> Result<Self, VectorError> {
         let (footer, rows) = delta::decode(file, body, crc32)?;
         let documents = Documents::of_entries(&footer.documents);
@@ -97,7 +100,7 @@ impl Segment {
         self.kind
     }
 
-    /// Returns the manifest version that the commit or merge had read before it wrote the file.
+    /// Returns the base version: the manifest version that the commit or merge had read before it wrote the file.
     pub fn base_version(&self) -> ManifestVersion {
         self.base_version
     }
@@ -195,8 +198,8 @@ impl Segment {
         })
     }
 
-    /// Returns the postings that are stored in the file. If the file has none for this stemming, builds them on first
-    /// use.
+    /// Returns the postings for the given stemming. If the file does not store postings for this stemming, builds
+    /// them on first use.
     pub fn postings(&self, stemming: Stemming) -> &Postings {
         if let Some((stored, postings)) = &self.stored_postings
             && *stored == stemming
@@ -206,7 +209,7 @@ impl Segment {
         self.postings.get_or_init(|| Postings::build((0..self.len()).map(|row| self.indexed_text(row)), stemming))
     }
 
-    /// Returns the vector codes that are stored in the file. If the file has none, computes them on first use.
+    /// Returns the vector codes. If the file does not store codes, computes them on first use.
     pub fn codes(&self, codec: &Codec) -> &[u8] {
         self.codes.get_or_init(|| {
             let mut blocks = codec.writer();
@@ -221,7 +224,7 @@ impl Segment {
         })
     }
 
-    /// Returns the headings and the text of a row together, in the form in which they were embedded.
+    /// Returns the headings and the text of a row as one text. The row's vector was computed from this text.
     pub fn indexed_text(&self, row: usize) -> Cow<'_, str> {
         let path = self.heading_path(row);
         match path.is_empty() {
@@ -230,7 +233,8 @@ impl Segment {
         }
     }
 
-    /// Returns the values of all rows at a metadata path. A row without a value inherits the value of its document.
+    /// Returns the values at a metadata path, for all rows. If a row has no value at this path, it inherits the value
+    /// of its document.
     pub fn facet(&self, path: &str) -> Arc<Facet> {
         let held = |facets: &HashMap<String, Arc<Facet>>| facets.get(path).cloned();
         if let Some(facet) = held(&self.facets.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -245,8 +249,9 @@ impl Segment {
         facet
     }
 
-    /// Returns the rows that match a filter, visible or not. The result is cached, because the same filters recur (a
-    /// tenant, a folder) and a file never changes. `name` is the filter as text.
+    /// Returns the rows that match a filter, whether visible or not. `name` is the filter as text. The result is
+    /// cached, because a file never changes and searches often use the same filters, for example for a tenant or a
+    /// folder.
     pub fn filtered(&self, name: &str, filter: &Filter) -> Arc<Bits> {
         let kept = || self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -269,7 +274,8 @@ impl Segment {
         rows
     }
 
-    /// Returns the heap memory in bytes, including everything derived since the file was opened.
+    /// Returns the heap memory of the segment in bytes. Includes everything that was derived from the file since it
+    /// was opened.
     pub fn memory_bytes(&self) -> usize {
         let facets = self.facets.lock().unwrap_or_else(PoisonError::into_inner);
         let facets: usize = facets.values().map(|f| f.memory_bytes()).sum();

@@ -12,8 +12,8 @@ use crate::VectorStore;
 use crate::view;
 use crate::writer::{Base, CollectionWriter};
 
-/// Holds a writer and the manifest that its next commit is based on. `begin` reads and stores this base. `write`
-/// consumes the base that `begin` has stored.
+/// Holds a writer and a base for its next commit. The base is a manifest: `begin` reads and stores the manifest, and
+/// the next `write` consumes it.
 struct IndexWriter {
     writer: CollectionWriter,
     base: Option<Base>,

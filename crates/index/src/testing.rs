@@ -11,8 +11,8 @@ pub use docweir_target::testing::{delete, document, id, model, row, unit};
 use super::delta::{DeltaHeader, FORMAT};
 use super::{VectorOptions, VectorStore};
 
-/// Returns the texts of a document's rows at a version; `None` if this version is a deletion. The same arguments
-/// always give the same texts.
+/// Returns the row texts of one document version; `None` if this version is a deletion. The same arguments always
+/// give the same texts.
 pub fn content(document: u8, version: u64) -> Option<Vec<String>> {
     let kind = (u64::from(document) * 7 + version * 3) % 5;
     (kind > 0).then(|| (1..kind).map(|i| format!("document {document} version {version} row {i}")).collect())
@@ -44,7 +44,8 @@ pub fn store_with(objects: &Arc<MemoryObjects>, options: VectorOptions) -> Arc<V
     Arc::new(VectorStore::new(objects.clone(), "chunks", objects.clock(), options).unwrap())
 }
 
-/// Polls a future up to `polls` times, and returns its output if it completes.
+/// Polls a future at most `polls` times. Returns the output of the future, or `None` if the future has not completed
+/// by then.
 pub fn poll_some<F: Future>(future: &mut Pin<&mut F>, polls: usize) -> Option<F::Output> {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..polls {

@@ -1,8 +1,8 @@
-//! Decides which changes of the manifest are permitted: the rules of the protocol as functions without I/O.
+//! Decides which changes of the manifest are permitted. Each rule of the protocol is a function without I/O.
 //!
-//! Each function takes the current manifest and returns the next manifest, or the reason for a refusal. The swap is
-//! conditional on the manifest that the function has checked. After a conflict, the function runs again on the new
-//! manifest. A lease never replaces any of these rules.
+//! Each function takes the current manifest and returns the next manifest, or the reason for a refusal. The caller
+//! then swaps the manifest, on condition that the current manifest has not changed. After a conflict, the function
+//! runs again on the new manifest. The rules apply even if a process holds the lease.
 //!
 //! | guard | failure that it prevents |
 //! | --- | --- |
@@ -38,13 +38,13 @@ pub struct Append {
 /// Describes a request to replace input files by a merged snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Install {
-    /// Snapshot to add; `None` if the merge has left no documents. The swap sets `added_version`.
+    /// Snapshot to add; `None` if no documents were left after the merge. The swap sets `added_version`.
     pub snapshot: Option<LiveFile>,
     /// Manifest version that the merge had read when it selected its inputs.
     pub base_version: ManifestVersion,
     /// Names of the files that the snapshot replaces.
     pub inputs: Vec<String>,
-    /// Epoch of the lease under which the snapshot was made.
+    /// Epoch of the lease that the compactor held during the merge.
     pub epoch: u64,
     pub commit_id: String,
 }
@@ -59,7 +59,7 @@ pub struct Stamp {
 /// Describes why a change of the manifest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The manifest already contains this commit, or a later commit of the same writer.
+    /// The manifest already contains this commit, or contains a later commit of the same writer.
     AlreadyCommitted {
         last_seq: u64,
     },
@@ -93,8 +93,8 @@ pub enum Refusal {
         epoch: u64,
         manifest: u64,
     },
-    /// A requested horizon is out of range. A horizon may only rise, at most to the version that the swap makes. At
-    /// least one of the two horizons must rise.
+    /// A requested horizon is out of range. A horizon may never fall, and may rise at most to the version number that
+    /// the swap makes. At least one of the two horizons must rise.
     HorizonOutOfRange {
         asked: Horizons,
         now: Horizons,
@@ -117,9 +117,9 @@ pub enum Resolution {
         version: ManifestVersion,
     },
     NotCommitted,
-    /// The swap was applied, but the file is no longer live, and `gc_floor` has since risen above the base version.
-    /// Either a merge has replaced the file, or a rollback has undone the commit. The caller checks whether the
-    /// documents are still wanted, and commits them again. Committing again is always harmless.
+    /// The swap was applied. Since then, a merge has replaced the file, or a rollback has undone the commit. The file
+    /// is no longer live, and `gc_floor` has risen above the base version. The caller checks whether the documents
+    /// are still wanted, and commits them again. Committing again is always harmless.
     Overtaken,
 }
 
@@ -146,7 +146,8 @@ pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<
     Ok(next)
 }
 
-/// Checks whether vectors of the model `given` may be stored alongside vectors of the model `stored`.
+/// Checks whether new vectors may be stored alongside the existing vectors. `given` is the model of the new vectors,
+/// and `stored` is the model of the existing ones.
 pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<(), Refusal> {
     match stored {
         Some(stored) if stored != given => {
@@ -156,7 +157,8 @@ pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<
     }
 }
 
-/// Determines from the current manifest whether an append with an unknown outcome was applied.
+/// Determines whether an append was applied, if the reply to the append was lost. The current manifest shows the
+/// outcome.
 pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     let by_writer = manifest.writers.get(&append.writer).is_some_and(|mark| mark.last_seq >= append.sequence);
     let by_writer = by_writer && !planted(SkippedRule::NoSequence);
@@ -170,8 +172,8 @@ pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     Resolution::Committed { version }
 }
 
-/// Returns the next manifest with a snapshot instead of its inputs, or the reason for a refusal. Deltas that were
-/// committed after the merge was planned stay live.
+/// Returns the next manifest, which lists a snapshot instead of its inputs, or the reason for a refusal. Deltas stay
+/// live if they were committed after the merge was planned.
 pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp) -> Result<Manifest, Refusal> {
     if install.epoch < manifest.epoch {
         return Err(Refusal::StaleEpoch { epoch: install.epoch, manifest: manifest.epoch });
@@ -198,18 +200,20 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
     Ok(next)
 }
 
-/// Determines from the current manifest whether an installation with an unknown outcome was applied.
+/// Determines whether a snapshot was installed, if the reply to the swap was lost. The current manifest shows the
+/// outcome.
 pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
     let known = |name: &str| manifest.files().any(|f| f.file == name);
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// Returns the next manifest with the content of version `target`, or the reason for a refusal. Only the content goes
-/// back: the version number still rises, and the sequence numbers and the epoch keep their current values.
+/// Returns the next manifest, which has the content of version `target`, or the reason for a refusal. Only the
+/// content is restored. The version number still rises, and the sequence numbers and the epoch keep their current
+/// values.
 ///
-/// The next manifest refuses all files that were staged before the rollback. A merge that was planned on an undone
-/// version may have dropped a tombstone that the restored files need. A writer with a commit in progress must check
-/// again whether its documents are still wanted.
+/// The next manifest refuses all files that were staged before the rollback. One of these files may be the result of
+/// a merge that dropped a tombstone, and the restored content may need this tombstone. A writer with a commit in
+/// progress must check again whether its documents are still wanted.
 pub fn may_roll_back(
     manifest: &Manifest,
     target: ManifestVersion,
@@ -236,9 +240,9 @@ pub fn may_roll_back(
 }
 
 /// Orders the versions of one document by precedence. A version is either a set of rows or a tombstone. The highest
-/// version wins, whatever the order of commits. At equal versions, a tombstone wins over rows, and otherwise the
-/// newer file name wins. Two files hold rows of the same version only if a commit was repeated after a lost reply;
-/// both then hold the same rows.
+/// version wins, whatever the order of commits. At equal versions, a tombstone wins over rows. If both files hold
+/// rows of the same version, the file with the newer name wins. This happens only if a commit was repeated after a
+/// lost reply, and the rows in both files are then the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence<'a> {
     pub version: Version,
@@ -268,8 +272,8 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Moves the live files that `which` selects to the list of removed files. Each entry records the new manifest version
-/// as the version that removed the file.
+/// Moves live files to the list of removed files. `which` selects the files to move. The entry of a removed file
+/// records the new manifest version as the version that removed the file.
 fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     let (at_version, at_ms) = (next.version, next.history.last().map_or(0, |h| h.at_ms));
     let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut next.live).into_iter().partition(which);
@@ -277,7 +281,7 @@ fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     next.removed.extend(gone.into_iter().map(|file| RemovedFile { file, at_version, at_ms }));
 }
 
-/// Applies the part of a change that is the same for every swap, and returns the new version.
+/// Applies the changes that every swap makes, and returns the new version.
 pub(super) fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> ManifestVersion {
     next.format = FORMAT;
     next.version += 1;

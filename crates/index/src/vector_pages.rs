@@ -1,9 +1,10 @@
 //! Reads and writes the vector column of a delta in whole pages.
 //!
-//! In Parquet, the column is a list of floats. The levels of the list say for every number whether it begins a new
-//! row. Encoding and decoding the levels one by one would take longer than the rest of a delta. As all rows have the
-//! same length, the levels of a page are known in advance. This module therefore reads and writes a page as two
-//! blocks, first the levels and then the numbers. Pages of another layout are read by the general Parquet reader.
+//! In Parquet, the column is a list of floats. Parquet stores levels for every number, which say whether the number
+//! begins a new row. Encoding and decoding the levels one by one would take longer than the rest of a delta. All rows
+//! have the same length, so the levels of a page are known in advance. This module therefore reads and writes a page
+//! as two blocks, first the levels and then the numbers. The general Parquet reader reads pages that have another
+//! layout.
 //!
 //! ```text
 //! u32 length │ for each row: run of one 0, run of (dimension - 1) 1s │ u32 length │ run of rows × dimension 1s │ f32 …
@@ -27,10 +28,10 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::columns::F32s;
 
-/// Maximum size of the numbers in a page, in bytes, unless a single row is larger.
+/// Maximum size of the numbers in a page, in bytes. A page with a single row may be larger.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Writes `rows`, each of `dimension` numbers, as the next column of the row group.
+/// Writes the vectors in `rows` as the next column of the row group. Each vector has `dimension` numbers.
 pub fn append<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     column: ColumnDescPtr,
@@ -79,8 +80,8 @@ pub fn append<W: Write + Send>(
     group.append_column(&Bytes::from(sink.into_inner()?), close)
 }
 
-/// Reads the last column and returns the numbers of all rows; `None` if a page of the column does not have the layout
-/// that [`append`] writes.
+/// Reads the last column of a delta and returns the vector components of all rows, one row after another. Returns
+/// `None` if a page does not have the layout that [`append`] writes.
 pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: usize) -> Option<F32s> {
     // A damaged footer may claim any size, so the reservation is limited to the size of the file.
     let bytes = rows.checked_mul(dimension)?.checked_mul(4).filter(|bytes| dimension > 0 && *bytes <= file.len())?;
@@ -107,7 +108,7 @@ pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: us
     (numbers.len() == bytes).then(|| F32s::from(numbers))
 }
 
-/// Returns the encoded levels of a page with `rows` rows.
+/// Returns the levels of a page with `rows` rows, as encoded bytes.
 fn levels(rows: usize, dimension: usize) -> Vec<u8> {
     let mut row = Vec::with_capacity(8);
     run(&mut row, 1, 0);
@@ -124,7 +125,8 @@ fn levels(rows: usize, dimension: usize) -> Vec<u8> {
     all
 }
 
-/// Appends a run of `times` equal levels: the count as a varint whose lowest bit is 0, then the level in one byte.
+/// Appends a run of `times` equal levels. A run begins with its length, as a varint whose lowest bit is 0. The level
+/// follows in one byte.
 fn run(into: &mut Vec<u8>, times: usize, level: u8) {
     let mut rest = times << 1;
     while rest >= 0x80 {

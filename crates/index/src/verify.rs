@@ -23,7 +23,7 @@ pub struct Finding {
     /// Object key of the file.
     pub key: String,
     pub what: String,
-    /// If true, the current version needs the file. If false, only a past version does.
+    /// If true, the current version needs the file. If false, only a past version needs the file.
     pub live: bool,
 }
 
@@ -34,13 +34,13 @@ pub struct Verified {
     pub bytes: u64,
     pub rows: u64,
     pub findings: Vec<Finding>,
-    /// Object keys of files that no version lists. A crash has left them, or a process is still writing them. The
-    /// collector deletes abandoned files.
+    /// Object keys of files that no version lists. Such a file is either the remains of a crash, or a process has not
+    /// finished its commit or merge yet. The collector deletes abandoned files.
     pub orphans: Vec<String>,
 }
 
 impl VectorStore {
-    /// Reads every file of the current version and of the retained past versions. Checks each file's checksums, its
+    /// Reads every file that the current version or a retained past version lists. Checks the file's checksums and
     /// counts, the order of its documents and the lengths of its vectors.
     pub async fn verify(&self) -> Result<Verified, VectorError> {
         let mut verified = Verified::default();
@@ -85,8 +85,8 @@ impl VectorStore {
         Ok(blocking(move || fault(&segment, expected, kind)).await)
     }
 
-    /// Returns all texts of the given documents, of every version in every listed file, in the form in which they
-    /// were embedded. Caches may hold vectors of these texts.
+    /// Returns all texts of the given documents, exactly as they were embedded. Reads every version of the documents
+    /// in every listed file. Caches may hold vectors of these texts.
     pub async fn texts_of(&self, ids: &[DocumentId]) -> Result<Vec<String>, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
@@ -103,8 +103,8 @@ impl VectorStore {
         Ok(texts)
     }
 
-    /// Exports the visible rows as Parquet files of about `bytes` bytes each, in the format of deltas. Calls `part`
-    /// with each file in order, and returns the number of rows.
+    /// Exports the visible rows as Parquet files, which have the format of deltas and about `bytes` bytes each. Calls
+    /// `part` with each file in order, and returns the number of exported rows.
     pub fn export<E: From<VectorError>>(
         &self,
         view: &View,
@@ -184,7 +184,7 @@ fn in_order(documents: &Documents) -> bool {
     (1..documents.len()).all(|at| documents.id(at - 1) < documents.id(at))
 }
 
-/// Describes a disagreement between the control store and the collection about a document.
+/// Describes a document about which the control store and the collection disagree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Disagreement {
     /// The control store records a version of the document as loaded, but this version is not visible. A retry loads
@@ -194,7 +194,7 @@ pub enum Disagreement {
     NotRecorded { document: DocumentId, visible: u64 },
 }
 
-/// Describes the state of a document in the control store.
+/// Describes the state that the control store records for a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     Loaded(u64),

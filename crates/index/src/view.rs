@@ -1,8 +1,8 @@
 //! Provides a consistent view of a collection: one version of the manifest, and the winning version of each document.
 //!
-//! Opened files are cached by name, so a view after a commit opens only the new file. The visible rows are determined
-//! for each view (`visible`), because a newer file may have superseded documents of an older one. A view keeps its
-//! files open, so files that are deleted meanwhile stay readable.
+//! Opened files are cached by name, so the first view after a commit opens only the new file. Each view determines
+//! its visible rows again (`visible`), because the new file may supersede documents in older files. A view keeps its
+//! files open, so it can still read files that were deleted meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -24,8 +24,8 @@ use super::validate::Precedence;
 use super::visible::{Visible, visible};
 use super::{VectorOptions, VectorStore};
 
-/// Memory that an opened and indexed delta takes, as a multiple of its file size. Measured as 1.5 for chunks of 1,000
-/// characters with 384 dimensions, and rounded up.
+/// Memory that a delta needs once it is opened and indexed, as a multiple of its file size. Measured as 1.5 for
+/// chunks of 1,000 characters with 384 dimensions, and rounded up.
 const MEMORY_FACTOR: u64 = 2;
 
 pub struct View {
@@ -45,7 +45,8 @@ pub struct ViewStats {
     /// Number of visible documents.
     pub documents: usize,
     pub rows: usize,
-    /// Number of hidden rows: rows in the files that are superseded or deleted. A compaction would remove them.
+    /// Number of hidden rows, which are rows of superseded or deleted document versions. A compaction would remove
+    /// them from the files.
     pub hidden_rows: usize,
     pub tombstones: usize,
     pub file_bytes: u64,
@@ -53,12 +54,13 @@ pub struct ViewStats {
     pub model: Option<ModelIdentity>,
 }
 
-/// Lists the documents of a collection, without reading vectors. Used for reconciliation with the control store.
+/// Lists the documents of a collection. Does not include their vectors. Serves to compare the collection with the
+/// control store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub version: ManifestVersion,
     pub documents: BTreeMap<DocumentId, WinningVersion>,
-    /// Parent of each visible document that is contained in another document.
+    /// Parent of each visible document that has one. A parent is the document that contains another document.
     pub parents: BTreeMap<DocumentId, DocumentId>,
 }
 
@@ -71,8 +73,8 @@ pub struct WinningVersion {
 }
 
 impl VectorStore {
-    /// Returns a view of the current version of the collection. The call is cheap if nothing has changed since the
-    /// last view. Otherwise it reads and decodes the new files.
+    /// Returns a view of the current version of the collection. If the collection has not changed since the last
+    /// view, the call is cheap. Otherwise the call reads and decodes the new files.
     pub async fn view(&self) -> Result<Arc<View>, VectorError> {
         let _one_at_a_time = self.opening.lock().await;
         let mut missing: Option<(ManifestVersion, String)> = None;
@@ -185,8 +187,8 @@ impl VectorStore {
         self.open_checked(live, self.options.verify_checksums && small).await
     }
 
-    /// Opens a file like [`VectorStore::open`], but verifies every checksum, so that damage is not copied under a new
-    /// checksum.
+    /// Opens a file and verifies all its checksums, even if the file is large. A merge uses this method, so that it
+    /// does not copy damaged data to a new file with a valid checksum.
     pub(super) async fn open_to_merge(&self, live: &LiveFile) -> Result<Segment, VectorError> {
         self.open_checked(live, true).await
     }
@@ -252,8 +254,8 @@ impl VectorStore {
         ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() }.into()
     }
 
-    /// Returns an error if the files would exceed the memory limit. Called before any file is read, because a refusal
-    /// is too late once memory is full.
+    /// Returns an error if the opened files would exceed the memory limit. The caller checks this before it reads any
+    /// file, because a refusal is too late once memory is full.
     fn may_open(&self, manifest: &Manifest) -> Result<(), VectorError> {
         // Snapshots are memory-mapped, so the system can reclaim their memory.
         let held = manifest.live.iter().filter(|f| f.kind == FileKind::Delta).map(|f| f.bytes);
@@ -305,8 +307,8 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
     winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
 }
 
-/// Returns the parent of each visible document. If several files hold the same version of a document, their entries
-/// are equal, so any of them gives the parent.
+/// Returns the parent of each visible document. If several files hold the same version of a document, all of them
+/// name the same parent.
 fn parents(
     held: &BTreeMap<DocumentId, WinningVersion>,
     entries: impl Iterator<Item = DocumentEntry>,

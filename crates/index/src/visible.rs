@@ -1,8 +1,9 @@
-//! Determines the visible documents and rows of each file: only the winning version of each document is visible.
+//! Determines the visible documents and rows of each file. Only the winning version of a document is visible.
 //!
-//! The documents of all deltas are collected in one table, and the winners of the table are looked up in each
-//! snapshot. Snapshots are compared in pairs: the documents of the smaller snapshot are looked up in the larger one.
-//! The cost of a view therefore grows with the amount of unmerged data, not with the size of the collection.
+//! The documents of all deltas are collected in one table, which keeps the winning version of each document. These
+//! documents are then looked up in each snapshot. Snapshots are compared in pairs, by looking up the documents of the
+//! smaller snapshot in the larger snapshot. The cost of a view therefore grows with the amount of unmerged data, not
+//! with the size of the collection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,8 +83,8 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
     all
 }
 
-/// Returns the index pairs of the documents that occur in both files. If one file is much smaller, its documents are
-/// looked up in the other; otherwise both lists are traversed in parallel.
+/// Returns the documents that occur in both files, each as a pair of indexes. If one file is much smaller, its
+/// documents are looked up in the larger file. Otherwise both lists of documents are traversed in parallel.
 fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
     const MUCH: usize = 16;
     let (one, other) = (smaller.documents(), larger.documents());

@@ -12,9 +12,9 @@
 //! cases, the next commit works.
 //!
 //! A commit whose base version is below `gc_floor` is *not* staged again automatically. A document of the commit may
-//! have been deleted meanwhile, and a merge may have dropped the document's tombstone. Only the caller can begin again
-//! ([`VectorError::Stalled`]). Only the caller can check with the control store that the documents are still wanted at
-//! these versions.
+//! have been deleted meanwhile, and a merge may have dropped the document's tombstone. The commit therefore fails
+//! with [`VectorError::Stalled`]. The caller checks with the control store that the documents are still wanted at
+//! these versions, and then begins again.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use super::retry::{Retries, blocking, passing, ulid};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use docweir_target::{Write, gather};
 
-/// Commits to a collection under one writer id. Not `Clone`, because the sequence number has one owner.
+/// Commits to a collection under one writer id. Not `Clone`, because only one owner may assign the sequence numbers.
 pub struct CollectionWriter {
     store: Arc<VectorStore>,
     id: String,
@@ -70,9 +70,10 @@ impl CollectionWriter {
         &self.id
     }
 
-    /// Makes all writes visible in one step, or none of them. Of several writes of one document, only the highest
-    /// version counts. The future can be dropped at any await point. After [`VectorError::Unresolved`], the same
-    /// writes may be committed again: the same version of a document is never shown twice.
+    /// Makes either all writes visible in one step, or no write at all. If several writes concern the same document,
+    /// only the write with the highest version counts. The future can be dropped at any await point. After
+    /// [`VectorError::Unresolved`], the same writes may be committed again: the same version of a document is never
+    /// shown twice.
     ///
     /// This method suits callers that write without a claim. A caller that writes under a claim first calls
     /// [`begin`](CollectionWriter::begin) instead.
@@ -85,16 +86,16 @@ impl CollectionWriter {
     ///
     /// A caller that writes a document under a claim of the control store must check the claim *after* this call, and
     /// before [`commit_on`](CollectionWriter::commit_on). If the document is deleted before the check, the check
-    /// fails. If the document is deleted later, its tombstone is newer than the base. No merge drops this tombstone
-    /// while a commit on the base is possible. If the claim were checked before this call, a writer that is suspended
-    /// in between could restore a document whose tombstone no longer exists.
+    /// fails. If the document is deleted after the check, its tombstone is newer than the base. No merge drops this
+    /// tombstone while a commit on the base is possible. A caller must not check the claim before this call. It might
+    /// be suspended between the two, and then restore a deleted document whose tombstone no longer exists.
     pub async fn begin(&mut self) -> Result<Base, VectorError> {
         let mut retries = Retries::new(&self.store.clone());
         self.load(&mut retries).await.map(Base)
     }
 
-    /// Commits like [`commit`](CollectionWriter::commit), but on a base that [`begin`](CollectionWriter::begin) has
-    /// returned.
+    /// Commits on a base that [`begin`](CollectionWriter::begin) has returned. Otherwise works like
+    /// [`commit`](CollectionWriter::commit).
     pub async fn commit_on(
         &mut self,
         base: Base,
@@ -254,8 +255,8 @@ impl CollectionWriter {
     }
 }
 
-/// Stores the object through a streaming upload. A put would hash the whole body to compute a tag, which is not needed
-/// here.
+/// Stores the object through a streaming upload. An ordinary put would compute a tag by hashing the whole body, and
+/// the tag is not needed here.
 async fn write_object(store: &VectorStore, key: &str, body: Bytes) -> Result<(), ObjectError> {
     let mut upload = store.objects.create(key).await?;
     let (upload, written) = blocking(move || {

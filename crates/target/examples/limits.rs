@@ -1,5 +1,5 @@
-//! Shows which of several writes to one document a target keeps, and which writes it refuses. Run it with
-//! `cargo run -p docweir-target --example limits`.
+//! Shows which write a target keeps if there are several writes to one document, and which writes a target refuses.
+//! Run the example with `cargo run -p docweir-target --example limits`.
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 

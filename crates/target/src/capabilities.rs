@@ -32,7 +32,7 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Returns the maximum number of documents, rows or bytes in one call. `what` selects which of the three.
+    /// Returns the maximum number of documents, rows or bytes in one call. `what` selects documents, rows or bytes.
     pub fn limit(&self, what: Limit) -> u64 {
         match what {
             Limit::Documents => self.max_documents,
@@ -41,8 +41,8 @@ impl Capabilities {
         }
     }
 
-    /// Returns an error if the quantity `found` exceeds the limit on documents, rows or bytes that `limited` selects.
-    /// `what` names the unit of `found` in the error message.
+    /// Returns an error if the quantity `found` exceeds a limit. `limited` selects the limit on documents, rows or
+    /// bytes. `what` names the unit of `found` in the error message.
     pub(crate) fn admit(&self, what: &'static str, limited: Limit, found: u64) -> Result<(), WriteError> {
         let limit = self.limit(limited);
         if found > limit { Err(WriteError::TooLarge { what, limited, found, limit }) } else { Ok(()) }

@@ -1,8 +1,8 @@
 //! Tests the behaviour that every target must have.
 //!
-//! The macro `docweir_target::target_conformance!(world())` defines one test per behaviour in the crate that
-//! implements a target. A [`World`] provides a fresh, empty collection. A test can open the collection a second time,
-//! and can make replies to writes get lost.
+//! A crate that implements a target calls the macro `docweir_target::target_conformance!(world())`, which defines one
+//! test per behaviour. A [`World`] provides a fresh, empty collection. A test can open the collection a second time,
+//! and can make the world lose the replies to writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ pub trait World: Send + Sync {
     /// Opens the collection with the given limits for one call.
     async fn limited(&self, capabilities: Capabilities) -> Arc<dyn Target>;
 
-    /// Starts or stops losing the replies to writes. A write whose reply is lost is applied nevertheless. Returns
-    /// `false` if this world cannot lose replies.
+    /// Makes the world lose the replies to writes, or stops the losses. The write itself is applied even if its reply
+    /// is lost. Returns `false` if this world cannot lose replies.
     fn lose_replies(&self, _lose: bool) -> bool {
         false
     }
 
-    /// Returns the longest time until an acknowledged write is visible.
+    /// Returns the maximum time between the reply to a write and the moment when the write is visible.
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Defines one test per behaviour. `$world` is a future that returns a fresh world, or `None` if a server that the
-/// world needs is not available.
+/// Defines one test per behaviour. `$world` is a future that returns a fresh world. If the world needs a server that
+/// is not available, the future returns `None`.
 #[macro_export]
 macro_rules! target_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -79,7 +79,8 @@ async fn held(target: &Arc<dyn Target>, documents: &[&str]) -> Vec<Option<(u64, 
     held.into_iter().map(|held| held.map(|LoadedVersion { version, rows }| (version, rows))).collect()
 }
 
-/// Waits until the target holds the expected versions of the documents, but no longer than the world's lag.
+/// Waits until the target holds the expected version of each document. Stops waiting once the lag of the world has
+/// passed.
 async fn expect(world: &dyn World, target: &Arc<dyn Target>, documents: &[&str], expected: &[Option<(u64, u32)>]) {
     const LOOK: Duration = Duration::from_millis(50);
     for _ in 0..=world.lag().as_millis() / LOOK.as_millis() {

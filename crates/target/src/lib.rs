@@ -50,7 +50,8 @@ pub trait Target: Send + Sync + 'static {
     /// Returns the model whose vectors the collection holds; `None` if the collection has no vectors yet.
     async fn model(&self) -> Result<Option<ModelIdentity>, StageError>;
 
-    /// Checks that vectors of `model` can be stored alongside the existing vectors. Called before paid work begins.
+    /// Checks that vectors of `model` can be stored alongside the existing vectors. The pipeline calls this method
+    /// before it pays for any vector.
     ///
     /// # Errors
     /// Returns an error of class system if the models differ. The error names both models.
@@ -60,11 +61,11 @@ pub trait Target: Send + Sync + 'static {
     /// concurrently.
     fn writer(self: Arc<Self>) -> Box<dyn TargetWriter>;
 
-    /// Returns the visible version of each document, in the order of `documents`; `None` for absent or deleted
-    /// documents.
+    /// Returns the visible version of each document, in the order of `documents`. Returns `None` for a document that
+    /// is absent or deleted.
     async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
-    /// Returns the first `limit` visible documents whose ids follow `after`, in the order of their ids. If `after` is
+    /// Returns the first `limit` visible documents after the id `after`, in the order of their ids. If `after` is
     /// `None`, begins with the first document.
     async fn list(
         &self,
@@ -72,8 +73,8 @@ pub trait Target: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(DocumentId, LoadedVersion)>, StageError>;
 
-    /// Returns the visible rows of each document with their vectors, in the order of `documents`. The rows of a
-    /// document are ordered by ordinal. Absent documents have no rows.
+    /// Returns the visible rows of each document, including their vectors. The documents are in the order of
+    /// `documents`, and the rows of a document are in the order of their ordinals. Absent documents have no rows.
     async fn rows(&self, documents: &[DocumentId]) -> Result<Vec<Vec<Row>>, StageError>;
 }
 
@@ -88,13 +89,13 @@ pub trait TargetWriter: Send {
     /// nothing.
     async fn begin(&mut self) -> Result<(), StageError>;
 
-    /// Writes document versions durably. Of several writes of one document only the highest version counts. The
-    /// future can be dropped at any await point, and the call can be repeated.
+    /// Writes document versions durably. If several writes concern the same document, only the write with the highest
+    /// version counts. The future can be dropped at any await point, and the call can be repeated.
     ///
     /// # Errors
-    /// Returns an error whose class decides about retries. An error does not mean that nothing was written: if only
-    /// the reply was lost, all documents may be visible. If [`Capabilities::atomic`] is `false`, some of the documents
-    /// may be visible and others not.
+    /// Returns an error whose class decides about retries. After an error, the documents may nevertheless be visible,
+    /// because the reply may be lost after a successful write. If [`Capabilities::atomic`] is `false`, it is also
+    /// possible that only some of the documents are visible.
     async fn write(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Written, StageError>;
 }
 
@@ -108,8 +109,7 @@ pub struct LoadedVersion {
 /// Reports an acknowledged write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Number of the first state of the target that contains the writes; `None` if the target does not number its
-    /// states.
+    /// Number of the first target state that contains the writes; `None` if the target does not number its states.
     pub version: Option<u64>,
 }
 

@@ -23,7 +23,7 @@ pub enum Write {
     Delete { document_id: DocumentId, version: Version },
 }
 
-/// Holds all rows of one document version. A document without text has no rows; the document exists, but no search
+/// Holds all rows of one document version. A document without text has no rows. Such a document exists, but no search
 /// finds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentRows {
@@ -31,7 +31,7 @@ pub struct DocumentRows {
     pub version: Version,
     /// URI of the document's source.
     pub source: String,
-    /// Document that contains this document. The parent is shown to users; it does not affect which documents are
+    /// Document that contains this document. The parent is shown to users. It has no influence on which documents are
     /// visible.
     pub parent: Option<DocumentId>,
     /// Metadata of the whole document, usable in search filters (`media_type`, `tenant`, `title`).
@@ -96,7 +96,8 @@ impl Row {
         self
     }
 
-    /// Creates a row from a chunk and its vector. The findings of enrichment become metadata with the same names.
+    /// Creates a row from a chunk and its vector. Each finding of enrichment becomes a metadata value with the name
+    /// of the finding.
     pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
         let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
         let metadata = match serde_json::to_value(&chunk.findings) {
@@ -165,7 +166,7 @@ impl DocumentRows {
         self
     }
 
-    /// Creates the rows of an embedded document that has no parent document.
+    /// Creates the rows of an embedded document. The document has no parent document.
     pub fn of_embedded(
         document_id: DocumentId,
         version: Version,
@@ -227,8 +228,8 @@ impl Write {
         }
     }
 
-    /// Checks whether this write could be stored alone. A committer checks each write before adding it to a group, so
-    /// that one invalid document does not make the other writes fail.
+    /// Checks whether a target could store this write in a call of its own. A committer checks each write before it
+    /// adds the write to a group. One invalid document therefore does not make the other writes of the group fail.
     ///
     /// # Errors
     /// Returns an error if a vector does not have the model's dimension or the length 1. Also returns an error if a
@@ -264,8 +265,8 @@ impl Write {
     }
 }
 
-/// Checks the writes of one call and keeps one write per document: the write with the highest version. At equal
-/// versions, a deletion wins over rows; otherwise the later write wins.
+/// Checks the writes of one call, and keeps for each document only the write with the highest version. At equal
+/// versions, a deletion wins over rows. If both writes are of the same kind, the later write wins.
 ///
 /// # Errors
 /// Returns an error if `writes` is empty, if a write cannot be stored ([`Write::check`]), or if the writes together

@@ -1,4 +1,5 @@
-//! Tests that documents pass through the whole pipeline into the target, are replaced there, and are deleted from it.
+//! Tests the whole pipeline with this target. Documents are written to the target, replaced in the target, and
+//! deleted from the target.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

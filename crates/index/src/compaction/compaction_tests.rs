@@ -1,6 +1,6 @@
-//! Tests merges with the production code, one guarantee per test. Docweir replaces an older receipt system, whose
-//! known defects are numbered. A test named `r01_…` covers defect 1 of the older system, and so on. Defects 2, 4 and 9
-//! are covered by the tests of the lease, the lock and the compactor. Defect 11 is covered in
+//! Tests merges with the production code, one guarantee per test. Docweir replaces an older receipt system. The known
+//! defects of the older system are numbered. A test named `r01_…` covers defect 1 of the older system, and so on.
+//! Defects 2, 4 and 9 are covered by the tests of the lease, the lock and the compactor. Defect 11 is covered in
 //! `tests/pipeline/store.rs`.
 
 use docweir_objects::memory::Faults;
@@ -182,8 +182,8 @@ fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     assert!(run(s.writer_seeded(2).commit(bad, &model(3))).is_err());
 }
 
-/// Covers defect 7 of the former system. If an item was deleted or changed while its vector was computed, the stale
-/// vector was stored.
+/// Covers defect 7 of the former system. An item was deleted or changed while its vector was being computed, and the
+/// outdated vector was stored nevertheless.
 #[test]
 fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
     for merged in [false, true] {

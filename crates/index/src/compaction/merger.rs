@@ -31,8 +31,9 @@ pub struct Staged {
     pub report: Report,
 }
 
-/// Memory that a delta takes during a merge, as a multiple of its file size: its columns, its codes and its full-text
-/// index. Measured as 2.2 for chunks of 1,000 characters with 384 dimensions, and rounded up.
+/// Memory that a merge needs for one delta, as a multiple of the delta's file size. The memory holds the delta's
+/// columns, codes and full-text index. Measured as 2.2 for chunks of 1,000 characters with 384 dimensions, and
+/// rounded up.
 const MEMORY_FACTOR: u64 = 3;
 
 pub(super) async fn merge(
@@ -96,9 +97,10 @@ pub(super) async fn merge(
     })
 }
 
-/// Converts the error about a missing input file to the error that the merge returns. If the manifest still lists the
-/// file, the collection is damaged. Otherwise other processes have merged and deleted the file since this merge was
-/// planned. The result of this merge would then be refused, so the error is [`VectorError::Cancelled`].
+/// Handles the error that an input file is missing. If the manifest still lists the file, the collection is damaged,
+/// and the function returns an error that says so. Otherwise another process has merged and deleted the file since
+/// this merge was planned. The result of this merge would be refused, so the function returns
+/// [`VectorError::Cancelled`].
 async fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
     let VectorError::Object(ObjectError::NotFound(key)) = error else { return error };
     match store.manifest().await {
@@ -112,8 +114,9 @@ fn elapsed(from: UnixMicros, to: UnixMicros) -> Duration {
     Duration::from_micros(u64::try_from(to.saturating_sub(from)).unwrap_or_default())
 }
 
-/// Splits deltas into groups that fit into memory. If all deltas together fit into the memory limit, they form one
-/// group. Otherwise each group fits into one thread's share of the limit, or consists of a single larger delta.
+/// Splits deltas into groups, so that each group fits into memory. If all deltas together fit into the memory limit,
+/// they form one group. Otherwise a group must fit into one thread's share of the limit. A delta that is larger than
+/// this share forms a group of its own.
 fn groups<'f>(deltas: &[&'f LiveFile], options: &CompactionOptions) -> Vec<Vec<&'f LiveFile>> {
     let fits = |files: &[&LiveFile], limit: u64| {
         files.iter().map(|f| f.bytes).sum::<u64>().saturating_mul(MEMORY_FACTOR) <= limit
@@ -155,10 +158,10 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// Opens the live files that are not inputs of the merge, so that they can be searched for deleted documents. A
-    /// tombstone may be dropped only if none of these files holds an older version of the tombstone's document.
-    /// Returns `None` if the merge must keep all tombstones. This is the case if no tombstone is old enough. It is
-    /// also the case if one of the other files is a delta, which would have to be decoded.
+    /// Opens the other live files, which are not inputs of the merge. The merge may drop a tombstone only if no other
+    /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all
+    /// tombstones. This happens if no tombstone is old enough, or if another live file is a delta: checking a delta
+    /// would require decoding it.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
         if !inputs.iter().any(|f| old_enough(&f)) {
@@ -176,7 +179,8 @@ impl Work<'_> {
         Ok(Some(opened))
     }
 
-    /// Merges a group of deltas into an intermediate file and opens this file memory-mapped. Drops no tombstone.
+    /// Merges a group of deltas into an intermediate file, and opens the intermediate file memory-mapped. Drops no
+    /// tombstone.
     async fn intermediate(&self, name: &str, group: Vec<&LiveFile>) -> Result<Input, VectorError> {
         let added_version = group.iter().map(|f| f.added_version).max().unwrap_or_default();
         let opened = self.open(&group).await?;
@@ -186,8 +190,8 @@ impl Work<'_> {
         }
     }
 
-    /// Plans a merge and writes the merged file. Writes no file if no document is left. `outside` holds the live files
-    /// that are not inputs; if it is `None`, the merge keeps all tombstones.
+    /// Plans a merge and writes the merged file. Writes no file if no document is left. `outside` holds the live
+    /// files that are not inputs. If `outside` is `None`, the merge keeps all tombstones.
     async fn write(
         &self,
         name: String,

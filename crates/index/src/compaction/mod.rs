@@ -5,15 +5,15 @@
 //!                                                                           ▲          │ conflict or unknown
 //!                                                                           └─ load ◀──┘
 //! ```
-//! Any process may run the steps before the swap, at any time and repeatedly. A merged file that is not installed is
-//! an orphan, and the collector deletes it. [`may_install_snapshot`] checks whether a manifest permits the swap. The
-//! swap is applied only if this manifest is still the current one. The lease ([`docweir_objects::lease`]) has two
-//! purposes: it prevents duplicate work, and it provides the epoch. The manifest refuses a swap by a compactor whose
-//! epoch is superseded.
+//! Any process may run the steps before the swap, at any time and repeatedly. If a merged file is not installed, the
+//! file is an orphan, and the collector deletes it. [`may_install_snapshot`] checks whether the current manifest
+//! permits the swap. The swap is applied only if the manifest has not changed since this check. A compactor holds a
+//! lease ([`docweir_objects::lease`]), which prevents duplicate work and provides an epoch. A compactor with a
+//! superseded epoch cannot swap the manifest.
 //!
-//! Deltas must be decoded for a merge, so they are merged in groups that fit the memory limit. If there is more than
-//! one group, each group is first merged into an intermediate file, several groups in parallel. The intermediate
-//! files are then memory-mapped like snapshots.
+//! Deltas must be decoded for a merge, so they are merged in groups that fit the memory limit. If there are several
+//! groups, each group is first merged into an intermediate file, and several groups are merged in parallel. The
+//! intermediate files are then memory-mapped and merged like snapshots.
 //!
 //! [`may_install_snapshot`]: super::validate::may_install_snapshot
 
@@ -57,7 +57,8 @@ pub struct Report {
     pub written_bytes: u64,
     pub dropped_tombstones: u64,
     pub duration: Duration,
-    /// Largest observed amount of anonymous memory of the process, in bytes; 0 if the system does not report it.
+    /// Largest observed amount of anonymous memory of the process, in bytes; 0 if the operating system does not
+    /// report this amount.
     pub peak_memory_bytes: u64,
 }
 
@@ -75,7 +76,7 @@ impl Compactor {
         Self { store, options, random: fastrand::Rng::new() }
     }
 
-    /// Creates a compactor that derives its file names and random waits from a seed, for simulations.
+    /// Creates a compactor for simulations. Its file names and random waits are derived from a seed.
     pub fn seeded(store: Arc<VectorStore>, options: CompactionOptions, seed: u64) -> Self {
         Self { store, options, random: fastrand::Rng::with_seed(seed) }
     }
@@ -84,7 +85,8 @@ impl Compactor {
         &self.options
     }
 
-    /// Returns the manifest, the files to merge next and the reason; `None` if there is nothing to merge.
+    /// Returns the current manifest, the files to merge next, and the reason for this merge. Returns `None` if there
+    /// is nothing to merge.
     pub async fn due(&self, mode: Mode) -> Result<Option<(Manifest, Vec<LiveFile>, &'static str)>, VectorError> {
         let Some(manifest) = self.store.manifest().await? else { return Ok(None) };
         let now_ms = self.store.clock.now().div_euclid(1000);

@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompactionOptions {
-    /// If true, vector files are merged in the background during a run. If false, searches slow down as files
-    /// accumulate, until `docweir compact` merges the files.
+    /// If true, vector files are merged in the background during a run. If false, files accumulate and slow down
+    /// searches. The command `docweir compact` then merges the files.
     pub automatic: bool,
     /// Number of deltas (files of one commit each) at which a merge starts. A lower number makes searches faster and
     /// merges more frequent.
     pub deltas: usize,
     /// Total size of the deltas, in bytes, at which a merge starts.
     pub delta_bytes: u64,
-    /// Age, in seconds, at which a delta causes a merge, even if it is the only one.
+    /// Age, in seconds, at which a delta starts a merge, even if there is only one delta.
     pub delta_age_seconds: u64,
-    /// Number of snapshots in one tier at which these snapshots are merged. The maximum size of a snapshot also grows
-    /// by this factor from one tier to the next.
+    /// Number of snapshots in one size tier that starts a merge of these snapshots. The maximum size of a snapshot
+    /// also grows by this factor from one tier to the next.
     #[serde(skip)]
     pub tier_factor: usize,
     /// Maximum number of rows of a snapshot in the smallest tier.

@@ -1,4 +1,4 @@
-//! Decides which files to merge, from the manifest alone.
+//! Decides which files to merge. The decision depends only on the manifest.
 //!
 //! The policy is size-tiered, so a row is rewritten only a few times instead of at every merge:
 //! - Deltas are merged together when there are many, when they are large, or when one is old.
@@ -20,7 +20,8 @@ pub enum Mode {
     All,
 }
 
-/// Returns the files to merge next, in the manifest's order, and the reason; `None` if nothing is due.
+/// Returns the files to merge next, in the manifest's order, and the reason for this merge. Returns `None` if no
+/// merge is due.
 pub fn next_group(
     manifest: &Manifest,
     now_ms: i64,
@@ -85,8 +86,8 @@ fn deleted(live: &[LiveFile]) -> u64 {
     live.iter().map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 
-/// Returns the tier of a snapshot with `rows` rows. Tier 0 ends at `smallest_tier_rows`, and each further tier ends
-/// at `tier_factor` times as many rows as the tier below.
+/// Returns the tier to which a snapshot with `rows` rows belongs. Tier 0 holds up to `smallest_tier_rows` rows per
+/// snapshot, and each further tier holds `tier_factor` times as many as the tier below.
 fn tier(rows: u64, options: &CompactionOptions) -> u32 {
     let mut size = options.smallest_tier_rows.max(1);
     let mut tier = 0;

@@ -1,4 +1,5 @@
-//! Tests what a merge keeps, and that the merged file has the same content as its inputs together.
+//! Tests that a merge keeps the right documents, and that the merged file has the same content as all inputs
+//! together.
 
 use std::collections::BTreeMap;
 
@@ -201,7 +202,8 @@ fn truncated_and_foreign_files_are_named() {
     assert!(text.contains("\"format\":1"));
 }
 
-/// Checks that arbitrary values in sections that are not verified on opening cause no endless loop.
+/// Checks that damaged sections never cause an endless loop. The damage is in sections whose checksum is not verified
+/// when the file is opened.
 #[test]
 fn garbage_in_a_column_costs_no_more_than_the_file_is_large() {
     let inputs = [input("delta/a", 1, &[document("doc_a", 1, &["x", "y"]), document("doc_b", 1, &["z"])])];

@@ -39,12 +39,13 @@ pub struct Plan {
     /// Number of documents, not counting tombstones.
     pub documents: u64,
     pub tombstones: u64,
-    /// Number of tombstones that were dropped, because no older version of the deleted document is left or can still
-    /// be committed.
+    /// Number of dropped tombstones. A tombstone is dropped if no older version of its document exists and none can
+    /// still be committed.
     pub dropped_tombstones: u64,
 }
 
-/// Identifies one document of the merged file by its input and its index within that input.
+/// Identifies one document of the merged file. The document is identified by the number of the input file and by its
+/// index within this input file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Winner {
     pub input: u32,
@@ -52,9 +53,9 @@ pub struct Winner {
     pub document: u32,
 }
 
-/// Chooses the winning version of each document. If the winning version is a tombstone, `may_drop` decides whether
-/// the tombstone is dropped. The arguments of `may_drop` are the input, the document's id and the tombstone's
-/// version.
+/// Chooses the winning version of each document. If the winning version is a tombstone, the plan drops the tombstone
+/// if `may_drop` returns true. `may_drop` receives the input that holds the tombstone, the document's id and the
+/// tombstone's version.
 pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) -> Plan {
     let mut plan = Plan::default();
     // The next document of each input, smallest id first.
@@ -104,7 +105,8 @@ impl Plan {
         self.winners.is_empty()
     }
 
-    /// Iterates over the winners with their segments, in the order of document ids.
+    /// Iterates over the winning documents in the order of their ids. Yields the segment of each document, and the
+    /// document's index in this segment.
     fn each<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = (&'i Segment, usize)> {
         let winners = self.winners.iter();
         winners.filter_map(|w| Some((&*inputs.get(w.input as usize)?.segment, w.document as usize)))

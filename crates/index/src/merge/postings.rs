@@ -13,7 +13,7 @@ use crate::options::Stemming;
 use crate::search::postings::{Postings, PostingsWriter};
 use crate::snapshot::{SnapshotWriter, section};
 
-/// Marks a row that the merged file does not contain.
+/// Marks an input row that is not part of the merged file.
 const GONE: u32 = u32::MAX;
 
 /// Number of terms between two checks for cancellation, and between two writes to the file.
@@ -81,7 +81,7 @@ pub(super) fn write_postings(
     out.u32s(section::POSTING_FREQUENCIES, index.frequencies.iter().copied())
 }
 
-/// Returns the new row number of each row of each input.
+/// Returns one table per input. The table gives the new row number of each row of the input.
 fn new_places(inputs: &[Input], plan: &Plan) -> Vec<Vec<u32>> {
     let mut places: Vec<Vec<u32>> = inputs.iter().map(|i| vec![GONE; i.segment.len()]).collect();
     let mut next = 0;

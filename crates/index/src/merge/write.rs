@@ -182,7 +182,7 @@ impl<'m> Merge<'m, '_> {
         self.out.strings([offsets, bytes], &values.finish())
     }
 
-    /// Copies the vectors and their codes. Computes the codes of inputs that have none.
+    /// Copies the vectors and their codes. If an input has no codes, computes the codes from its vectors.
     fn vectors(&mut self, dimension: usize) -> io::Result<()> {
         let (plan, inputs, cancelled) = (self.plan, self.inputs, self.cancelled);
         self.out.section(section::VECTORS, |w| {
@@ -219,7 +219,8 @@ impl<'m> Merge<'m, '_> {
     }
 }
 
-/// Returns the range of a row's boxes, limited to the existing boxes in case the file is damaged.
+/// Returns the range of the boxes of a row. In a damaged file the range may be wrong, so it is limited to the
+/// existing boxes.
 fn boxes(segment: &Segment, row: usize) -> std::ops::Range<usize> {
     let starts = &segment.columns().box_starts;
     let most = segment.columns().box_pages.len();

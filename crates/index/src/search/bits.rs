@@ -46,7 +46,8 @@ impl Bits {
         self.each_word(range, |word, mask| *word &= !mask);
     }
 
-    /// Calls `f` for each word that `range` touches, with a mask of the word's bits that lie in `range`.
+    /// Calls `f` for each word of the bitmap that contains rows of `range`. The second argument of `f` is a mask of
+    /// the bits of these rows.
     fn each_word(&mut self, range: Range<usize>, f: impl Fn(&mut u64, u64)) {
         let mut at = range.start;
         let end = range.end.min(self.len);
@@ -65,7 +66,8 @@ impl Bits {
         &self.words
     }
 
-    /// Intersects each word with the mask that `mask` returns for the index of the word. Empty words are skipped.
+    /// Intersects each word of the bitmap with a mask. `mask` returns the mask for the index of a word. It is not
+    /// called for empty words.
     pub fn and_words(&mut self, mask: impl Fn(usize) -> u64) {
         for (i, word) in self.words.iter_mut().enumerate().filter(|(_, w)| **w != 0) {
             *word &= mask(i);
@@ -86,7 +88,8 @@ impl Bits {
         }
     }
 
-    /// Iterates over the rows of the set within `range`, as maximal contiguous ranges in order.
+    /// Iterates over the rows of the set that lie in `range`. Yields the longest possible ranges of adjacent rows, in
+    /// order.
     pub fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
         let end = range.end.min(self.len);
         let mut at = range.start;
@@ -97,7 +100,8 @@ impl Bits {
         })
     }
 
-    /// Returns the first row at or after `from` that is in the set, or that is not in the set if `inverted` is true.
+    /// Returns the first row of the set at or after `from`. If `inverted` is true, returns the first row at or after
+    /// `from` that is not in the set.
     fn next(&self, from: usize, end: usize, inverted: bool) -> Option<usize> {
         let flip = if inverted { u64::MAX } else { 0 };
         let mut index = from / 64;

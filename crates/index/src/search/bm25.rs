@@ -9,8 +9,8 @@ use super::postings::Postings;
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 
-/// Returns the scores of all rows, as one list per segment. The list is empty if no term occurs in the segment. A
-/// score of 0 means that the row does not match.
+/// Returns one list of scores per segment. The list has one score for each row of the segment, or is empty if no term
+/// of the query occurs in the segment. A score of 0 means that the row does not match.
 ///
 /// `segments` holds the postings and the visible rows of each segment. `length` is the total length of all visible
 /// rows, in terms.
@@ -88,8 +88,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks that the scores equal those of one large index of the visible rows, however the rows are split into
-        /// files.
+        /// Splits the same rows into files in several ways. Checks that the scores always equal those of a single
+        /// index over all visible rows.
         #[test]
         fn scores_are_the_formula_s(
             rows in proptest::collection::vec((text(), any::<bool>()), 1..30),

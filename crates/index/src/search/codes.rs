@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use docweir_codes::{Codec, CodesError};
 
-/// Version of the vector codes, which covers seed, number of bits and layout. Codes of another version are computed
-/// again.
+/// Version of the vector codes. The version changes with the seed, the number of bits or the layout. If a file has
+/// codes of another version, its codes are computed again.
 pub const VERSION: u32 = 1;
 
 /// Seed of the rotation. Any value would work, but another value requires a new [`VERSION`].

@@ -1,5 +1,5 @@
-//! Stores the values of one metadata path for all rows. Each row holds numbers that refer to a list of distinct
-//! values, so a filter tests each distinct value only once.
+//! Stores the values of all rows at one metadata path. The distinct values are kept in a list, and each row holds the
+//! indexes of its values in this list. A filter therefore tests each distinct value only once.
 
 use std::collections::HashMap;
 
@@ -17,13 +17,14 @@ enum Codes {
     /// Index of each row's value in the list of distinct values. Used if no row has more than one value. A row without
     /// a value has an index beyond the end of the list.
     One(Vec<u32>),
-    /// Two lists, used if a row has several values. The second list holds the indexes of all rows' values in the list
-    /// of distinct values. The first list holds the position in the second list at which each row begins.
+    /// Two lists, used if a row has several values. The second list holds the values of all rows, row after row, as
+    /// indexes into the list of distinct values. The first list holds the position in the second list at which each
+    /// row's values begin.
     Many(Vec<u32>, Vec<u32>),
 }
 
 impl Facet {
-    /// Collects the values at a metadata path. Values of a row take precedence over the values of its document.
+    /// Collects the values at a metadata path. If a row has no value there, it gets the values of its document.
     pub fn of_metadata(documents: &Documents, rows: &Rows, path: &str) -> Self {
         let mut facet = Builder::default();
         for document in 0..documents.len() {
@@ -36,7 +37,7 @@ impl Facet {
         facet.finish()
     }
 
-    /// Keeps in `rows` only the rows that have at least one value for which `test` returns true.
+    /// Removes from `rows` all rows without a value for which `test` returns true.
     pub fn restrict(&self, rows: &mut Bits, test: impl Fn(&Scalar) -> bool) {
         let mut passes: Vec<bool> = self.values.iter().map(test).collect();
         passes.push(false);
@@ -65,9 +66,9 @@ pub fn restrict_labels(labels: &Labels, rows: &mut Bits, test: impl Fn(&str) -> 
     keep_codes(&labels.codes, &passes, rows);
 }
 
-/// Keeps in `rows` only the rows whose value passes. `codes` holds the index of each row's value in `passes`.
-/// Processes 64 rows at a time without branches, because a filter must not take longer than scanning the rows that it
-/// excludes.
+/// Keeps in `rows` only the rows whose value passes the filter. `passes` says for each distinct value whether it
+/// passes. `codes` holds, for each row, the index of its value in `passes`. Processes 64 rows at a time without
+/// branches, so that filtering takes no longer than scanning the rows that it excludes.
 fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
     rows.and_words(|word| {
         let from = word * 64;

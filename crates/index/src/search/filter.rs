@@ -17,7 +17,8 @@ use super::bits::Bits;
 use super::facet::restrict_labels;
 use crate::segment::Segment;
 
-/// Maximum number of pages checked per row. No chunk spans more pages, but a damaged file may claim to.
+/// Maximum number of pages that are checked per row. No chunk spans more pages than this, but in a damaged file a
+/// chunk may seem to.
 const MAX_PAGES: usize = 10_000;
 
 /// Describes a condition on a row.
@@ -39,7 +40,8 @@ pub enum Filter {
         field: Field,
         prefix: String,
     },
-    /// Requires that all given bounds hold. Numbers are compared with numbers, and texts with texts.
+    /// Requires the value to lie within all given bounds. A number is compared only with numbers, and a text only
+    /// with texts.
     Range {
         field: Field,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +55,7 @@ pub enum Filter {
     },
 }
 
-/// Identifies the value of a row that a condition tests.
+/// Selects the value of a row that a condition tests: a column or a metadata path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Field {
@@ -293,7 +295,8 @@ fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     rows.and_words(|word| allowed.words().get(word).copied().unwrap_or_default());
 }
 
-/// Keeps in `rows` only the rows that have a value of `field` for which `test` returns true.
+/// Keeps in `rows` only the rows that pass the test. A row passes if `test` returns true for at least one of its
+/// values of `field`.
 fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar) -> bool) {
     let text = |t: &str| test(&Scalar::Text(t.to_owned()));
     match field {

@@ -1,5 +1,5 @@
-//! Searches vectors by a flat scan. The scan reads either all vectors, or all codes and then the vectors of the
-//! nearest rows.
+//! Searches vectors by a flat scan. The scan either reads all vectors, or first reads all codes and then reads only
+//! the vectors of the nearest rows.
 
 use docweir_codes::{BLOCK_ROWS, Candidates};
 
@@ -27,12 +27,11 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Returns the `k` allowed rows with the highest exact dot products with the query, best first. `segments` holds the
-/// allowed rows of each segment.
+/// Returns the `k` best of the allowed rows, best first. Rows are ranked by the exact dot product of their vector and
+/// the query. `segments` holds each segment with its allowed rows.
 ///
-/// If many rows are allowed, the codes select the rows that are scored exactly. If `exact` is true, all allowed rows
-/// are scored exactly. If `threads` is above 1, the rows are divided evenly between threads, which does not change
-/// the result.
+/// If `exact` is true or few rows are allowed, all allowed rows are scored. Otherwise the codes first select the rows
+/// to score. If `threads` is above 1, the rows are divided evenly between threads, which does not change the result.
 pub fn search<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
@@ -63,7 +62,8 @@ pub fn search<'a>(
     best.into_sorted()
 }
 
-/// Number of rows up to which exact scores of all rows cost hardly more than a scan of the codes.
+/// Maximum number of allowed rows for which all rows are scored exactly. For so few rows, exact scores cost hardly
+/// more than a scan of the codes.
 const EXACT_ROWS: usize = 512;
 
 fn by_codes<'a>(
@@ -115,7 +115,7 @@ fn rows(segments: &[(&Segment, Bits)]) -> usize {
     segments.iter().map(|(s, _)| s.len()).sum()
 }
 
-/// Holds the work of one thread: indexes of segments, and a range of rows for each of these segments.
+/// Holds the work of one thread. Each entry is the index of a segment and a range of rows in this segment.
 type Share = Vec<(usize, std::ops::Range<usize>)>;
 
 /// Divides the rows into one share per thread, and calls `part` on each share in a thread of its own.

@@ -2,13 +2,13 @@
 //! weighted mean of both is the combined score.
 //!
 //! Both scores are computed exactly for every candidate, even if only one of the two searches has found it.
-//! Reciprocal rank fusion, the usual alternative, discards the scores. In a measurement, its results were worse than
-//! those of BM25 alone.
+//! Reciprocal rank fusion, the usual alternative, discards the scores. In a measurement, the results of reciprocal
+//! rank fusion were worse than the results of BM25 alone.
 //!
 //! A chunk is part of a longer text, and its neighbours in the document indicate whether it is relevant. A share of
 //! the neighbours' scores is therefore added to the chunk's own score. The first and the last chunk of a document
-//! lack a neighbour, so half of the chunk's own score is used instead. This avoids a preference for long or short
-//! documents.
+//! lack a neighbour. In place of a missing neighbour's score, half of the chunk's own score is used. This avoids a
+//! preference for long or short documents.
 
 use crate::options::Normalisation;
 
@@ -21,7 +21,7 @@ pub struct Pair {
     pub bm25: f32,
 }
 
-/// Holds the scales on which the candidates of a search are compared.
+/// Scales the vector scores and the BM25 scores of one search's candidates, so that they can be combined.
 pub struct Fusion {
     vector: Scale,
     bm25: Scale,
@@ -42,13 +42,13 @@ impl Fusion {
         Self { vector, bm25, weight }
     }
 
-    /// Returns the combined score of a candidate without its neighbours, from 0 to 1.
+    /// Returns the combined score of one candidate, from 0 to 1. The scores of its neighbours are not included.
     pub fn score(&self, pair: Pair) -> f32 {
         self.weight * self.vector.of(pair.vector) + (1.0 - self.weight) * self.bm25.of(pair.bm25)
     }
 
-    /// Returns the combined score of a candidate with its neighbours, from 0 to 1. `context` is the share of each
-    /// neighbour's score.
+    /// Returns the combined score of one candidate, from 0 to 1, including the scores of its neighbours. Each
+    /// neighbour's score is multiplied by `context` before it is added.
     pub fn in_context(&self, pair: Pair, neighbours: [Option<Pair>; 2], context: f32) -> f32 {
         let own = self.score(pair);
         let beside: f32 = neighbours.into_iter().map(|n| n.map_or(own / 2.0, |n| self.score(n))).sum();
@@ -63,8 +63,8 @@ struct Scale {
 
 impl Scale {
     /// Scales a score to the range 0 to 1. If all candidates have the same score, the result is 1 for a positive
-    /// score and 0 otherwise. The score of a neighbour that is not a candidate may lie outside the range, and is
-    /// clamped.
+    /// score and 0 otherwise. A neighbour that is not a candidate may have a score outside the scale; its result is
+    /// limited to 0 or 1.
     fn of(&self, score: f32) -> f32 {
         let width = self.high - self.low;
         match width > f32::EPSILON {

@@ -56,8 +56,8 @@ impl Default for Mode {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchRequest {
-    /// Query as the user typed it. Required for full-text and hybrid search. In every mode, the results mark the
-    /// words of the query.
+    /// Query as the user typed it. Required for full-text and hybrid search. Search results of every mode also mark
+    /// the words of this query.
     pub text: String,
     /// Embedding of the query by the collection's model. Required for vector and hybrid search.
     pub vector: Option<Vec<f32>>,
@@ -70,7 +70,8 @@ pub struct SearchRequest {
     pub candidates: Option<usize>,
     /// Number of threads that a scan may use; 1 means only the calling thread.
     pub threads: usize,
-    /// If true, compares the query with every vector, not only with the vectors that the codes select.
+    /// If true, the search compares the query with every vector. If false, the vector codes first select the vectors
+    /// to compare.
     pub exact: bool,
 }
 
@@ -85,8 +86,8 @@ impl SearchRequest {
 /// Describes a chunk that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
-    /// Score by which the hits are ordered: cosine similarity, BM25, or a combined score from 0 to 1 in a hybrid
-    /// search.
+    /// Score by which the hits are ordered. Vector search gives the cosine similarity, full-text search the BM25
+    /// score, and hybrid search a combined score from 0 to 1.
     pub score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector_score: Option<f32>,
@@ -95,7 +96,7 @@ pub struct Hit {
     pub document: DocumentId,
     pub version: Version,
     pub source: String,
-    /// Parent document; `None` if no other document contains this one.
+    /// Document that contains this document; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     pub chunk_id: String,
@@ -108,7 +109,7 @@ pub struct Hit {
     pub heading_path: Vec<String>,
     pub language: Option<String>,
     pub text: String,
-    /// Positions of the query's words in `text`, as half-open ranges of code points in order.
+    /// Positions in `text` of the words of the query, as half-open ranges of code points. The ranges are in order.
     pub matches: Vec<(u32, u32)>,
     pub metadata: Map<String, Value>,
 }
@@ -251,7 +252,8 @@ impl View {
         ranked
     }
 
-    /// Returns the rows before and after a candidate in the same document.
+    /// Returns the row before and the row after a candidate. Both belong to the candidate's document; `None` for a
+    /// row that does not exist.
     fn neighbours(&self, candidate: &Candidate<'_>) -> [Option<usize>; 2] {
         let Some(documents) = self.segments.get(candidate.segment).map(|s| s.segment.documents()) else {
             return [None, None];

@@ -1,10 +1,10 @@
 //! Holds the full-text index of one file: its sorted terms, and the list of rows of each term.
 //!
-//! Memory and disk use the same format. A list consists of variable-length numbers. The entry of a row begins with
-//! the number of rows between this row and the previous row of the list, shifted left by one bit. The lowest bit is
-//! set if the term occurs once in the row; otherwise the number of occurrences follows. A typical entry takes one or
-//! two bytes. Building the index takes about 19 µs per chunk of 1,000 characters, so snapshots store the index. The
-//! index of a delta is built by the first full-text search.
+//! The format in memory and on disk is the same. A list has one entry per row, and an entry consists of one or two
+//! variable-length numbers. The first number is the distance to the previous row of the list, shifted left by one
+//! bit. Its lowest bit is set if the term occurs once in the row. Otherwise the number of occurrences follows as the
+//! second number. A typical entry takes one or two bytes. Building the index takes about 19 µs per chunk of 1,000
+//! characters, so snapshots store the index. The index of a delta is built by the first full-text search.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -16,7 +16,7 @@ use super::tokens::each_token;
 use crate::columns::{Strings, StringsBuilder, U32s, U64s, number};
 use crate::options::Stemming;
 
-/// Version of the tokenizer. An index of another version is built again.
+/// Version of the tokenizer. If a stored index has another version, it is built again.
 pub const TOKENS_VERSION: u32 = 1;
 
 pub struct Postings {
@@ -96,8 +96,8 @@ impl Postings {
         None
     }
 
-    /// Returns the rows that contain a term, in order, with the number of occurrences in each row. Empty for an
-    /// unknown term.
+    /// Returns the rows that contain a term, in order. Each row comes with the number of times that it contains the
+    /// term. Empty for an unknown term.
     pub fn of(&self, term: &str) -> Entries<'_> {
         self.find(term).map_or(Entries::default(), |at| self.at(at))
     }
@@ -116,7 +116,7 @@ impl Postings {
         number(&self.lengths, row)
     }
 
-    /// Returns the total number of terms in the given rows.
+    /// Counts the terms in the given rows and returns the sum.
     pub fn total_length(&self, rows: &Bits) -> u64 {
         let run = |r: std::ops::Range<usize>| {
             self.lengths.get(r).unwrap_or_default().iter().map(|&n| u64::from(n)).sum::<u64>()
@@ -142,8 +142,8 @@ fn number_at(starts: &[u32], at: u32) -> usize {
     starts.get(at as usize).copied().unwrap_or_default() as usize
 }
 
-/// Inverts the list of the terms of each row into a list of the rows of each term. Returns the start of each term's
-/// entries, and the entries of all terms.
+/// Converts lists of terms, one list per row, to lists of rows, one list per term. Returns the start of each term's
+/// list, and the entries of all lists.
 fn by_term(frequency: &[u32], ends: &[usize], forward: &[(u32, u16)]) -> (Vec<u32>, Vec<(u32, u16)>) {
     let mut starts = Vec::with_capacity(frequency.len() + 1);
     let mut total = 0;
@@ -169,7 +169,7 @@ fn by_term(frequency: &[u32], ends: &[usize], forward: &[(u32, u16)]) -> (Vec<u3
     (starts, entries)
 }
 
-/// Iterates over the rows of a term with the number of occurrences in each.
+/// Iterates over the rows that contain a term. Yields each row with the number of times that it contains the term.
 #[derive(Clone, Default)]
 pub struct Entries<'p> {
     bytes: &'p [u8],
@@ -213,7 +213,7 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Writes the lists of terms in order, and collects the terms and the starts of their lists.
+/// Writes the lists of terms in order. Records each term and the position at which its list starts.
 #[derive(Default)]
 pub struct PostingsWriter {
     terms: StringsBuilder,
@@ -248,8 +248,8 @@ impl PostingsWriter {
     }
 }
 
-/// Creates hashers that need few instructions per byte. A random seed makes it impossible to craft texts whose words
-/// collide.
+/// Creates hashers that need few instructions per byte. The seed is random, so an attacker cannot craft texts whose
+/// words collide.
 #[derive(Clone)]
 struct Seeded(u64);
 

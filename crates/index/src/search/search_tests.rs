@@ -54,8 +54,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Checks that every mode, with and without a filter, over many files with superseded rows, gives the same result
-    /// as a loop over the visible rows. The same collection in a single file gives identical scores.
+    /// Checks that search gives the same result as a loop over all visible rows. Covers every mode, with and without
+    /// a filter, over many files with superseded rows. Also checks that the scores are identical if all documents are
+    /// in a single file.
     #[test]
     fn finds_what_brute_force_finds(
         commits in commits(), query in vector(), words in text(), k in 1..8usize, weight in 0.0..=1.0f32,

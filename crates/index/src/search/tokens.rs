@@ -2,9 +2,9 @@
 //!
 //! A term is a run of letters and digits in lower case without diacritics (`Café` becomes `cafe`). A number is one
 //! term, with its points but without its commas (`3.14` stays, `1,000` becomes `1000`). Scripts without spaces
-//! (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean are split into overlapping pairs of characters. Their
-//! single characters are indexed too, so that a query of one character finds something. The single characters do not
-//! count towards the length of a text.
+//! (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean are split into overlapping pairs of characters. The
+//! single characters of these scripts are indexed too, so that a query of one character finds something. Single
+//! characters do not count towards the length of a text.
 
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ use crate::options::Stemming;
 /// index.
 const MAX_TERM_BYTES: usize = 64;
 
-/// Describes a term: its text, its bytes in the source text, and whether it counts towards the text's length.
+/// Describes a term: its text, the range of its bytes in the source text, and whether the term counts towards the
+/// length of the source text.
 pub struct Token<'t> {
     pub term: &'t str,
     pub bytes: Range<usize>,
@@ -44,9 +45,9 @@ pub fn each_token(text: &str, stemming: Stemming, mut f: impl FnMut(Token<'_>)) 
     }
 }
 
-/// Returns the terms of a query with their numbers of occurrences, in order of appearance. In scripts without spaces,
-/// only pairs of characters become terms of a query. A single character becomes a term only if it has no neighbour to
-/// form a pair with.
+/// Returns the terms of a query in the order in which they first appear, with the number of occurrences of each term.
+/// In scripts without spaces, the terms of a query are pairs of characters. A single character is a term only if it
+/// has no neighbour.
 pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     let mut terms: Vec<(String, u32)> = Vec::new();
     each_token(text, stemming, |token| {
@@ -61,8 +62,8 @@ pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     terms
 }
 
-/// Returns the positions of the terms in `text`, for highlighting: half-open ranges of code points. Adjacent ranges
-/// are joined.
+/// Returns the positions in `text` at which the terms occur, for highlighting. The positions are half-open ranges of
+/// code points. Adjacent ranges are joined.
 pub fn matches(text: &str, terms: &[(String, u32)], stemming: Stemming) -> Vec<(u32, u32)> {
     let mut found: Vec<Range<usize>> = Vec::new();
     if terms.is_empty() {
@@ -173,8 +174,8 @@ fn stem(term: &mut String) {
     }
 }
 
-/// Returns whether a character belongs to a script without spaces between words, or to Korean, which attaches endings
-/// to words.
+/// Returns whether a character is indexed in pairs. This applies to scripts without spaces between words, and to
+/// Korean, because Korean attaches endings to words.
 fn is_dense(c: char) -> bool {
     let block = matches!(u32::from(c),
         0x0e00..=0x0eff | 0x1000..=0x109f | 0x1100..=0x11ff | 0x1780..=0x17ff | 0x3005..=0x3007 | 0x3040..=0x318f
@@ -205,7 +206,7 @@ fn pairs(text: &str, start: usize, term: &mut String, f: &mut impl FnMut(Token<'
     at
 }
 
-/// Writes `chars` to `term`, with half-width and compatibility forms converted to the usual forms.
+/// Writes `chars` to `term`. Converts half-width and compatibility forms of characters to the usual forms.
 fn spell(chars: &[char], term: &mut String) {
     term.clear();
     term.extend(chars.iter().copied().nfkc());

@@ -44,7 +44,7 @@ impl Ord for Candidate<'_> {
 /// Keeps the best k of the offered candidates, in a heap with the worst candidate on top.
 pub struct TopK<'a> {
     k: usize,
-    /// Lowest score with which a row can still be among the best.
+    /// Lowest score that a row needs to be among the best.
     bar: f32,
     heap: BinaryHeap<Candidate<'a>>,
 }

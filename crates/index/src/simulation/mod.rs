@@ -1,12 +1,13 @@
-//! Simulates whole processes on the real code, from a seed: writers, compactors, a collector, readers and a process
-//! that rolls back. All processes use one faulty store, and a clock that the schedule advances.
+//! Simulates whole processes that run the real code. The processes are writers, compactors, a collector, readers, and
+//! a process that rolls back. All processes share one faulty store and one clock, and only the scheduler advances the
+//! clock.
 //!
 //! The scheduler polls one process at a time. Between two polls it may advance the clock, or kill a process at an
 //! await point and start it again. The store fails before or after it applies a write, loses replies, applies writes
 //! late, and returns stale listings. Everything depends on the seed. `DOCWEIR_TEST_SEED=n` replays one schedule,
 //! `DOCWEIR_TEST_SCHEDULES=n` sets the number of schedules, and `DOCWEIR_TEST_FIRST_SEED=n` the first seed.
 //!
-//! After each poll, [`truth`] checks every new state of the manifest: it must show exactly the committed content.
+//! After each poll, [`truth`] checks that every new state of the manifest shows exactly the committed content.
 
 mod processes;
 pub mod truth;
@@ -118,7 +119,8 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |n| n.parse().unwrap())
 }
 
-/// Runs schedules on two threads. Returns the summed results with the first violation, and the number of runs.
+/// Runs schedules on two threads. Returns the sum of all results, including the first violation, and the number of
+/// runs.
 fn run_all(seeds: std::ops::Range<u64>, bug: Option<SkippedRule>) -> (SimulationRun, u64) {
     let half = |odd: u64| {
         let seeds = seeds.clone();

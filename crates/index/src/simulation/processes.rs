@@ -33,23 +33,23 @@ pub struct World {
     pub objects: Arc<MemoryObjects>,
     clock: Arc<ManualClock>,
     random: fastrand::Rng,
-    /// Content of the simulated control store: the newest version of each document. A claim of an older version is no
-    /// longer valid.
+    /// Newest version of each document in the simulated control store. A claim of an older version is no longer
+    /// valid.
     versions: BTreeMap<u8, u64>,
-    /// Files of acknowledged commits that were not checked yet.
+    /// Files of the acknowledged commits that the test has not yet checked.
     pub acknowledged: Vec<String>,
-    /// Views that readers saw and that were not checked yet.
+    /// Views that readers have opened and the test has not yet checked.
     pub seen: Vec<Seen>,
     pub commits: u64,
     pub merges: u64,
     pub deletions: u64,
     pub rollbacks: u64,
     pub dropped_tombstones: u64,
-    /// Descriptions of the errors that occurred although the faulty store cannot cause them.
+    /// Descriptions of unexpected errors, which the faulty store cannot have caused.
     pub faults: Vec<String>,
 }
 
-/// Describes the content of a version that a reader saw.
+/// Describes the content that a reader saw in one version.
 pub struct Seen {
     pub version: u64,
     pub documents: Content,
@@ -104,7 +104,7 @@ async fn wait(world: &Rc<RefCell<World>>, milliseconds: u64) {
     clock.sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// Accepts an error that the faulty store may cause. Every other error is recorded as a fault.
+/// Accepts the error if the faulty store may have caused it. Otherwise records the error as a fault.
 fn may_pass(world: &Rc<RefCell<World>>, what: &str, error: &VectorError) {
     if !matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled) {
         world.borrow_mut().faults.push(format!("{what}: {error}"));

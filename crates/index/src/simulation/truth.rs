@@ -22,13 +22,14 @@ pub type Content = BTreeMap<u8, (u64, Vec<String>)>;
 pub struct Truth {
     objects: Arc<MemoryObjects>,
     before: Option<Manifest>,
-    /// Highest version of each document, deleted or not, at each manifest version.
+    /// Highest version of each document at each manifest version. Deleted documents are included.
     highest: BTreeMap<u64, BTreeMap<u8, u64>>,
     /// Files of each manifest version.
     files: BTreeMap<u64, BTreeSet<String>>,
     /// Number of times that each delta was added to the manifest.
     came: BTreeMap<String, u64>,
-    /// Number of times that each document version was added. A version may be in at most this number of live files.
+    /// Number of commits of each document version. A document version may be in at most as many live files as it has
+    /// commits.
     committed: BTreeMap<(u8, u64), usize>,
     segments: BTreeMap<String, Arc<Segment>>,
 }
@@ -56,8 +57,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Checks the commits that were acknowledged and the views that readers opened since the last call of this
-    /// method.
+    /// Checks all commits that were acknowledged since the last call of this method, and all views that readers have
+    /// opened since then.
     pub fn acknowledged(&mut self, world: &mut World) -> Verdict {
         if let Some(fault) = world.faults.first() {
             return Err(fault.clone());
@@ -92,7 +93,7 @@ impl Truth {
         if shown == expected { Ok(()) } else { Err(format!("a view showed {shown:?}, not {expected:?}")) }
     }
 
-    /// Checks that the counters that may only rise have not fallen.
+    /// Checks that no counter has fallen that may only rise.
     fn follows(&self, next: &Manifest) -> Verdict {
         let Some(before) = &self.before else { return Ok(()) };
         let grown = next.version == before.version + 1

@@ -3,15 +3,15 @@
 //! ```text
 //! magic, 64 bytes │ section │ section │ … │ directory (JSON) │ trailer, 24 bytes
 //! ```
-//! A section is one column. It begins at a multiple of 64 bytes and holds little-endian numbers as they are in
-//! memory. The directory lists the offset and CRC-32 of each section and describes the content; the trailer locates
-//! the directory. Opening reads only the directory, so a million rows open as fast as ten.
+//! A section is one column. A section begins at a multiple of 64 bytes and holds its numbers in the memory format,
+//! which is little-endian. The directory describes the content, and lists the offset and the CRC-32 of each section.
+//! The trailer locates the directory. Opening reads only the directory, so a million rows open as fast as ten.
 //!
 //! Documents are sorted by id, and the rows of a document are adjacent.
 //!
 //! # Trade-offs
-//! The checksums of the sections are verified by every merge and by `docweir store verify`. They are verified on
-//! opening only if the file is small ([`VectorOptions::verify_bytes`](super::VectorOptions)), because reading a
+//! Every merge and the command `docweir store verify` verify the checksums of all sections. Opening a file verifies
+//! the checksums only if the file is small ([`VectorOptions::verify_bytes`](super::VectorOptions)), because reading a
 //! gigabyte for one query would be too slow. Until a verification, damage in a large file causes wrong or empty
 //! results, never a crash.
 
@@ -54,9 +54,10 @@ pub struct SnapshotHeader {
     pub tombstones: u64,
     /// Stemming of the stored full-text index.
     pub stemming: Stemming,
-    /// Version of the tokenizer of the stored full-text index.
+    /// Version of the tokenizer that built the stored full-text index.
     pub tokens_version: u32,
-    /// Version of the encoder of the codes. Codes of another version are computed again from the vectors.
+    /// Version of the stored codes. If this program uses another version, the codes are computed again from the
+    /// vectors.
     pub codes_version: u32,
 }
 
@@ -86,8 +87,8 @@ pub mod section {
     pub const DOCUMENT_STARTS: &str = "document_starts";
     pub const DOCUMENT_TOMBSTONES: &str = "document_tombstones";
     pub const DOCUMENT_SOURCES: [&str; 2] = ["document_source_offsets", "document_sources"];
-    /// Sections with the parents of documents. Present only if a document in the file has a parent. Older programs
-    /// ignore these sections.
+    /// Sections that hold the parent of each document. Present only if at least one document in the file has a
+    /// parent. Older programs ignore these sections.
     pub const DOCUMENT_PARENTS: [&str; 2] = ["document_parent_offsets", "document_parents"];
     pub const DOCUMENT_FACTS: [&str; 2] = ["document_facts_offsets", "document_facts"];
     pub const CHUNK_IDS: [&str; 2] = ["chunk_id_offsets", "chunk_ids"];

@@ -34,8 +34,8 @@ pub fn image_of(file: &File) -> std::io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
-/// Reads the directory from `end`, the last bytes of a file. Returns `Ok(Err(bytes))` if `end` is too short; `bytes`
-/// is the required length.
+/// Reads the directory from `end`, which holds the last bytes of a file. If `end` is too short, returns
+/// `Ok(Err(bytes))`, where `bytes` is the required length.
 pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, VectorError> {
     let damaged = |reason: &str| VectorError::Damaged { file: file.to_owned(), reason: reason.to_owned() };
     let Some((rest, trailer)) = end.split_at_checked(end.len().saturating_sub(TRAILER_BYTES)) else {

@@ -1,4 +1,4 @@
-//! Writes a snapshot sequentially, keeping only its directory in memory.
+//! Writes a snapshot sequentially. Only the directory is kept in memory.
 
 use std::io::{self, Write};
 
