@@ -67,7 +67,7 @@ impl Out {
 
 /// Prints a message to standard error. A failed write is ignored, because it cannot be reported anywhere else.
 pub fn print_error(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "docweir: {}", text.as_ref());
+    let _ = writeln!(io::stderr().lock(), "docweir: {}", printable(text.as_ref()));
 }
 
 /// Makes the text of a document safe for a terminal. Control characters are replaced, because they could start escape

@@ -20,24 +20,23 @@ use super::layers::{Layers, Origin};
 const SENSITIVE: &[&str] = &[
     "aws",
     "buckets",
-    "cloudwatch.endpoint",
-    "dynamodb.endpoint",
-    "embed.options.model.cache_folder",
-    "embed.options.model.folder",
-    "embed.options.model.hub_url",
-    "embed.options.model.name",
-    "embed.options.model.pip_package",
-    "embed.options.model.pip_sha256",
-    "embed.options.model.vocabulary_sha256",
-    "embed.options.model.weights_sha256",
-    "embed.options.openai.api_key",
-    "embed.options.openai.api_key_variable",
-    "embed.options.openai.base_url",
-    "enrich.options.comprehend.endpoint",
-    "http.metrics_address",
+    "cloudwatch",
+    "dynamodb",
+    "embed.mode",
+    "embed.options.model",
+    "embed.options.openai",
+    "embed.options.provider",
+    "enrich.options.comprehend",
+    "enrich.options.provider",
+    "http",
     "queues",
+    "records.table",
     "s3",
     "secrets",
+    "state.backend",
+    "state.control",
+    "state.group_access",
+    "state.objects",
 ];
 
 /// Path, below the user's configuration folder, of the file that contains the records of trust.
@@ -81,7 +80,12 @@ impl Trust {
         if owner != rustix::process::geteuid().as_raw() {
             return Err(format!("{} belongs to another user; copy it, read the copy and trust that", path.display()));
         }
-        let mut known = self.read();
+        let mut known = match std::fs::read(records) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| format!("cannot read {}: {e}; correct or delete it", records.display()))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(e) => return Err(format!("cannot read {}: {e}", records.display())),
+        };
         known.insert(path.to_string_lossy().into_owned(), Sha256Hex::of(text.as_bytes()).to_string());
         write(records, &known).map_err(|e| format!("cannot write {}: {e}", records.display()))?;
         Ok(path)
@@ -107,7 +111,13 @@ fn write(path: &Path, records: &BTreeMap<String, String>) -> std::io::Result<()>
 /// Returns whether a path is not below the current folder.
 fn leaves_folder(value: &toml::Value) -> bool {
     let path = Path::new(value.as_str().unwrap_or_default());
-    !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    // A link could lead to another folder all the same. The folder need not exist yet.
+    let leads_away = || {
+        let (here, real) = (Path::new(".").canonicalize(), path.canonicalize());
+        matches!((here, real), (Ok(here), Ok(real)) if !real.starts_with(&here))
+    };
+    !is_below || leads_away()
 }
 
 /// Adds a problem for each sensitive key that an untrusted file sets to a value other than the default.
@@ -147,12 +157,46 @@ mod tests {
             let below = format!("{name}.");
             assert!(layers.iter().any(|(key, ..)| key == *name || key.starts_with(&below)), "{name}");
         }
-        // A new key that names an address has to be in the list.
-        let addresses =
-            ["endpoint", "base_url", "hub_url", "api_key", "api_key_variable", "pip_package", "metrics_address"];
-        for (key, ..) in layers.iter().filter(|(key, ..)| addresses.iter().any(|a| key.ends_with(&format!(".{a}")))) {
-            let covered = SENSITIVE.iter().any(|name| key == *name || key.starts_with(&format!("{name}.")));
-            assert!(covered, "`{key}` names an address and is not in SENSITIVE");
+        // A new section has to be put into one of the two lists.
+        let harmless = [
+            "batch",
+            "budget",
+            "cache",
+            "chunk",
+            "compaction",
+            "control",
+            "copies",
+            "docweir_config",
+            "doctor",
+            "drain",
+            "embed.deadline_seconds",
+            "embed.options.batch",
+            "embed.options.hashed_dimensions",
+            "embed.options.hashed_milliseconds",
+            "embed.queue_bytes",
+            "embed.queue_documents",
+            "embed.workers",
+            "enrich",
+            "extract",
+            "intake",
+            "lease",
+            "load",
+            "log",
+            "objects",
+            "prices",
+            "quarantine",
+            "records",
+            "restart",
+            "retention",
+            "retry",
+            "search",
+            "state.collection",
+            "state.folder",
+            "vectors",
+        ];
+        let is_in = |list: &[&str], key: &str| list.iter().any(|n| key == *n || key.starts_with(&format!("{n}.")));
+        for (key, ..) in layers.iter() {
+            assert!(is_in(SENSITIVE, key) || is_in(&harmless, key), "is `{key}` harmless in a file of a stranger?");
         }
     }
 
@@ -185,6 +229,26 @@ mod tests {
         std::fs::copy(&path, other.path().join("docweir.toml")).unwrap();
         let copied = Source::Folder(other.path().to_owned());
         assert!(Config::load(&copied, environment(home.path()), Vec::new()).is_err());
+    }
+
+    /// Attacks with keys that send texts to a provider or to another place, where the user has exported a key.
+    #[test]
+    fn a_found_file_may_not_switch_the_destination() {
+        let folder = tempfile::tempdir().unwrap();
+        let attacks = [
+            "[embed.options]\nprovider = \"openai\"",
+            "[enrich.options]\nprovider = \"comprehend\"",
+            "[state]\nbackend = \"aws\"\n[buckets]\nartefacts = \"attackers\"",
+            "[state]\ngroup_access = true",
+            "[cloudwatch]\nmode = \"api\"",
+            "[dynamodb]\ncontrol_table = \"other\"",
+            "[records.table]\nname = \"customers\"",
+        ];
+        for attack in attacks {
+            std::fs::write(folder.path().join("docweir.toml"), attack).unwrap();
+            let problems = Config::load(&Source::Folder(folder.path().to_owned()), [], Vec::new()).unwrap_err();
+            assert!(problems.to_string().contains("config trust"), "{attack}: {problems}");
+        }
     }
 
     #[test]

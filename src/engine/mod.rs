@@ -7,6 +7,7 @@ mod enrich;
 mod fingerprint;
 mod model;
 
+use docweir_core::files::open_regular;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -367,8 +368,8 @@ impl Engine {
     /// method only reads the lock file. It does not try to acquire the lock, because a run that starts at the same
     /// moment would then be refused.
     pub fn working(&self) -> Option<LockHolder> {
-        let note = std::fs::read(self.state.root().join("lock")).ok()?;
-        let held: LockHolder = serde_json::from_slice(&note).ok()?;
+        let note = open_regular(&self.state.root().join("lock")).ok()?;
+        let held: LockHolder = serde_json::from_reader(std::io::Read::take(note, 64 << 10)).ok()?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(held.pid).ok()?)?;
         let alive = match rustix::process::test_kill_process(pid) {
             Ok(()) => true,

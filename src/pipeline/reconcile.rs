@@ -18,6 +18,7 @@ use docweir_stores::paid::PaidError;
 use docweir_stores::state::owner_id;
 use docweir_target::{Target, Write};
 
+use crate::actors::artefacts::delete_unredacted;
 use crate::actors::committer::store;
 use crate::actors::outcomes::control;
 use crate::actors::retry_while_busy::retry_while_busy;
@@ -95,6 +96,11 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
             let visible: Vec<_> = there
                 .map(|(record, _)| DocumentKey { id: record.document_id.clone(), version: record.version })
                 .collect();
+            if engine.config.settings.enrich.options.redact {
+                for document in &visible {
+                    delete_unredacted(engine.objects.as_ref(), &document.id).await.map_err(system)?;
+                }
+            }
             retry_while_busy(retry, || control_store.mark_loaded(&visible)).await.map_err(|e| system(control(e)))?;
         }
         after = page.last().map(|r| r.document_id.clone());

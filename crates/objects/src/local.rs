@@ -62,14 +62,14 @@ impl LocalObjectStore {
     /// Opens the folder, creates it if it is missing, and removes the leftovers of crashed writers. Blocks the thread.
     pub fn open(root: &Path, options: LocalObjectOptions, clock: &SharedClock) -> Result<Self, ObjectError> {
         let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
-        for folder in [TMP, LOCKS] {
-            std::fs::create_dir_all(root.join(folder)).map_err(failed("create the folders of"))?;
-        }
         // A linked folder could place the state, with the text of documents, where others can read or replace it.
         if root.is_symlink() {
             let link =
                 io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link; replace it by the folder itself");
             return Err(failed("open")(link));
+        }
+        for folder in [TMP, LOCKS] {
+            std::fs::create_dir_all(root.join(folder)).map_err(failed("create the folders of"))?;
         }
         let root = root.canonicalize().map_err(failed("open"))?;
         let age = Duration::from_secs(options.leftover_seconds);

@@ -3,6 +3,7 @@
 //! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order mark,
 //! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers.
 
+use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -65,7 +66,7 @@ pub struct Records<R> {
 
 impl Records<BufReader<File>> {
     pub fn open(path: &Path, shape: Shape, options: RecordsOptions) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(256 << 10, File::open(path)?), shape, options))
+        Ok(Self::new(BufReader::with_capacity(256 << 10, open_regular(path)?), shape, options))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Provides the file operations that a put needs: temporary files, locks and syncs.
 
+use docweir_core::files::open_regular;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Re
         let Ok(metadata) = path.symlink_metadata() else { continue };
         let since = now.saturating_sub(modified(&metadata));
         let older_than = |d: Duration| since > i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
-        let abandoned = || File::open(&path).is_ok_and(|f| f.try_lock().is_ok());
+        let abandoned = || open_regular(&path).is_ok_and(|f| f.try_lock().is_ok());
         if older_than(age) || (older_than(YOUNG) && abandoned()) {
             removed += usize::from(std::fs::remove_file(&path).is_ok());
         }

@@ -80,13 +80,18 @@ impl Client {
     pub fn new(options: &OpenAiOptions, key: Key) -> Result<Self, reqwest::Error> {
         // This call fails if the process already has a cryptography provider, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let base = options.base_url.trim_end_matches('/').to_owned();
+        let mut http = reqwest::Client::builder();
+        if base.starts_with("http://") && keeps_secrets(&base) {
+            // A proxy would receive the key and the texts of a server on this machine unencrypted.
+            http = http.no_proxy();
+        }
+        let http = http
             .connect_timeout(Duration::from_secs_f64(options.connect_seconds))
             .timeout(Duration::from_secs_f64(options.request_seconds))
             // A redirect would send the key to another address.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let base = options.base_url.trim_end_matches('/').to_owned();
         Ok(Self { http, base, key, max_answer_bytes: options.max_answer_bytes })
     }
 

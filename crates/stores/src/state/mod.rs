@@ -110,12 +110,17 @@ impl StateFolder {
     /// Returns an error if the mode cannot be read or changed.
     pub fn restrict(&self, group_access: bool) -> io::Result<()> {
         let meta = std::fs::metadata(&self.root)?;
-        let allowed = if group_access { 0o7770 } else { 0o7700 };
         let mode = meta.mode() & 0o7777;
-        if meta.uid() != rustix::process::geteuid().as_raw() || mode & !allowed == 0 {
+        let wanted = if group_access { (mode & 0o7770) | 0o070 } else { mode & 0o7700 };
+        if meta.uid() != rustix::process::geteuid().as_raw() || mode == wanted {
             return Ok(());
         }
-        std::fs::set_permissions(&self.root, Permissions::from_mode(mode & allowed))
+        std::fs::set_permissions(&self.root, Permissions::from_mode(wanted))?;
+        if group_access {
+            let root = self.root.display();
+            tracing::warn!("state folder opened to its group; run `chmod -R g+rwX {root}` for the files in it");
+        }
+        Ok(())
     }
 
     /// Opens an existing state folder without changing it.

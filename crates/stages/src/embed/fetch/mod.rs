@@ -10,6 +10,8 @@ mod pip;
 mod verify;
 
 use std::fmt;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,8 +69,15 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     {
         return Ok(files);
     }
-    std::fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
-    let _lock = lock(&folder, options, progress).await?;
+    let locked = match create(&folder) {
+        Ok(()) => lock(&folder, options, progress).await,
+        Err(error) => Err(unusable(&folder, &error)),
+    };
+    let _lock = match locked {
+        Ok(lock) => lock,
+        // Another user may have fetched the model into a folder that this user cannot write to.
+        Err(error) => return verified(&folder, options).await.ok_or(error),
+    };
     // The previous holder of the lock may have fetched the model. Files without a verification note (a copied cache)
     // are hashed once.
     if let Some(files) = verify::cached(&folder, options).filter(|_| verify::is_fresh(&folder, SystemClock.now())) {
@@ -101,6 +110,18 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
         tried.join("; ")
     );
     Err(StageError::system("no_model", text))
+}
+
+/// Creates the folder of a model, readable by everyone: models are not secret, and users may share a cache.
+fn create(folder: &Path) -> std::io::Result<()> {
+    let missing = folder.ancestors().take_while(|path| !path.exists()).collect::<Vec<_>>();
+    std::fs::create_dir_all(folder)?;
+    missing.into_iter().try_for_each(|path| std::fs::set_permissions(path, Permissions::from_mode(0o755)))
+}
+
+/// Hashes the files of a folder in place. Returns the model if the files match the configured hashes.
+async fn verified(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
+    is_intact(folder, options).await.then(|| verify::files(folder, options))
 }
 
 async fn is_intact(folder: &Path, options: &ModelOptions) -> bool {

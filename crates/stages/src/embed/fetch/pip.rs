@@ -52,6 +52,8 @@ const ENVIRONMENT: &[&str] = &[
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "LD_LIBRARY_PATH",
 ];
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {

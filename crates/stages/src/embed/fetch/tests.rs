@@ -54,6 +54,20 @@ fn a_folder_of_the_users_own() {
     assert_eq!(leftovers(&options), 0);
 }
 
+/// Attacks with a vocabulary in which the ids of all tokens are shifted. The list of tokens stays the same.
+#[test]
+fn shifted_token_ids_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
+    for shifted in [r#"{"model": {"vocab": {"b": 2, "a": 1}}}"#, r#"{"model": {"vocab": {"b": 0, "a": 0}}}"#] {
+        std::fs::write(dir.path().join(TOKENIZER), shifted).unwrap();
+        let folder = dir.path().to_string_lossy().into_owned();
+        let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+        let error = run(&options).unwrap_err().to_string();
+        assert!(error.contains("not consecutive"), "{error}");
+    }
+}
+
 /// Replaces a verified file by another one of the same size and modification time; the replacement must be refused.
 /// Before that, an old verification note must be renewed.
 #[test]
@@ -65,6 +79,10 @@ fn a_replaced_file_is_found_by_its_change_time_and_an_old_note_is_renewed() {
     let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
     let files = run(&options).unwrap();
     std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
+    for (path, mode) in [(files.weights.parent().unwrap(), 0o755), (&files.weights, 0o644), (&files.tokenizer, 0o644)] {
+        let found = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "users may share a cache: {}", path.display());
+    }
     let note = files.weights.with_file_name("verified.json");
     let age = |path: &Path, days: u64| {
         let file = std::fs::File::options().write(true).open(path).unwrap();

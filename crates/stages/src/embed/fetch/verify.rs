@@ -1,9 +1,9 @@
 //! Verifies that files belong to the configured model, by comparing their hashes with those in the configuration.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -72,7 +72,12 @@ pub fn is_intact(folder: &Path, options: &ModelOptions) -> bool {
 pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
     let note: Verified = serde_json::from_slice(&std::fs::read(folder.join(VERIFIED)).ok()?).ok()?;
     let fits = note == describe(folder, options).ok()?;
-    fits.then(|| ModelFiles {
+    fits.then(|| files(folder, options))
+}
+
+/// Locates the files of a model in its folder, without a check.
+pub fn files(folder: &Path, options: &ModelOptions) -> ModelFiles {
+    ModelFiles {
         name: options.name.clone(),
         weights: folder.join(WEIGHTS),
         tokenizer: folder.join(TOKENIZER),
@@ -80,7 +85,7 @@ pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
         weights_sha256: Sha256Hex::parse(&options.weights_sha256).unwrap_or_else(|| Sha256Hex::of(b"")),
         languages: options.languages.clone(),
         best_tokens: options.best_tokens,
-    })
+    }
 }
 
 /// Hashes the files in place, and writes the verification note if they are correct.
@@ -93,6 +98,7 @@ pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
 pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     check(staging, options)?;
     for name in [WEIGHTS, TOKENIZER] {
+        std::fs::set_permissions(staging.join(name), Permissions::from_mode(0o644))?;
         File::open(staging.join(name))?.sync_all()?;
         std::fs::rename(staging.join(name), folder.join(name))?;
     }
@@ -106,6 +112,7 @@ fn note(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Fai
     let note = serde_json::to_vec(&describe(folder, options)?)?;
     let path = staging.join("verified.new");
     std::fs::write(&path, note)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644))?;
     Ok(std::fs::rename(path, folder.join(VERIFIED))?)
 }
 
@@ -169,6 +176,10 @@ fn vocabulary(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
         serde_json::from_slice(&text).map_err(|e| Failed(format!("{TOKENIZER} is not a valid tokenizer: {e}")))?;
     let mut tokens: Vec<(u32, String)> = tokenizer.model.vocab.into_iter().map(|(t, id)| (id, t)).collect();
     tokens.sort();
+    // The hash covers the tokens only. Consecutive ids make the id of each token its position in the list.
+    if tokens.iter().enumerate().any(|(position, (id, _))| usize::try_from(*id) != Ok(position)) {
+        return Err(Failed(format!("the token ids in {TOKENIZER} are not consecutive")));
+    }
     let lines: Vec<String> = tokens.into_iter().map(|(_, t)| t).collect();
     Ok(Sha256Hex::of(lines.join("\n").as_bytes()))
 }
