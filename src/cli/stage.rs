@@ -1,7 +1,7 @@
 //! Implements `docweir stage`, which runs one stage on a file and prints the result of the stage.
 //!
 //! All earlier stages run first, on the current content of the file. The command works without a state folder. If a
-//! state folder exists, the command only reads from it where the file of a document is, and changes no document.
+//! state folder exists, the command looks up the path of a document's file there, and changes no document.
 
 use docweir_core::files::open_regular;
 use std::io::IsTerminal;

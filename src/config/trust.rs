@@ -78,7 +78,10 @@ impl Trust {
         let path = file.canonicalize().map_err(|e| format!("{}: {e}", file.display()))?;
         let owner = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.uid();
         if owner != rustix::process::geteuid().as_raw() {
-            return Err(format!("{} belongs to another user; copy it, read the copy and trust that", path.display()));
+            return Err(format!(
+                "{} belongs to another user; make a copy of your own, check the copy, and trust the copy",
+                path.display()
+            ));
         }
         let mut known = match std::fs::read(records) {
             Ok(bytes) => serde_json::from_slice(&bytes)

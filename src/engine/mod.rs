@@ -388,8 +388,8 @@ impl Engine {
         })
     }
 
-    /// Returns the end of a message such as "by the next `docweir ingest`". The phrase names the process that will
-    /// carry out a request in the control store.
+    /// Returns a phrase that names the process which will carry out a request in the control store, such as "by the
+    /// next `docweir ingest`". Messages end with this phrase.
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),

@@ -86,8 +86,8 @@ fn works() {
 }
 
 /// Returns the expected version of each document after the first `rounds` rounds of process `me`; `None` for a
-/// deleted document. These are the acknowledged rounds. A killed process may have committed one more round without
-/// recording the round, and this round is not included.
+/// deleted document. `rounds` is the number of rounds that the process has recorded. A process that was killed may have
+/// committed one further round, which is not included.
 fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
     let mut expected = BTreeMap::new();
     for n in 0..rounds {

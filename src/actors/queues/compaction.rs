@@ -66,7 +66,8 @@ pub struct Compactions {
     pub wait: Duration,
     /// Collection of the run, and its maintenance services.
     pub own: (String, Rc<MaintenanceServices>),
-    /// Maintenance services of other collections that were requested.
+    /// Maintenance services of further collections, by collection. They are started when a message requests a merge of
+    /// their collection.
     pub others: RefCell<HashMap<String, Rc<MaintenanceServices>>>,
 }
 

@@ -255,7 +255,7 @@ impl Task {
         }
     }
 
-    /// Makes one attempt to read the documents, decide their commands and write the results. Returns the documents that
+    /// Makes one attempt to read the documents, to decide the outcome of each command, and to write the results. Returns the documents that
     /// need another attempt, and the fault if a call failed.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let (mut reads, valid) = match self.read(&documents).await {

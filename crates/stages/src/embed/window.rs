@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Counts two special tokens, and one token for every three characters of a word.
+    /// Estimates the number of tokens of a text: two special tokens, plus one token for every three characters of each word.
     fn count(text: &str) -> usize {
         2 + text.split_whitespace().map(|w| w.chars().count().div_ceil(3)).sum::<usize>()
     }

@@ -17,9 +17,9 @@ pub const DOCUMENTS: &str = "documents";
 /// Identifies a space, which is a set of items with one purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// All document texts that one model embeds. Holds the model's id and dimension.
+    /// Space of all document texts that one model embeds. The value contains the model's id and dimension.
     Texts(String),
-    /// Records of a collection. Holds the collection's name.
+    /// Space of the records of one collection. The value is the collection's name.
     Records(String),
 }
 
