@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::When;
+use crate::config::render::group_digits;
 
 /// Writes to standard output, with or without colours.
 #[derive(Clone, Copy)]
@@ -78,15 +79,7 @@ pub fn printable(text: &str) -> String {
 
 /// Formats `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
+    group_digits(&n.to_string(), ',')
 }
 
 /// Formats a duration as `3.4 s`, `2 min 05 s` or `1 h 02 min`.

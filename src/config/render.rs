@@ -88,22 +88,17 @@ fn markdown(section: &Section) -> String {
     out.push_str("\n| key | default | meaning |\n| --- | --- | --- |\n");
     for key in &section.keys {
         let (_, field) = key.place();
-        let default = pretty(&key.name, &key.default);
-        let (value, remark) = default.split_once("  # ").map_or((default.as_str(), ""), |(v, r)| (v, r));
-        let remark = if remark.is_empty() { String::new() } else { format!(" ({remark})") };
-        out.push_str(&format!("| `{field}` | `{value}`{remark} | {}{} |\n", key.text, allowed(key)));
+        let value = readable(&key.default);
+        let size = size(&key.name, &key.default).map_or_else(String::new, |size| format!(" ({size})"));
+        out.push_str(&format!("| `{field}` | `{value}`{size} | {}{} |\n", key.text, allowed(key)));
     }
     out.replace("| `` |", "| |")
 }
 
 /// Lists the allowed words of a key, unless the key's description already names all these words.
 pub fn allowed(key: &Key) -> String {
-    if key.choices.is_empty()
-        || key
-            .choices
-            .iter()
-            .all(|word| key.text.contains(&format!("`{word}`")) || key.text.contains(&format!("`\"{word}\"`")))
-    {
+    let is_named = |word: &String| [format!("`{word}`"), format!("`\"{word}\"`")].iter().any(|w| key.text.contains(w));
+    if key.choices.iter().all(is_named) {
         return String::new();
     }
     let words: Vec<_> = key.choices.iter().map(|word| format!("`{word}`")).collect();
@@ -135,15 +130,15 @@ pub fn comment(text: &str) -> String {
     out
 }
 
-/// Renders a value as TOML, with digits in groups of three. If the value is a number of bytes, a remark also gives
-/// the size in words.
+/// Renders the value of a key as TOML. If the value is a number of bytes, a comment gives the size in words.
 pub fn pretty(key: &str, value: &Value) -> String {
+    size(key, value).map_or_else(|| readable(value), |size| format!("{}  # {size}", readable(value)))
+}
+
+/// Renders a value as TOML. Numbers of five digits or more have their digits in groups of three.
+fn readable(value: &Value) -> String {
     match value {
-        Value::Integer(n) => {
-            let size = if key.ends_with("_bytes") { size(*n) } else { None };
-            let remark = size.map_or_else(String::new, |size| format!("  # {size}"));
-            format!("{}{remark}", grouped(*n))
-        }
+        Value::Integer(n) if n.unsigned_abs() >= 10_000 => group_digits(&n.to_string(), '_'),
         other => plain(other),
     }
 }
@@ -157,27 +152,25 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// Separates groups of digits by `_`, if the number has five digits or more.
-fn grouped(n: i64) -> String {
-    let digits = n.to_string();
-    if digits.len() < 5 {
-        return digits;
-    }
-    let mut out = String::new();
+/// Separates the digits of a whole number into groups of three.
+pub fn group_digits(number: &str, separator: char) -> String {
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
+    let mut out = sign.to_owned();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && !out.ends_with('-') {
-            out.push('_');
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(separator);
         }
         out.push(digit);
     }
     out
 }
 
-/// Renders a number of bytes in words, if it is a whole number of mebibytes or gibibytes.
-fn size(bytes: i64) -> Option<String> {
+/// Renders the size that a key sets in words, if the key counts bytes and the size is a whole number of mebibytes or
+/// gibibytes.
+fn size(key: &str, value: &Value) -> Option<String> {
     const MEBI: i64 = 1 << 20;
     const GIBI: i64 = 1 << 30;
-    match bytes {
+    match value.as_integer().filter(|_| key.ends_with("_bytes"))? {
         n if n >= GIBI && n % GIBI == 0 => Some(format!("{} GiB", n / GIBI)),
         n if n >= MEBI && n % MEBI == 0 => Some(format!("{} MiB", n / MEBI)),
         _ => None,
