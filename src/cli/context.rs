@@ -102,23 +102,14 @@ impl Context {
 /// Returns an error if a variable that Docweir reads is not UTF-8. Without this error, the value would be ignored
 /// silently.
 pub fn environment() -> Result<Vec<(String, String)>, Failure> {
+    let unreadable =
+        |name: &str| Failure::new(Exit::Configuration, format!("environment variable {name} is not UTF-8; correct it"));
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         match (name.into_string(), value.into_string()) {
             (Ok(name), Ok(value)) => variables.push((name, value)),
-            (Ok(name), Err(_)) if is_read(&name) => {
-                return Err(Failure::new(
-                    Exit::Configuration,
-                    format!("environment variable {name} is not UTF-8; correct it"),
-                ));
-            }
-            (Err(name), _) if name.to_string_lossy().starts_with("DOCWEIR__") => {
-                let name = name.to_string_lossy().into_owned();
-                return Err(Failure::new(
-                    Exit::Configuration,
-                    format!("environment variable {name} is not UTF-8; correct it"),
-                ));
-            }
+            (Ok(name), Err(_)) if is_read(&name) => return Err(unreadable(&name)),
+            (Err(name), _) if is_read(&name.to_string_lossy()) => return Err(unreadable(&name.to_string_lossy())),
             _ => {}
         }
     }

@@ -140,10 +140,7 @@ impl Layers {
     /// text is parsed as TOML. A boolean may also be written as `1`, `yes` or `on`, in any capitalisation, because
     /// environment variables often contain such words.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
-        let key = retired::moved(key).map_or(key, |new| {
-            self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
-            new
-        });
+        let key = self.current_name(key, &origin);
         let is_table = SECRET_KEYS.iter().any(|(secret, _)| *secret == key) && value.starts_with('{');
         let parsed = match self.values.get(key) {
             Some((Value::String(_), _)) if !is_table => None,
@@ -169,10 +166,7 @@ impl Layers {
     /// Sets one key. Records a problem if the key is unknown or the value has the wrong type. Records a warning if
     /// the key was renamed or removed.
     pub fn set(&mut self, key: &str, value: Value, origin: Origin) {
-        if let Some(new) = retired::moved(key) {
-            self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
-            return self.set(new, value, origin);
-        }
+        let key = self.current_name(key, &origin);
         if let Some(advice) = retired::retired(key) {
             return self.warn(origin, key, format!("is no longer a setting and is ignored: {advice}"));
         }
@@ -206,6 +200,13 @@ impl Layers {
 
     pub fn problem(&mut self, origin: Origin, key: &str, text: String) {
         self.problems.push(Problem { origin, key: key.to_owned(), text });
+    }
+
+    /// Returns the current name of a key. Records a warning if the key was renamed.
+    fn current_name<'k>(&mut self, key: &'k str, origin: &Origin) -> &'k str {
+        let Some(new) = retired::moved(key) else { return key };
+        self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
+        new
     }
 
     fn warn(&mut self, origin: Origin, key: &str, text: String) {

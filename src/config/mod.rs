@@ -19,7 +19,10 @@ mod retired;
 mod settings;
 mod trust;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use docweir_core::files::open_regular;
 
 pub use common::COMMON;
 pub use doctor::DoctorOptions;
@@ -172,14 +175,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads a configuration file. Pipes and devices are refused, because reading one might never end.
 fn read_file(path: &Path) -> std::io::Result<String> {
-    let meta = std::fs::metadata(path)?;
-    if !meta.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
+    let file = open_regular(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(std::io::Error::other(format!("the file has {bytes} bytes, more than {MAX_FILE_BYTES}")));
     }
-    if meta.len() > MAX_FILE_BYTES {
-        return Err(std::io::Error::other(format!("it has {} bytes, more than {MAX_FILE_BYTES}", meta.len())));
-    }
-    std::fs::read_to_string(path)
+    std::io::read_to_string(file.take(MAX_FILE_BYTES))
 }
 
 /// Reads the configuration file that a source names or contains. Returns the text with the path of the file.
