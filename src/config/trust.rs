@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use docweir_core::documents::Sha256Hex;
+use docweir_core::files::is_own;
 
 use super::layers::{Layers, Origin};
 
@@ -62,7 +63,7 @@ impl Trust {
 
     /// Returns whether the user has trusted this file with this text. A file of another user is never trusted.
     pub fn covers(&self, file: &Path, text: &str) -> bool {
-        let own = std::fs::metadata(file).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw());
+        let own = std::fs::metadata(file).is_ok_and(|meta| is_own(&meta));
         let Ok(path) = file.canonicalize() else { return false };
         own && self.read().get(path.to_string_lossy().as_ref()) == Some(&Sha256Hex::of(text.as_bytes()).to_string())
     }
@@ -76,8 +77,8 @@ impl Trust {
             return Err("neither XDG_CONFIG_HOME nor HOME is set; set one of them".into());
         };
         let path = file.canonicalize().map_err(|e| format!("{}: {e}", file.display()))?;
-        let owner = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.uid();
-        if owner != rustix::process::geteuid().as_raw() {
+        let meta = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        if !is_own(&meta) {
             return Err(format!(
                 "{} belongs to another user; make a copy of your own, check the copy, and trust the copy",
                 path.display()
@@ -123,17 +124,19 @@ fn leaves_folder(value: &toml::Value) -> bool {
     !is_below || leads_away()
 }
 
+/// Returns whether a list contains a key or one of the sections around the key.
+fn is_listed(list: &[&str], key: &str) -> bool {
+    list.iter().any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
 /// Adds a problem for each sensitive key that an untrusted file sets to a value other than the default.
 pub fn refuse(layers: &mut Layers, defaults: &Layers) {
-    let is_sensitive = |key: &str| {
-        SENSITIVE.iter().any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-    };
     let changed = |key: &str, value: &toml::Value| defaults.get(key).is_none_or(|(default, _)| default != value);
     let found: Vec<_> = layers
         .iter()
         .filter(|(key, value, origin)| {
             let is_outside = *key == "state.folder" && leaves_folder(value);
-            matches!(origin, Origin::File { .. }) && (is_sensitive(key) || is_outside) && changed(key, value)
+            matches!(origin, Origin::File { .. }) && (is_listed(SENSITIVE, key) || is_outside) && changed(key, value)
         })
         .map(|(key, _, origin)| (key.to_owned(), origin.clone()))
         .collect();
@@ -157,8 +160,7 @@ mod tests {
     fn every_sensitive_name_is_a_key_or_a_section() {
         let layers = Layers::new(&defaults());
         for name in SENSITIVE {
-            let below = format!("{name}.");
-            assert!(layers.iter().any(|(key, ..)| key == *name || key.starts_with(&below)), "{name}");
+            assert!(layers.iter().any(|(key, ..)| is_listed(&[name], key)), "{name}");
         }
         // A new section has to be put into one of the two lists.
         let harmless = [
@@ -197,9 +199,11 @@ mod tests {
             "state.folder",
             "vectors",
         ];
-        let is_in = |list: &[&str], key: &str| list.iter().any(|n| key == *n || key.starts_with(&format!("{n}.")));
         for (key, ..) in layers.iter() {
-            assert!(is_in(SENSITIVE, key) || is_in(&harmless, key), "is `{key}` harmless in a file of a stranger?");
+            assert!(
+                is_listed(SENSITIVE, key) || is_listed(&harmless, key),
+                "is `{key}` harmless in a file of a stranger?"
+            );
         }
     }
 

@@ -20,11 +20,12 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
-use docweir_core::files::open_regular;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use docweir_core::files::{is_own, open_regular};
 
 pub use lock::{LockError, LockHolder, OrchestratorLock, owner_id};
 
@@ -112,7 +113,7 @@ impl StateFolder {
         let meta = std::fs::metadata(&self.root)?;
         let mode = meta.mode() & 0o7777;
         let wanted = if group_access { (mode & 0o7770) | 0o070 } else { mode & 0o7700 };
-        if meta.uid() != rustix::process::geteuid().as_raw() || mode == wanted {
+        if !is_own(&meta) || mode == wanted {
             return Ok(());
         }
         std::fs::set_permissions(&self.root, Permissions::from_mode(wanted))?;
