@@ -83,11 +83,7 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     if let Some(files) = verify::cached(&folder, options).filter(|_| verify::is_fresh(&folder, SystemClock.now())) {
         return Ok(files);
     }
-    let (checked, at) = (options.clone(), folder.clone());
-    let rechecked = tokio::task::spawn_blocking(move || verify::recheck(&at, &checked)).await;
-    if rechecked.is_ok_and(|r| r.is_ok())
-        && let Some(files) = verify::cached(&folder, options)
-    {
+    if let Some(files) = verified(&folder, options).await {
         return Ok(files);
     }
     sweep(&folder);

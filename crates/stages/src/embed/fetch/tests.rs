@@ -32,13 +32,18 @@ fn leftovers(options: &ModelOptions) -> usize {
         .count()
 }
 
+/// Writes a model to a folder of the user, and returns options that have this folder as the only source.
+fn from_folder(dir: &Path, weights: &str, tokenizer: &str) -> ModelOptions {
+    std::fs::write(dir.join(WEIGHTS), weights).unwrap();
+    std::fs::write(dir.join(TOKENIZER), tokenizer).unwrap();
+    let folder = dir.to_string_lossy().into_owned();
+    ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir) }
+}
+
 #[test]
 fn a_folder_of_the_users_own() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
-    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
-    let folder = dir.path().to_string_lossy().into_owned();
-    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let options = from_folder(dir.path(), "weights", TOKENS);
     let files = run(&options).unwrap();
     assert_eq!(std::fs::read(&files.weights).unwrap(), b"weights");
     // The second run uses the cache, without a source.
@@ -58,12 +63,8 @@ fn a_folder_of_the_users_own() {
 #[test]
 fn shifted_token_ids_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
     for shifted in [r#"{"model": {"vocab": {"b": 2, "a": 1}}}"#, r#"{"model": {"vocab": {"b": 0, "a": 0}}}"#] {
-        std::fs::write(dir.path().join(TOKENIZER), shifted).unwrap();
-        let folder = dir.path().to_string_lossy().into_owned();
-        let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
-        let error = run(&options).unwrap_err().to_string();
+        let error = run(&from_folder(dir.path(), "weights", shifted)).unwrap_err().to_string();
         assert!(error.contains("not consecutive"), "{error}");
     }
 }
@@ -73,10 +74,7 @@ fn shifted_token_ids_are_refused() {
 #[test]
 fn a_replaced_file_is_found_by_its_change_time_and_an_old_note_is_renewed() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
-    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
-    let folder = dir.path().to_string_lossy().into_owned();
-    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let options = from_folder(dir.path(), "weights", TOKENS);
     let files = run(&options).unwrap();
     std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
     for (path, mode) in [(files.weights.parent().unwrap(), 0o755), (&files.weights, 0o644), (&files.tokenizer, 0o644)] {
@@ -103,10 +101,7 @@ fn a_replaced_file_is_found_by_its_change_time_and_an_old_note_is_renewed() {
 #[test]
 fn a_wrong_file_is_refused_by_its_hash() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(WEIGHTS), "other").unwrap();
-    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
-    let folder = dir.path().to_string_lossy().into_owned();
-    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let options = from_folder(dir.path(), "other", TOKENS);
     let error = run(&options).unwrap_err().to_string();
     assert!(error.contains("weights_sha256"), "{error}");
 }

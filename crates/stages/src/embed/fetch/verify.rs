@@ -88,12 +88,6 @@ pub fn files(folder: &Path, options: &ModelOptions) -> ModelFiles {
     }
 }
 
-/// Hashes the files in place, and writes the verification note if they are correct.
-pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
-    check(folder, options)?;
-    note(folder, folder, options)
-}
-
 /// Hashes the staged files, and moves them into the model's folder if they are correct.
 pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     check(staging, options)?;
