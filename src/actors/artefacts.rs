@@ -126,8 +126,8 @@ impl Artefacts {
 
     /// Deletes all artefacts of a deleted document.
     pub async fn purge(&self, id: &DocumentId) -> Result<(), StageError> {
-        docweir_objects::delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
-        for key in [chunk::artefact::chunks_key(id), chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
+        delete_unredacted(self.objects.as_ref(), id).await?;
+        for key in [chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
             self.objects.delete(&key).await.map_err(storage)?;
         }
         Ok(())
