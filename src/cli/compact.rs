@@ -53,14 +53,14 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
 pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> {
     let root = RootHandle::start(engine.config.settings.restart.clone());
     let vectors = engine.vectors()?;
-    let keeping = engine.maintenance(&owner_id(engine.clock.as_ref()));
-    let upkeep = MaintenanceServices::start(&keeping, &vectors, &root);
+    let maintenance_config = engine.maintenance(&owner_id(engine.clock.as_ref()));
+    let maintenance = MaintenanceServices::start(&maintenance_config, &vectors, &root);
     let compacted = tokio::select! {
-        done = upkeep.compact(mode) => done.map_err(|e| Failure::system(e.to_string())),
+        done = maintenance.compact(mode) => done.map_err(|e| Failure::system(e.to_string())),
         failure = root.failed() => Err(Failure::system(failure.to_string())),
         _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Signal(2), "stopped: nothing was changed")),
     };
-    drop(upkeep);
+    drop(maintenance);
     // A separate task releases the lease. If the release is lost, the next compaction waits until the lease expires.
     tokio::time::sleep(RELEASE).await;
     root.stop();

@@ -63,10 +63,10 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
     if let Some(queue) = queues.compaction {
         let handler = Rc::new(Compactions {
             open: engine.open_collection(),
-            keeping: tree.keeping.clone(),
+            maintenance_config: tree.maintenance_config.clone(),
             root: tree.root.clone(),
             wait: busy_wait(options),
-            own: (settings.state.collection.clone(), tree.upkeep.clone()),
+            own: (settings.state.collection.clone(), tree.maintenance.clone()),
             others: RefCell::default(),
         });
         // Only one merge runs at a time, because merges share memory and disk.

@@ -14,7 +14,7 @@ use crate::messages::progress::ProviderRow;
 use crate::supervisors::RootHandle;
 
 /// Interval at which the metrics recorder aggregates samples.
-const UPKEEP: Duration = Duration::from_secs(5);
+const CLEANING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves the pages until the returned handle is dropped.
 pub fn serve(
@@ -25,12 +25,12 @@ pub fn serve(
     options: HttpOptions,
 ) -> AbortOnDrop {
     let root = root.clone();
-    let kept_up = recorder.clone();
-    // Without upkeep, samples that are not fetched accumulate.
-    let upkeep = async move {
+    let cleaned = recorder.clone();
+    // Without regular cleaning, samples that are not fetched accumulate.
+    let cleaning = async move {
         loop {
-            tokio::time::sleep(UPKEEP).await;
-            kept_up.iter().for_each(PrometheusHandle::run_upkeep);
+            tokio::time::sleep(CLEANING_INTERVAL).await;
+            cleaned.iter().for_each(PrometheusHandle::run_upkeep);
         }
     };
     let pages = Rc::new(http::Pages {
@@ -47,7 +47,7 @@ pub fn serve(
     AbortOnDrop::of(async move {
         tokio::select! {
             () = http::serve(listener, pages, options) => {}
-            () = upkeep => {}
+            () = cleaning => {}
         }
     })
 }

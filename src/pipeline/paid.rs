@@ -176,11 +176,11 @@ impl PaidWork {
                     restart: settings.restart.clone(),
                     root: root.clone(),
                 });
-                let (_, keeping) = start_service::<(), _, _>("leader", 1, settings.restart.clone(), root, move |_| {
+                let (_, leading) = start_service::<(), _, _>("leader", 1, settings.restart.clone(), root, move |_| {
                     let leader = leader.clone();
                     async move { leader.run().await }
                 });
-                keeping
+                leading
             }
         };
         let at_once = batching && mode != EmbedMode::Live;

@@ -65,8 +65,8 @@ pub struct Tree {
     _committing: Running,
     _beating: Running,
     _keeping_ledger: Option<Running>,
-    pub upkeep: Rc<MaintenanceServices>,
-    pub keeping: MaintenanceConfig,
+    pub maintenance: Rc<MaintenanceServices>,
+    pub maintenance_config: MaintenanceConfig,
     /// Function that opens a collection of the index. It is called to merge the vector files of a collection.
     pub open: OpenCollection,
     /// Consumers of the message queues.
@@ -102,8 +102,8 @@ impl Tree {
         let context = Arc::new(context(engine, model.clone(), events.clone()));
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &target, &model, &context, &root);
-        let keeping = engine.maintenance(owner);
-        let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
+        let maintenance_config = engine.maintenance(owner);
+        let maintenance = Rc::new(MaintenanceServices::start(&maintenance_config, &vectors, &root));
 
         let (intake_finished, stop): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let beginning = PaidWorkArgs {
@@ -211,8 +211,8 @@ impl Tree {
             _committing: committing,
             _beating: beating,
             _keeping_ledger: keeping_ledger,
-            upkeep,
-            keeping,
+            maintenance,
+            maintenance_config,
             consumers: Consumers::default(),
             ready_for_work,
             admission,
@@ -295,11 +295,11 @@ impl Tree {
 
     /// Merges the vector files that are due for merging, in every collection that the run wrote to.
     async fn merge(&self) -> Result<(), StageError> {
-        self.upkeep.compact(Mode::Due).await?;
+        self.maintenance.compact(Mode::Due).await?;
         for name in self.paid.iter().flat_map(|p| p.collections.used()) {
             let vectors = (self.open)(&name)?;
-            let upkeep = MaintenanceServices::start(&self.keeping, &vectors, &self.root);
-            upkeep.compact(Mode::Due).await?;
+            let maintenance = MaintenanceServices::start(&self.maintenance_config, &vectors, &self.root);
+            maintenance.compact(Mode::Due).await?;
         }
         Ok(())
     }

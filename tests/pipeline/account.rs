@@ -169,12 +169,12 @@ impl Account {
         for record in &all {
             assert_eq!(record["status"], "COMPLETED", "{record}");
             let id = record["document_id"].as_str().unwrap();
-            let trail = self.run("reader", &["audit", id, "--json"]).code(0).json();
-            let times = |event: &str| trail.iter().filter(|e| e["event_type"] == event).count();
-            assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_COMPLETED")), (1, 1), "{trail:?}");
-            assert!(trail.is_sorted_by_key(|e| e["timestamp"].as_str().unwrap().to_owned()), "{trail:?}");
+            let audit_log = self.run("reader", &["audit", id, "--json"]).code(0).json();
+            let times = |event: &str| audit_log.iter().filter(|e| e["event_type"] == event).count();
+            assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_COMPLETED")), (1, 1), "{audit_log:?}");
+            assert!(audit_log.is_sorted_by_key(|e| e["timestamp"].as_str().unwrap().to_owned()), "{audit_log:?}");
             // No entry follows an entry of a later epoch.
-            assert!(trail.is_sorted_by_key(|e| e["metadata"]["epoch"].as_u64().unwrap()), "{trail:?}");
+            assert!(audit_log.is_sorted_by_key(|e| e["metadata"]["epoch"].as_u64().unwrap()), "{audit_log:?}");
         }
         self.run("reader", &["store", "verify"]).code(0);
     }

@@ -23,10 +23,10 @@ pub struct AuditSummary {
 
 /// Replays the audit log of a document that was registered once and is complete. The error describes the first
 /// inconsistency.
-pub fn replay(trail: &[Value], record: &Value) -> Result<AuditSummary, String> {
+pub fn replay(audit_log: &[Value], record: &Value) -> Result<AuditSummary, String> {
     let mut replay = Replay::default();
-    for (at, entry) in trail.iter().enumerate() {
-        let before = at.checked_sub(1).map_or("", |at| text(&trail[at], "timestamp"));
+    for (at, entry) in audit_log.iter().enumerate() {
+        let before = at.checked_sub(1).map_or("", |at| text(&audit_log[at], "timestamp"));
         let follows = match text(entry, "timestamp") > before {
             true => replay.entry(entry),
             false => Err(format!("the entry's time is not later than {before}, the time of the entry before it")),
@@ -187,12 +187,12 @@ mod tests {
 
     /// Returns the audit log and the record of a document that was taken over, failed once, and was released once.
     fn life() -> (Vec<Value>, Value) {
-        let mut trail = Vec::new();
+        let mut audit_log = Vec::new();
         let mut add = |epoch: u64, worker: &str, event: &str, status: &str, stage: &str, facts: Value| {
             let mut metadata = json!({"version": 1, "epoch": epoch});
             metadata.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
             let output = (event == "STAGE_COMPLETED" && stage != "loading").then(|| format!("{stage}/1"));
-            trail.push(json!({
+            audit_log.push(json!({
                 "event_type": event, "status": status, "stage": stage, "worker_id": worker, "metadata": metadata,
                 "output_s3_key": output, "processing_version": "v1",
             }));
@@ -228,41 +228,41 @@ mod tests {
             "lease_owner": null, "retry_count": 0, "completed_at": "2026",
             "stage_status": STAGES.into_iter().map(done).collect::<Map<_, _>>(),
         });
-        (trail, record)
+        (audit_log, record)
     }
 
     /// Gives the entries timestamps in ascending order.
-    fn timed(mut trail: Vec<Value>) -> Vec<Value> {
-        for (at, entry) in trail.iter_mut().enumerate() {
+    fn timed(mut audit_log: Vec<Value>) -> Vec<Value> {
+        for (at, entry) in audit_log.iter_mut().enumerate() {
             entry["timestamp"] = format!("{at:04}").into();
         }
-        trail
+        audit_log
     }
 
     #[track_caller]
-    fn assert_wrong(trail: Vec<Value>, record: &Value, what: &str) {
-        assert!(replay(&timed(trail), record).is_err(), "not detected: {what}");
+    fn assert_wrong(audit_log: Vec<Value>, record: &Value, what: &str) {
+        assert!(replay(&timed(audit_log), record).is_err(), "not detected: {what}");
     }
 
     #[test]
-    fn a_trail_that_makes_sense_tells_what_happened() {
-        let (trail, record) = life();
+    fn an_audit_log_that_makes_sense_tells_what_happened() {
+        let (audit_log, record) = life();
         let told = AuditSummary { claims: 3, takeovers: 1, releases: 1, failures: 1 };
-        assert_eq!(replay(&timed(trail), &record), Ok(told));
+        assert_eq!(replay(&timed(audit_log), &record), Ok(told));
     }
 
     #[test]
     fn no_entry_can_be_missing_doubled_or_moved() {
-        let (trail, record) = life();
+        let (audit_log, record) = life();
         assert_wrong(Vec::new(), &record, "an empty log");
-        for at in 0..trail.len() {
-            let (mut without, mut doubled) = (trail.clone(), trail.clone());
+        for at in 0..audit_log.len() {
+            let (mut without, mut doubled) = (audit_log.clone(), audit_log.clone());
             without.remove(at);
             assert_wrong(without, &record, &format!("entry {at} is missing"));
-            doubled.insert(at, trail[at].clone());
+            doubled.insert(at, audit_log[at].clone());
             assert_wrong(doubled, &record, &format!("entry {at} is duplicated"));
-            for to in (0..trail.len()).filter(|to| *to != at) {
-                let mut moved = trail.clone();
+            for to in (0..audit_log.len()).filter(|to| *to != at) {
+                let mut moved = audit_log.clone();
                 let entry = moved.remove(at);
                 moved.insert(to, entry);
                 assert_wrong(moved, &record, &format!("entry {at} is moved to {to}"));
@@ -272,11 +272,11 @@ mod tests {
 
     #[test]
     fn a_write_of_a_claim_that_is_over_is_found_out_wherever_it_stands() {
-        let (trail, record) = life();
-        let over = trail.iter().position(|entry| entry["metadata"]["epoch"] == 2).unwrap();
-        for at in over + 1..=trail.len() {
-            for stale in [&trail[2], &trail[3], &trail[4]] {
-                let mut written = trail.clone();
+        let (audit_log, record) = life();
+        let over = audit_log.iter().position(|entry| entry["metadata"]["epoch"] == 2).unwrap();
+        for at in over + 1..=audit_log.len() {
+            for stale in [&audit_log[2], &audit_log[3], &audit_log[4]] {
+                let mut written = audit_log.clone();
                 written.insert(at, stale.clone());
                 assert_wrong(written, &record, &format!("entry {at} is a stale write"));
             }
@@ -285,25 +285,25 @@ mod tests {
 
     #[test]
     fn every_entry_says_who_did_it_in_which_epoch_and_when() {
-        let (trail, record) = life();
-        for at in 1..trail.len() {
-            let mut by_another = trail.clone();
+        let (audit_log, record) = life();
+        for at in 1..audit_log.len() {
+            let mut by_another = audit_log.clone();
             by_another[at]["worker_id"] = "c".into();
             assert_wrong(by_another, &record, &format!("entry {at} names another worker"));
-            for epoch in [0, 1, 2, 3, 4].into_iter().filter(|epoch| trail[at]["metadata"]["epoch"] != *epoch) {
-                let mut of_another = trail.clone();
+            for epoch in [0, 1, 2, 3, 4].into_iter().filter(|epoch| audit_log[at]["metadata"]["epoch"] != *epoch) {
+                let mut of_another = audit_log.clone();
                 of_another[at]["metadata"]["epoch"] = epoch.into();
                 assert_wrong(of_another, &record, &format!("entry {at} has epoch {epoch}"));
             }
-            let mut at_once = timed(trail.clone());
+            let mut at_once = timed(audit_log.clone());
             at_once[at]["timestamp"] = at_once[at - 1]["timestamp"].clone();
             assert!(replay(&at_once, &record).is_err(), "not detected: entry {at} has the time of the entry before it");
         }
     }
 
     #[test]
-    fn the_record_is_what_the_trail_says() {
-        let (trail, record) = life();
+    fn the_record_is_what_the_audit_log_says() {
+        let (audit_log, record) = life();
         let wrong = [
             ("/status", json!("IN_PROGRESS")),
             ("/current_stage", json!("STAGE_5_LOADING")),
@@ -320,7 +320,7 @@ mod tests {
         for (path, value) in wrong {
             let mut record = record.clone();
             *record.pointer_mut(path).unwrap() = value;
-            assert_wrong(trail.clone(), &record, path);
+            assert_wrong(audit_log.clone(), &record, path);
         }
     }
 }

@@ -58,8 +58,8 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
     let poison = records.iter().find(|record| record["status"] == "QUARANTINED").unwrap();
     let poison = poison["document_id"].as_str().unwrap();
     let tried = || {
-        let trail = account.run("reader", &["audit", poison, "--json"]).code(0).json();
-        trail.iter().filter(|entry| entry["event_type"] == "DOCUMENT_FAILED").count()
+        let audit_log = account.run("reader", &["audit", poison, "--json"]).code(0).json();
+        audit_log.iter().filter(|entry| entry["event_type"] == "DOCUMENT_FAILED").count()
     };
     account.place.write("again.pdf", docweir_testkit::two_pages(77));
     account.aws(account.s3, &["s3", "cp", "docs/again.pdf", &format!("s3://{}/elsewhere/again.pdf", account.name)]);

@@ -162,9 +162,9 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     assert_eq!((&of("0001.pdf")["version"], &of("0001.pdf")["status"]), (&2.into(), &"COMPLETED".into()));
     let poison = of("poison.pdf");
     assert_eq!((&poison["version"], &poison["status"]), (&1.into(), &"QUARANTINED".into()));
-    let trail = account.run("reader", &["audit", poison["document_id"].as_str().unwrap(), "--json"]).code(0).json();
-    let times = |event: &str| trail.iter().filter(|e| e["event_type"] == event).count();
-    assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_FAILED")), (1, 1), "{trail:?}");
+    let audit_log = account.run("reader", &["audit", poison["document_id"].as_str().unwrap(), "--json"]).code(0).json();
+    let times = |event: &str| audit_log.iter().filter(|e| e["event_type"] == event).count();
+    assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_FAILED")), (1, 1), "{audit_log:?}");
     assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
     stop(service);
     account.run("reader", &["store", "verify"]).code(0);

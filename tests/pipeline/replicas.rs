@@ -197,17 +197,17 @@ fn each_document_is_done_once(account: Option<Account>) {
 /// client reads, and the content of the index.
 #[track_caller]
 fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
-    let mut trails: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut audit_logs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for entry in account.items("audit") {
-        trails.entry(entry["document_id"].as_str().unwrap().to_owned()).or_default().push(entry);
+        audit_logs.entry(entry["document_id"].as_str().unwrap().to_owned()).or_default().push(entry);
     }
     let records = account.items("control");
-    assert_eq!((records.len(), trails.len()), (documents, documents));
+    assert_eq!((records.len(), audit_logs.len()), (documents, documents));
     let mut all = AuditSummary::default();
     for record in &records {
-        let trail = trails.get_mut(record["document_id"].as_str().unwrap()).unwrap();
-        trail.sort_by_key(|entry| entry["timestamp"].as_str().unwrap().to_owned());
-        let told = replay(trail, record).unwrap_or_else(|wrong| panic!("{wrong}\n{trail:#?}"));
+        let audit_log = audit_logs.get_mut(record["document_id"].as_str().unwrap()).unwrap();
+        audit_log.sort_by_key(|entry| entry["timestamp"].as_str().unwrap().to_owned());
+        let told = replay(audit_log, record).unwrap_or_else(|wrong| panic!("{wrong}\n{audit_log:#?}"));
         all.claims += told.claims;
         all.takeovers += told.takeovers;
         all.releases += told.releases;

@@ -60,7 +60,7 @@ impl Request {
 /// due.
 pub struct Compactions {
     pub open: OpenCollection,
-    pub keeping: MaintenanceConfig,
+    pub maintenance_config: MaintenanceConfig,
     pub root: RootHandle,
     /// Time after which a message is delivered again, if another process is merging.
     pub wait: Duration,
@@ -74,7 +74,7 @@ pub struct Compactions {
 impl Compactions {
     /// Returns the maintenance services of a collection, and starts them if necessary. Returns `None` if the
     /// collection does not exist.
-    async fn upkeep(&self, collection: &str) -> Result<Option<Rc<MaintenanceServices>>, StageError> {
+    async fn maintenance(&self, collection: &str) -> Result<Option<Rc<MaintenanceServices>>, StageError> {
         let known = self.others.borrow().get(collection).cloned();
         let known = known.or_else(|| (self.own.0 == collection).then(|| self.own.1.clone()));
         if known.is_some() {
@@ -84,13 +84,13 @@ impl Compactions {
         if vectors.manifest().await.map_err(|e| store(&e))?.is_none() {
             return Ok(None);
         }
-        let upkeep = Rc::new(MaintenanceServices::start(&self.keeping, &vectors, &self.root));
+        let maintenance = Rc::new(MaintenanceServices::start(&self.maintenance_config, &vectors, &self.root));
         let mut others = self.others.borrow_mut();
         if others.len() >= COLLECTIONS {
             others.clear();
         }
-        others.insert(collection.to_owned(), upkeep.clone());
-        Ok(Some(upkeep))
+        others.insert(collection.to_owned(), maintenance.clone());
+        Ok(Some(maintenance))
     }
 }
 
@@ -101,8 +101,8 @@ impl Handler for Compactions {
             Ok(request) => request,
             Err(reason) => return Ok(MessageOutcome::Refused(reason)),
         };
-        let done = match self.upkeep(&request.collection).await {
-            Ok(Some(upkeep)) => upkeep.compact(Mode::Due).await,
+        let done = match self.maintenance(&request.collection).await {
+            Ok(Some(maintenance)) => maintenance.compact(Mode::Due).await,
             Ok(None) => {
                 tracing::info!("merge requested for a collection that does not exist");
                 return Ok(MessageOutcome::Done);

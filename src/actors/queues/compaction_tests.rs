@@ -30,7 +30,7 @@ impl World {
             writer.commit(vec![document(&format!("doc_{n}"), 1, &["x"])], &model(3)).await.unwrap();
         }
         let root = RootHandle::start(RestartOptions::default());
-        let keeping = MaintenanceConfig {
+        let maintenance_config = MaintenanceConfig {
             collection: "chunks".into(),
             compaction: CompactionOptions { deltas: 4, automatic: false, ..CompactionOptions::default() },
             retention: RetentionOptions::default(),
@@ -39,13 +39,13 @@ impl World {
             clock: clock.clone(),
             owner: "this".into(),
         };
-        let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
+        let maintenance = Rc::new(MaintenanceServices::start(&maintenance_config, &vectors, &root));
         let (shared, tick) = (objects.clone(), clock.clone());
         let open: OpenCollection = Arc::new(move |name| {
             VectorStore::new(shared.clone(), name, tick.clone(), Default::default()).map(Arc::new)
         });
-        let (wait, own) = (Duration::from_secs(60), ("chunks".to_owned(), upkeep));
-        let compactions = Compactions { open, keeping, root, wait, own, others: RefCell::default() };
+        let (wait, own) = (Duration::from_secs(60), ("chunks".to_owned(), maintenance));
+        let compactions = Compactions { open, maintenance_config, root, wait, own, others: RefCell::default() };
         let lease = LeaseRegister::new(objects.clone(), "vectors/chunks/LEASE".into(), clock);
         Self { objects, vectors, lease, compactions }
     }

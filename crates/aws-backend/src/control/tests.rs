@@ -161,7 +161,7 @@ mod faults {
         panic!("the store stayed busy");
     }
 
-    async fn whatever_fails_each_document_has_its_life_and_its_trail_once(endpoint: &str) {
+    async fn whatever_fails_each_document_has_its_life_and_its_audit_log_once(endpoint: &str) {
         let (proxy, f) = behind_a_proxy(endpoint).await;
         let (faults, mut random) = (Arc::new(AtomicU64::new(0)), fastrand::Rng::with_seed(7));
         let counted = faults.clone();
@@ -197,9 +197,9 @@ mod faults {
         assert_eq!(f.store.counts().await.unwrap(), [("COMPLETED".to_owned(), DOCUMENTS as u64)].into());
         for registered in registered {
             let Registered::New(key) = registered else { unreachable!() };
-            let trail = f.store.audit(&key.id, None, 99).await.unwrap();
+            let audit_log = f.store.audit(&key.id, None, 99).await.unwrap();
             // The entries are: received, claimed, five stages started and completed, document completed.
-            assert_eq!(trail.len(), 13, "{trail:?}");
+            assert_eq!(audit_log.len(), 13, "{audit_log:?}");
             assert_eq!(f.store.record(&key.id).await.unwrap().epoch, 1);
         }
         assert_eq!(f.metric("DocumentsProcessed").await, DOCUMENTS as f64);
@@ -209,13 +209,13 @@ mod faults {
     #[tokio::test]
     async fn whatever_fails_on_ministack() {
         let Some(server) = shared_ministack() else { return };
-        whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
+        whatever_fails_each_document_has_its_life_and_its_audit_log_once(server.endpoint()).await;
     }
 
     #[tokio::test]
     async fn whatever_fails_on_dynoxide() {
         let Some(server) = shared_dynoxide() else { return };
-        whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
+        whatever_fails_each_document_has_its_life_and_its_audit_log_once(server.endpoint()).await;
     }
 
     /// Returns a rule for the proxy. The proxy applies the first act to the first request of the given kind, the second
@@ -240,8 +240,8 @@ mod faults {
             proxy.set(in_turn("TransactWriteItems", acts()));
             f.store.apply(&claim.key, transition).await.unwrap();
         }
-        let trail = f.store.audit(&key.id, None, 99).await.unwrap();
-        assert_eq!(trail.len(), 4, "{trail:?}");
+        let audit_log = f.store.audit(&key.id, None, 99).await.unwrap();
+        assert_eq!(audit_log.len(), 4, "{audit_log:?}");
         assert_eq!(f.store.record(&key.id).await.unwrap().interruptions, 0);
     }
 

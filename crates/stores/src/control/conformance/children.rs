@@ -61,12 +61,12 @@ pub async fn children_are_registered_kept_and_removed(f: &mut impl World) {
     assert_eq!((record.status, record.version), (DocumentStatus::Pending, 1));
 
     // A repeat changes nothing and writes nothing.
-    let trail = f.store().audit(&parent.key.id, None, 99).await.unwrap();
-    assert_eq!(trail.last().unwrap().event_type, "CHILDREN_CHANGED");
+    let audit_log = f.store().audit(&parent.key.id, None, 99).await.unwrap();
+    assert_eq!(audit_log.last().unwrap().event_type, "CHILDREN_CHANGED");
     let again = sets(f, &parent, &[("a", "1"), ("b", "1")]).await;
     let unchanged = |key: &DocumentKey| Registered::Unchanged(key.clone(), DocumentStatus::Pending);
     assert_eq!(again, ChildChanges { registered: vec![unchanged(a), unchanged(b)], removed: Vec::new() });
-    assert_eq!(f.store().audit(&parent.key.id, None, 99).await.unwrap(), trail);
+    assert_eq!(f.store().audit(&parent.key.id, None, 99).await.unwrap(), audit_log);
 
     finish(f.store(), &parent).await.unwrap();
     assert_eq!(finish_all(f).await.len(), 2);

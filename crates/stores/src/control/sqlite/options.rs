@@ -1,8 +1,8 @@
 //! Defines the options of the SQLite control store.
 
-use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use crate::sqlite::OpenOptions;

@@ -134,17 +134,17 @@ async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
         .unwrap();
     assert_eq!(processed, all.len() as f64, "each is counted once");
     for record in &all {
-        let trail = store.audit(&record.document_id, None, 1000).await.unwrap();
+        let audit_log = store.audit(&record.document_id, None, 1000).await.unwrap();
         let mut count: HashMap<&str, u32> = HashMap::new();
         let mut epoch = 0;
-        for event in &trail {
+        for event in &audit_log {
             *count.entry(&event.event_type).or_default() += 1;
             let this = event.metadata["epoch"].as_u64().unwrap();
-            assert!(this >= epoch, "{trail:#?}");
+            assert!(this >= epoch, "{audit_log:#?}");
             epoch = this;
         }
-        assert_eq!((count["DOCUMENT_RECEIVED"], count["DOCUMENT_COMPLETED"]), (1, 1), "{trail:#?}");
-        assert_eq!((count["STAGE_COMPLETED"], u64::from(count["STATUS_CHANGE"])), (5, epoch), "{trail:#?}");
+        assert_eq!((count["DOCUMENT_RECEIVED"], count["DOCUMENT_COMPLETED"]), (1, 1), "{audit_log:#?}");
+        assert_eq!((count["STAGE_COMPLETED"], u64::from(count["STATUS_CHANGE"])), (5, epoch), "{audit_log:#?}");
     }
 }
 
