@@ -4,13 +4,13 @@
 //! A commit is made when the group is large enough, when its first document has waited long enough, or when no other
 //! claimed document can join the group. A single document therefore does not wait for documents that will never come.
 
-use docweir_core::ranges::out_of_range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_core::model::ModelIdentity;
+use docweir_core::ranges::out_of_range;
 use docweir_index::VectorError;
 use docweir_stores::control::{ClaimKey, ControlStore};
 use docweir_target::{Capabilities, TargetWriter};

@@ -7,7 +7,6 @@
 //!
 //! An object is not read again if its tag is the same as at its registration.
 
-use docweir_core::files::open_regular;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
+use docweir_core::files::open_regular;
 use docweir_extract::{HEAD_BYTES, detect};
 use docweir_stores::control::{
     ControlError, ControlStore, DocumentStatus, Intent, NewDocument, RecordFilter, Registered,

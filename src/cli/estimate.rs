@@ -3,7 +3,6 @@
 //! The command runs the same steps as `ingest`, but stops before embedding. Then it counts the tokens of the chunks
 //! with the model's own tokenizer. A text costs nothing if it is cached, repeated or already in the index.
 
-use docweir_core::files::open_regular;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +11,7 @@ use docweir_core::cache::{EmbeddingCache, FindingsCache, NoCache};
 use docweir_core::cancel::Cancel;
 use docweir_core::documents::{DocumentId, Sha256Hex};
 use docweir_core::error::StageError;
+use docweir_core::files::open_regular;
 use docweir_core::money::Nanodollars;
 use docweir_extract::{ChildProgram, Extractor, InputHint};
 use docweir_records::Records;

@@ -3,7 +3,6 @@
 //! All earlier stages run first, on the current content of the file. The command works without a state folder. If a
 //! state folder exists, the command looks up the path of a document's file there, and changes no document.
 
-use docweir_core::files::open_regular;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use docweir_core::cache::NoCache;
 use docweir_core::cancel::Cancel;
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::files::open_regular;
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use docweir_extract::{ChildProgram, Extractor, InputHint};
 use docweir_stages::chunk::{TokenCounter, chunk_document};

@@ -1,8 +1,8 @@
 //! Declares the options of the HTTP endpoint.
 
-use docweir_core::ranges::out_of_range;
 use std::net::SocketAddr;
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Configures the HTTP endpoint of a running process: `/metrics`, `/supervision` and `/health`.

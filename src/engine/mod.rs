@@ -7,12 +7,12 @@ mod enrich;
 mod fingerprint;
 mod model;
 
-use docweir_core::files::open_regular;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::clock::{SharedClock, SystemClock};
+use docweir_core::files::open_regular;
 use docweir_index::{OnCommit, OpenCollection, VectorStore};
 use docweir_objects::ObjectStore;
 use docweir_objects::lease::LeaseRegister;

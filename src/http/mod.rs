@@ -17,8 +17,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::connections::Connections;
-use crate::config::HttpOptions;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,6 +25,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+
+use self::connections::Connections;
+use crate::config::HttpOptions;
 
 type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 

@@ -4,12 +4,12 @@
 //! needed for two reasons: parsers receive open files, and the content is read twice (once for its hash, once by a
 //! parser).
 
-use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io;
 
 use async_trait::async_trait;
 use docweir_core::error::StageError;
+use docweir_core::files::open_regular;
 
 use super::source;
 

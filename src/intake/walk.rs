@@ -4,13 +4,13 @@
 //! with a known extension or an `--include` match are ingested. Hidden entries, state folders and symbolic links in a
 //! folder are skipped.
 
-use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
+use docweir_core::ranges::out_of_range;
 use docweir_stores::state::is_state_folder;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -4,11 +4,11 @@
 //! At most `max_restarts` restarts are allowed within `window_seconds`, each after a longer wait than the previous
 //! one. Beyond that limit another restart is unlikely to help, so the supervisor escalates to its parent.
 
-use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use docweir_core::backoff::Backoff;
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

@@ -1,13 +1,13 @@
 //! Decides whether a failed attempt is retried. The decision is a function of the error's class and the number of
 //! earlier attempts, without I/O.
 
-use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use docweir_core::backoff::Backoff;
 use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::ranges::out_of_range;
 
 /// Maximum wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;

@@ -1,8 +1,8 @@
 //! Defines the options for publishing metrics to CloudWatch.
 
-use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -5,13 +5,13 @@
 //! run is slower, but no document fails. Errors are returned only for failed deletions and for mistakes of the
 //! caller, such as a vector of the wrong dimension.
 
-use crate::ranges::out_of_range;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::model::ModelIdentity;
+use crate::ranges::out_of_range;
 
 #[async_trait]
 pub trait EmbeddingCache: Send + Sync + 'static {

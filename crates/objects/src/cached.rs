@@ -14,8 +14,6 @@
 //! unfinished copies of other processes. If several processes fetch at the same time, the folder may therefore exceed
 //! the limit by the size of all unfinished copies.
 
-use docweir_core::files::open_regular;
-use docweir_core::ranges::out_of_range;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -27,6 +25,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use docweir_core::clock::SharedClock;
 use docweir_core::documents::Sha256Hex;
+use docweir_core::files::open_regular;
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use super::local::failure;

@@ -17,12 +17,12 @@ pub mod local;
 pub mod memory;
 pub mod routed;
 
-use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::Write;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use docweir_core::files::open_regular;
 
 /// Identifies one state of an object by a tag, as an ETag does in S3. Equal tags mean equal states.
 #[derive(Clone, Debug, PartialEq, Eq)]

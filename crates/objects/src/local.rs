@@ -26,7 +26,6 @@ mod options;
 mod tests;
 mod upload;
 
-use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -37,6 +36,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use docweir_core::clock::{SharedClock, UnixMicros};
 use docweir_core::documents::Sha256Hex;
+use docweir_core::files::open_regular;
 
 pub use options::LocalObjectOptions;
 

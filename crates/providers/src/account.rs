@@ -1,11 +1,11 @@
 //! Pays for calls: reserves money within the budget before a call, and settles the reservation afterwards.
 
-use docweir_core::ranges::out_of_range;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use docweir_core::error::StageError;
 use docweir_core::money::Nanodollars;
+use docweir_core::ranges::out_of_range;
 use docweir_stores::ledger::{Budget, EntryId, Ledger, Mode, Period, Reservation, ReservationOutcome, Spend};
 use docweir_stores::paid::PaidError;
 use serde::{Deserialize, Serialize};

@@ -3,11 +3,11 @@
 //! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order mark,
 //! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers.
 
-use docweir_core::files::open_regular;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use docweir_core::files::open_regular;
 use serde_json::{Map, Value};
 
 use super::error::RecordError;

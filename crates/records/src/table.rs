@@ -7,10 +7,10 @@
 //! `super::receipt`). The ids of the receipt, the line and the word are read from the entity key, not from
 //! attributes.
 
-use docweir_core::ranges::out_of_range;
 use std::collections::BTreeMap;
 
 use docweir_aws::is_table_name;
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

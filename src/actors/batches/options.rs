@@ -1,8 +1,8 @@
 //! Defines the options for creating, polling and importing batches.
 
-use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
+use docweir_core::ranges::out_of_range;
 use docweir_providers::openai::TransferOptions;
 
 /// Selects how texts are sent to the provider: by live calls, through the Batch API, or through the cheaper of the

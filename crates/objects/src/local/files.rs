@@ -1,6 +1,5 @@
 //! Provides the file operations that a put needs: temporary files, locks and syncs.
 
-use docweir_core::files::open_regular;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use docweir_core::backoff::Backoff;
 use docweir_core::clock::UnixMicros;
+use docweir_core::files::open_regular;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 

@@ -1,11 +1,11 @@
 //! Limits uploads and downloads, which may take longer than live calls.
 
-use docweir_core::ranges::out_of_range;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use super::client::{CallError, failed};

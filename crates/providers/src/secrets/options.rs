@@ -1,8 +1,8 @@
 //! Configures how secrets are read and cached.
 
-use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Configures how secrets are read from AWS Secrets Manager. The configuration names a secret as
