@@ -58,7 +58,9 @@ pub fn configuration_md() -> String {
          [config.toml](../config.toml) contains only the keys that most people change.\n\n\
          Docweir reads `docweir.toml` in the working folder, or a `config.toml` that begins with `docweir_config = 1`, or the\n\
          file named by `--config`. The environment variable `DOCWEIR__SECTION__KEY` overrides the file, and `--set KEY=VALUE`\n\
-         overrides both. `docweir config schema` prints a JSON schema for editors.\n",
+         overrides both. `docweir config schema` prints a JSON schema for editors.\n\n\
+         A file that was found in the working folder may set keys that decide where data, keys or downloads go only after\n\
+         `docweir config trust`; see [security.md](security.md). A file named by `--config` needs no trust.\n",
     );
     for section in sections() {
         out.push_str(&markdown(&section));
