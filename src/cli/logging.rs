@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use docweir_core::clock::SystemClock;
+use docweir_core::display::printable_with_colours;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -76,7 +77,8 @@ impl Write for LogLine {
 impl Drop for LogLine {
     fn drop(&mut self) {
         suspended(|| {
-            let _ = io::stderr().lock().write_all(&self.0);
+            let text = printable_with_colours(&String::from_utf8_lossy(&self.0));
+            let _ = io::stderr().lock().write_all(text.as_bytes());
         });
     }
 }

@@ -61,15 +61,40 @@ pub fn main() -> ExitCode {
     if let Err(error) = docweir_core::isolation::hide_from_children() {
         output::print_error(format!("warning: this process is not protected from its children: {error}"));
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     logging::log_panics();
-    match run(cli) {
-        Ok(exit) => exit.into(),
+    let exit = match run(cli) {
+        Ok(exit) => exit,
         Err(failure) => {
             failure.lines.iter().for_each(output::print_error);
-            failure.exit.into()
+            failure.exit
         }
+    };
+    match output::write_failure() {
+        Some(error) => {
+            output::print_error(format!("the output is incomplete: cannot write to standard output: {error}"));
+            if exit == Exit::Success { Exit::System } else { exit }
+        }
+        None => exit,
     }
+    .into()
+}
+
+/// Prints the help, the version, or an error of the command line. An error quotes the arguments.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    match error.use_stderr() {
+        false => drop(error.print()),
+        true if terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) => {
+            output::write_error_line(text.ansi().to_string().trim_end());
+        }
+        true => output::write_error_line(&output::printable(text.to_string().trim_end())),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {

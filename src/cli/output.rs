@@ -1,7 +1,13 @@
-//! Writes to standard output and standard error. If standard output is a pipe whose reader exits early (`| head`),
-//! output stops without an error.
+//! Writes to standard output and standard error. All of it passes the filter of `docweir_core::display`.
+//!
+//! If standard output is a pipe whose reader exits early (`| head`), output stops without an error. After any other failed
+//! write, such as to a full disk, the process ends with an error.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+
+pub use docweir_core::display::printable;
+use docweir_core::display::{printable_with_colours, to_json};
 
 use super::args::When;
 use crate::config::render::group_digits;
@@ -25,14 +31,15 @@ impl Out {
     /// Prints one or more lines. If the output is a pipe and its reader has exited, nothing is printed. The command
     /// continues nevertheless, so that its exit code still reports its outcome.
     pub fn line(&self, text: impl AsRef<str>) {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
-        let _ = written.and_then(|()| out.flush());
+        let text = text.as_ref();
+        let _ = write_line(if self.colour { printable_with_colours(text) } else { printable(text) });
     }
 
+    /// Prints a value as JSON on one line.
     pub fn json(&self, value: &impl serde::Serialize) {
-        if let Ok(text) = serde_json::to_string(value) {
-            self.line(text);
+        match to_json(value) {
+            Ok(text) => drop(write_line(text)),
+            Err(error) => failed(&error.into()),
         }
     }
 
@@ -66,15 +73,40 @@ impl Out {
     }
 }
 
+/// First error of a write to standard output, unless the reader of the pipe had exited.
+static FAILURE: OnceLock<String> = OnceLock::new();
+
+/// Returns the first error of a write to standard output. The output of the process is then incomplete.
+pub fn write_failure() -> Option<&'static str> {
+    FAILURE.get().map(String::as_str)
+}
+
+fn failed(error: &io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        let _ = FAILURE.set(error.to_string());
+    }
+}
+
+/// Writes a line to standard output. Returns whether the line was written.
+pub fn write_line(mut text: String) -> bool {
+    text.push('\n');
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = &written {
+        failed(error);
+    }
+    written.is_ok()
+}
+
+/// Writes a line to standard error, with colours if it has any. A failed write is ignored, because it cannot be reported
+/// anywhere else.
+pub fn write_error_line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", printable_with_colours(text));
+}
+
 /// Prints a message to standard error. A failed write is ignored, because it cannot be reported anywhere else.
 pub fn print_error(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "docweir: {}", printable(text.as_ref()));
-}
-
-/// Makes the text of a document safe for a terminal. Control characters are replaced, because they could start escape
-/// sequences.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Formats `1234567` as `1,234,567`.
@@ -115,10 +147,5 @@ mod tests {
         assert_eq!(duration(3725.0), "1 h 02 min");
         assert_eq!(plural(1, "page"), "1 page");
         assert_eq!(plural(2000, "page"), "2,000 pages");
-    }
-
-    #[test]
-    fn a_document_cannot_drive_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\tc\nd"), "a\u{fffd}[2Jb\tc\nd");
     }
 }

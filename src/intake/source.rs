@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use docweir_core::display::printable_line;
 use docweir_core::member::split_member;
 
 const SCHEME: &str = "file://";
@@ -77,11 +78,11 @@ pub fn file_name(uri: &str) -> Option<String> {
 /// `here`. The name of a member follows the document that contains the member. Control characters are replaced.
 pub fn display(uri: &str, here: &Path) -> String {
     if let Some((container, member)) = split_member(uri) {
-        return format!("{} > {}", display(container, here), member.replace(char::is_control, "\u{fffd}"));
+        return format!("{} > {}", display(container, here), printable_line(&member));
     }
     match to_path(uri) {
-        Some(path) => path.strip_prefix(here).unwrap_or(&path).to_string_lossy().replace(char::is_control, "\u{fffd}"),
-        None => uri.to_owned(),
+        Some(path) => printable_line(&path.strip_prefix(here).unwrap_or(&path).to_string_lossy()),
+        None => printable_line(uri),
     }
 }
 

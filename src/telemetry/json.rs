@@ -7,6 +7,7 @@
 use std::fmt;
 
 use docweir_core::clock::{SharedClock, timestamp};
+use docweir_core::display::to_json;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -49,7 +50,7 @@ where
             }
         }
         fields.0.into_iter().for_each(|(name, value)| keep(&mut line, name, value));
-        let text = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+        let text = to_json(&line).map_err(|_| fmt::Error)?;
         writeln!(writer, "{text}")
     }
 }

@@ -60,4 +60,5 @@ mod store;
 mod table;
 #[cfg(feature = "aws")]
 mod tables;
+mod terminal;
 mod watching;

@@ -24,6 +24,7 @@ pub mod backoff;
 pub mod cache;
 pub mod cancel;
 pub mod clock;
+pub mod display;
 pub mod documents;
 pub mod error;
 pub mod failpoint;

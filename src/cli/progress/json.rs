@@ -1,8 +1,9 @@
 //! Writes events as JSON lines to standard output.
 
-use std::io::Write;
+use docweir_core::display::to_json;
 
 use super::{Fetch, Figures, ProgressDisplay};
+use crate::cli::output::write_line;
 use crate::messages::event::Event;
 
 pub struct Json {
@@ -19,10 +20,8 @@ impl Json {
         if self.closed {
             return;
         }
-        let Ok(mut line) = serde_json::to_vec(value) else { return };
-        line.push(b'\n');
-        let mut out = std::io::stdout().lock();
-        self.closed = out.write_all(&line).and_then(|()| out.flush()).is_err();
+        let Ok(line) = to_json(value) else { return };
+        self.closed = !write_line(line);
     }
 }
 

@@ -66,14 +66,14 @@ impl ProgressDisplay for Live {
             self.header = Some(self.line());
         }
         if let Some(header) = &self.header {
-            header.set_message(figures::header(figures));
+            header.set_message(printable(&figures::header(figures)));
         }
         let lines = figures::stages(&figures.progress);
         while self.stages.len() < lines.len() {
             self.stages.push(self.line());
         }
         for (bar, line) in self.stages.iter().zip(lines) {
-            bar.set_message(line);
+            bar.set_message(printable(&line));
         }
     }
 

@@ -1,12 +1,11 @@
 //! Writes progress as lines to standard error. Every few seconds, a line shows the totals, unless these are
 //! unchanged. A document that is quarantined, unreadable or retried is reported immediately.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Fetch, Figures, Numbers, ProgressDisplay, figures};
-use crate::cli::output::{count, duration, plural, printable};
+use crate::cli::output::{count, duration, plural, printable, write_error_line};
 use crate::intake::source;
 use crate::messages::event::Event;
 
@@ -27,21 +26,17 @@ impl Plain {
     }
 }
 
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
 impl ProgressDisplay for Plain {
     fn event(&mut self, event: &Event) {
         if let Some(line) = line(event, &self.here) {
-            say(&line);
+            write_error_line(&line);
         }
     }
 
     fn tick(&mut self, figures: &Figures) {
         if figures.elapsed.saturating_sub(self.told) >= EVERY && figures.numbers != self.last {
             (self.told, self.last) = (figures.elapsed, figures.numbers);
-            say(&figures::plain(figures));
+            write_error_line(&figures::plain(figures));
         }
     }
 
@@ -50,7 +45,7 @@ impl ProgressDisplay for Plain {
         let step = fetch.bytes / 10_000_000;
         if self.fetched != Some(step) || fetch.total == Some(fetch.bytes) {
             self.fetched = Some(step);
-            say(&printable(&fetch.line()));
+            write_error_line(&fetch.line());
         }
     }
 
