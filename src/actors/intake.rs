@@ -17,7 +17,7 @@ use std::time::Duration;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
-use docweir_core::files::open_regular;
+use docweir_core::files::open_resolved;
 use docweir_extract::{HEAD_BYTES, detect};
 use docweir_stores::control::{
     ControlError, ControlStore, DocumentStatus, Intent, NewDocument, RecordFilter, Registered,
@@ -339,7 +339,7 @@ pub struct FileSummary {
 /// unknown type is registered too. The extraction stage then detects the type again and refuses the file, so that the
 /// file's document appears in the quarantine.
 pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
-    let mut file = open_regular(path).map_err(|e| e.to_string())?;
+    let mut file = open_resolved(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
     look_at_file(&mut file, name.as_deref(), limit)
 }

@@ -11,7 +11,7 @@ use docweir_core::cache::{EmbeddingCache, FindingsCache, NoCache};
 use docweir_core::cancel::Cancel;
 use docweir_core::documents::{DocumentId, Sha256Hex};
 use docweir_core::error::StageError;
-use docweir_core::files::open_regular;
+use docweir_core::files::open_resolved;
 use docweir_core::money::Nanodollars;
 use docweir_extract::{ChildProgram, Extractor, InputHint};
 use docweir_records::Records;
@@ -255,7 +255,7 @@ impl Estimator {
         let cancel = Cancel::default();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
         let hint = InputHint { media_type: None, name };
-        let file = open_regular(path).map_err(|e| refuse(e.to_string()))?;
+        let file = open_resolved(path).map_err(|e| refuse(e.to_string()))?;
         let document = extractor.extract(file, hint, &cancel).await?;
         let (embedder, config) = (self.embedder.clone(), self.config.clone());
         let chunking = cancel.clone();

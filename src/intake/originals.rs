@@ -9,7 +9,7 @@ use std::io;
 
 use async_trait::async_trait;
 use docweir_core::error::StageError;
-use docweir_core::files::open_regular;
+use docweir_core::files::open_resolved;
 
 use super::source;
 
@@ -77,7 +77,7 @@ impl Originals for LocalOriginals {
     async fn open(&self, source: &str) -> Result<Original, StageError> {
         let path = source::to_path(source)
             .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is not a local file")))?;
-        let opened = tokio::task::spawn_blocking(move || open_regular(&path)).await;
+        let opened = tokio::task::spawn_blocking(move || open_resolved(&path)).await;
         let opened = opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?;
         let file = opened.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
@@ -85,6 +85,9 @@ impl Originals for LocalOriginals {
             }
             io::ErrorKind::PermissionDenied => {
                 StageError::permanent("permission_denied", "no permission to read the file; check the permissions")
+            }
+            io::ErrorKind::InvalidInput => {
+                StageError::permanent("not_a_file", format!("cannot open the file: {e}; ingest it again"))
             }
             _ => StageError::transient("unreadable", format!("cannot open the file: {e}")),
         })?;

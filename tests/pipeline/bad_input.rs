@@ -121,6 +121,12 @@ fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
     assert!(unreadable.iter().all(|e| e["reason"] == "not a regular file"), "{unreadable:?}");
 }
 
+/// Returns whether a process has stopped itself.
+fn is_stopped(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+    stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+}
+
 /// Changes the file between each registration and the reading that follows. The program stops itself there, so the test
 /// does not depend on the speed of the machine.
 #[test]
@@ -131,12 +137,9 @@ fn a_file_that_never_rests_is_given_up() {
     let mut command = place.command([&["ingest", "docs", "--json", "--progress", "none"][..], &limits].concat());
     command.env("DOCWEIR_FAILPOINT", "extraction.begun=stop:*").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running::of(command.spawn().unwrap());
-    let stat = format!("/proc/{}/stat", running.id());
-    let is_stopped =
-        || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'));
     let mut changes = 0;
     eventually("the run ends", || {
-        if is_stopped() {
+        if is_stopped(running.id()) {
             changes += 1;
             place.write("growing.txt", "1\n".repeat(changes + 1));
             running.signal(rustix::process::Signal::CONT);
@@ -149,6 +152,28 @@ fn a_file_that_never_rests_is_given_up() {
     assert!(changes >= 3, "{changes}");
     place.ingest(&[]).code(0);
     place.assert_complete(1);
+}
+
+/// Replaces the folder of a registered file by a link to a folder outside, between registration and reading.
+#[test]
+fn a_folder_that_becomes_a_link_does_not_lead_out() {
+    let place = TestFolder::new();
+    place.write("inner/a.txt", "Inside.\n");
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("a.txt"), "Outside and secret.\n").unwrap();
+    let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    command.env("DOCWEIR_FAILPOINT", "extraction.begun=stop:*").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::of(command.spawn().unwrap());
+    let inner = place.docs().join("inner");
+    eventually("the run stops itself before it reads the file", || is_stopped(running.id()));
+    std::fs::rename(&inner, place.docs().join(".moved")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), &inner).unwrap();
+    running.signal(rustix::process::Signal::CONT);
+    let ran = running.finish();
+    ran.code(3);
+    assert_eq!(reasons(&ran), [("a.txt".to_owned(), "not_a_file".to_owned())]);
+    assert!(ran.out.contains("symbolic link"), "{}", ran.out);
+    assert_eq!(place.visible().len(), 0);
 }
 
 #[test]
