@@ -61,7 +61,7 @@ trait Sink {
 ///
 /// # Errors
 /// Returns a permanent error with one of these codes: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`,
-/// `too_many_pages`, `page_too_large`, `text_too_large`, `not_text`, `input_too_large`.
+/// `too_many_pages`, `page_too_large`, `too_much_text`, `text_too_large`, `not_text`, `input_too_large`.
 pub fn extract_in_process(
     bytes: Vec<u8>,
     media_type: MediaType,

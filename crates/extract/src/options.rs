@@ -68,7 +68,7 @@ impl Default for ExtractOptions {
 impl ExtractOptions {
     /// Returns every key whose value is out of range, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let ranges: [(&'static str, u64, u64, u64); 11] = [
+        let ranges: [(&'static str, u64, u64, u64); 13] = [
             ("deadline_seconds", self.deadline_seconds, 1, 86_400),
             ("cpu_seconds", self.cpu_seconds, 1, 86_400),
             ("stall_seconds", self.stall_seconds, 1, 86_400),
@@ -79,6 +79,8 @@ impl ExtractOptions {
             ("limits.input_bytes", self.limits.input_bytes, 1, 1 << 32),
             ("limits.text_bytes", self.limits.text_bytes, 1, 1 << 30),
             ("limits.glyphs_per_page", self.limits.glyphs_per_page.into(), 1_000, 50_000_000),
+            ("limits.operations_per_page", self.limits.operations_per_page.into(), 1_000, 1_000_000_000),
+            ("limits.text_per_input_byte", self.limits.text_per_input_byte.into(), 1, 1_000_000),
             ("limits.outline_entries", self.limits.outline_entries.into(), 1, 1_000_000),
         ];
         ranges.into_iter().filter_map(|(key, value, low, high)| out_of_range(key, value, low, high)).collect()
@@ -97,6 +99,12 @@ pub struct ExtractLimits {
     pub text_bytes: u64,
     /// Maximum number of glyphs drawn on one PDF page.
     pub glyphs_per_page: u32,
+    /// Maximum number of glyph runs, paths, images and forms drawn on one PDF page. A form counts each time that it is
+    /// drawn, because a few kilobytes of forms that draw each other may cause hours of work.
+    pub operations_per_page: u32,
+    /// Maximum size of the text of a PDF, in bytes for each byte of the file. One mebibyte is always allowed. A few
+    /// kilobytes may otherwise produce any amount of text, all of which is then embedded and paid.
+    pub text_per_input_byte: u32,
     /// Maximum number of entries read from a PDF's outline. Further entries are left out, with a note.
     pub outline_entries: u32,
 }
@@ -108,6 +116,8 @@ impl Default for ExtractLimits {
             input_bytes: 512 * MIB,
             text_bytes: 16 * MIB,
             glyphs_per_page: 1_000_000,
+            operations_per_page: 2_000_000,
+            text_per_input_byte: 64,
             outline_entries: 10_000,
         }
     }

@@ -27,6 +27,10 @@ pub use super::process::ChildProgram;
 /// Interval at which cancellation and processor time are checked while a child works.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A child that reaches a wall-clock limit counts as busy if it computed for at least one `BUSY_SHARE`th of the time. On
+/// a loaded machine, a busy child does not get a whole core.
+const BUSY_SHARE: u32 = 4;
+
 /// Describes known properties of an input file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputHint {
@@ -104,8 +108,9 @@ impl Extractor {
     /// Dropping the future kills the child.
     ///
     /// # Errors
-    /// Returns the errors of [`super::detect()`] and [`super::extract_in_process`]; the timeouts `extractor_deadline`,
-    /// `extractor_stalled`, `extractor_cpu` and `cancelled`; the crashes `extractor_died`, `extractor_memory`,
+    /// Returns the errors of [`super::detect()`] and [`super::extract_in_process`]; the permanent errors `extractor_cpu`,
+    /// `extractor_deadline` and `extractor_stalled`, or the latter two as timeouts if the child computed for little of
+    /// the time; the timeout `cancelled`; the crashes `extractor_died`, `extractor_memory`,
     /// `extractor_panic` and `extractor_protocol`; the system error `extractor_spawn`; and the permanent error
     /// `result_too_large`.
     pub async fn extract(
@@ -193,6 +198,7 @@ impl Extractor {
         let deadline = start + Duration::from_secs(o.deadline_seconds);
         let stall = Duration::from_secs(o.stall_seconds);
         let (cpu_at_start, cpu_limit) = (child.cpu_time().unwrap_or_default(), Duration::from_secs(o.cpu_seconds));
+        let mut cpu_at_reply = cpu_at_start;
         let mut look = interval_at(start + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_deadline = deadline.min(start + stall);
@@ -210,11 +216,19 @@ impl Extractor {
                             "the document took more than {} s of processor time; raise `extract.options.cpu_seconds` to allow more",
                             o.cpu_seconds
                         );
-                        return answer.or(StageError::timeout("extractor_cpu", message));
+                        // Another attempt would need as much.
+                        return answer.or(StageError::permanent("extractor_cpu", message));
                     }
                     continue;
                 }
-                () = sleep_until(next_deadline) => return answer.or(out_of_time(o, next_deadline < deadline)),
+                () = sleep_until(next_deadline) => {
+                    let used = child.cpu_time().unwrap_or_default();
+                    let end = match next_deadline < deadline {
+                        true => TimeLimit { key: "stall_seconds", seconds: o.stall_seconds, used: used.saturating_sub(cpu_at_reply) },
+                        false => TimeLimit { key: "deadline_seconds", seconds: o.deadline_seconds, used: used.saturating_sub(cpu_at_start) },
+                    };
+                    return answer.or(end.error());
+                }
             };
             let (reply, bytes) = match heard {
                 ChildEvent::Reply(reply, bytes) => (reply, bytes),
@@ -231,6 +245,7 @@ impl Extractor {
             }
             let wait = if answer.pages_done { stall.min(Duration::from_secs(o.info_seconds)) } else { stall };
             next_deadline = deadline.min(Instant::now() + wait);
+            cpu_at_reply = child.cpu_time().unwrap_or_default();
         }
     }
 }
@@ -309,19 +324,34 @@ fn nonsense(what: &str) -> StageError {
     )
 }
 
-fn out_of_time(options: &ExtractOptions, stalled: bool) -> StageError {
-    if stalled {
+/// Describes a wall-clock limit that a child has reached.
+struct TimeLimit {
+    key: &'static str,
+    seconds: u64,
+    /// Processor time of the child during the limit.
+    used: Duration,
+}
+
+impl TimeLimit {
+    /// Returns the error of the document. A child that computed for much of the time would do the same again, so its
+    /// document is not retried. A child that computed little was held up, by a slow disk or by other processes.
+    fn error(&self) -> StageError {
+        let Self { key, seconds, used } = self;
+        let what = match *key {
+            "stall_seconds" => "the extractor read no further page for",
+            _ => "the document took more than",
+        };
         let message = format!(
-            "the extractor read no further page for {} s; raise `extract.options.stall_seconds` to wait longer",
-            options.stall_seconds
+            "{what} {seconds} s ({:.1} s of processor time); raise `extract.options.{key}` to allow more",
+            used.as_secs_f64()
         );
-        return StageError::timeout("extractor_stalled", message);
+        let code = if *key == "stall_seconds" { "extractor_stalled" } else { "extractor_deadline" };
+        if *used >= Duration::from_secs(*seconds) / BUSY_SHARE {
+            StageError::permanent(code, message)
+        } else {
+            StageError::timeout(code, message)
+        }
     }
-    let message = format!(
-        "the document took more than {} s; raise `extract.options.deadline_seconds` to allow more",
-        options.deadline_seconds
-    );
-    StageError::timeout("extractor_deadline", message)
 }
 
 /// Reads the beginning of a file, whatever the current position of the descriptor.
@@ -340,4 +370,20 @@ fn head(file: &File) -> Result<Vec<u8>, StageError> {
     }
     head.truncate(filled);
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_computed_is_not_asked_again_and_one_that_was_held_up_is() {
+        for (key, code) in [("stall_seconds", "extractor_stalled"), ("deadline_seconds", "extractor_deadline")] {
+            for (used, class) in [(60, ErrorClass::Permanent), (15, ErrorClass::Permanent), (14, ErrorClass::Timeout)] {
+                let error = TimeLimit { key, seconds: 60, used: Duration::from_secs(used) }.error();
+                assert_eq!((error.code.as_str(), error.class), (code, class), "{used} s: {error}");
+                assert!(error.message.contains(key) && error.message.contains(" 60 s"), "{error}");
+            }
+        }
+    }
 }

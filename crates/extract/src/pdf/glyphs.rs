@@ -64,8 +64,32 @@ pub(super) struct PageGlyphs {
     pub rules: Vec<Rule>,
     /// Number of glyphs that were left out because no Unicode character is known for them.
     pub unmapped: u32,
-    /// True if the page draws more glyphs than the limit.
-    pub overflow: bool,
+}
+
+/// Limits the work that one page may cause.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLimits {
+    pub glyphs: usize,
+    /// Maximum number of calls of the interpreter to the [`Collector`]. A form that is drawn counts each time.
+    pub operations: u32,
+    /// Maximum size of the text of the page, in bytes.
+    pub text_bytes: u64,
+}
+
+/// Names the limit that a page exceeded. The collector unwinds with this value, because the interpreter has no other way
+/// to be stopped. A page of a few kilobytes may otherwise run for hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Glyphs,
+    Operations,
+    Text,
+}
+
+impl Excess {
+    /// Unwinds to the caller of the interpreter, without a message on standard error.
+    fn stop(self) -> ! {
+        std::panic::resume_unwind(Box::new(self))
+    }
 }
 
 impl PageGlyphs {
@@ -151,12 +175,21 @@ impl Hasher for ProgramKey {
 pub(super) struct Collector<'f> {
     pub page: PageGlyphs,
     fonts: &'f mut Fonts,
-    max_glyphs: usize,
+    limits: PageLimits,
+    operations: u32,
 }
 
 impl<'f> Collector<'f> {
-    pub fn new(fonts: &'f mut Fonts, max_glyphs: u32) -> Self {
-        Self { page: PageGlyphs::default(), fonts, max_glyphs: max_glyphs as usize }
+    pub fn new(fonts: &'f mut Fonts, limits: PageLimits) -> Self {
+        Self { page: PageGlyphs::default(), fonts, limits, operations: 0 }
+    }
+
+    /// Counts one call of the interpreter.
+    fn count(&mut self) {
+        self.operations += 1;
+        if self.operations > self.limits.operations {
+            Excess::Operations.stop();
+        }
     }
 
     fn push(&mut self, placed: &Placed, font: u16, unicode: Option<BfString>) {
@@ -265,9 +298,9 @@ fn push_char(out: &mut String, c: char) {
 impl Device<'_> for Collector<'_> {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
         let glyphs = run.glyphs();
-        if self.page.glyphs.len() + glyphs.len() > self.max_glyphs {
-            self.page.overflow = true;
-            return;
+        self.count();
+        if self.page.glyphs.len() + glyphs.len() > self.limits.glyphs {
+            Excess::Glyphs.stop();
         }
         let Some(first) = glyphs.first() else { return };
         let vertical = run.writing_mode() == WritingMode::Vertical;
@@ -315,9 +348,13 @@ impl Device<'_> for Collector<'_> {
             }
             self.push(&placed, font, unicode);
         }
+        if self.page.text.len() as u64 > self.limits.text_bytes {
+            Excess::Text.stop();
+        }
     }
 
     fn draw_path(&mut self, path: &BezPath, props: DrawProps<'_>, mode: &DrawMode) {
+        self.count();
         if !matches!(mode, DrawMode::Stroke(_) | DrawMode::FillAndStroke(..)) || path.elements().len() > 512 {
             return;
         }
@@ -339,14 +376,24 @@ impl Device<'_> for Collector<'_> {
     }
 
     fn draw_rect(&mut self, rect: &Rect, props: DrawProps<'_>, mode: &DrawMode) {
+        self.count();
         let stroked = matches!(mode, DrawMode::Stroke(_) | DrawMode::FillAndStroke(..));
         self.rectangle(props.transform, rect, stroked);
     }
 
-    fn push_clip_path(&mut self, _: &ClipPath) {}
-    fn push_clip_rect(&mut self, _: &Rect) {}
-    fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}
-    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
+    // The interpreter clips each form to its box, so this function also counts forms that draw nothing.
+    fn push_clip_path(&mut self, _: &ClipPath) {
+        self.count();
+    }
+    fn push_clip_rect(&mut self, _: &Rect) {
+        self.count();
+    }
+    fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {
+        self.count();
+    }
+    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {
+        self.count();
+    }
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
 }

@@ -27,13 +27,16 @@ use hayro_interpret::kurbo::{Affine, Rect};
 use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, interpret_page};
 
 use self::blocks::{Draft, layout};
-use self::glyphs::{Collector, Fonts, PageGlyphs, clean};
+use self::glyphs::{Collector, Excess, Fonts, PageGlyphs, PageLimits, clean};
 use self::structure::{Structure, WINDOW_PAGES, WINDOW_WORDS};
-use super::{ExtractOptions, Sink, too_many_pages};
+use super::{ExtractLimits, ExtractOptions, Sink, too_many_pages};
 
 /// Number of pages after which the interpreter's caches (fonts, colour spaces, forms) are dropped, to limit their
 /// size.
 const CACHE_PAGES: usize = 200;
+
+/// Amount of text, in bytes, that a PDF of any size may contain. The limit on text per input byte applies beyond it.
+const FREE_TEXT_BYTES: u64 = 1 << 20;
 
 type HayroPage<'a> = hayro_interpret::hayro_syntax::page::Page<'a>;
 
@@ -58,6 +61,7 @@ pub(super) fn extract(
         window: Vec::new(),
         words: 0,
         fonts: Fonts::default(),
+        text_bytes: FREE_TEXT_BYTES + bytes.len() as u64 * u64::from(options.limits.text_per_input_byte),
         totals: PageTotals::default(),
     };
     let mut cache = InterpreterCache::new();
@@ -89,6 +93,30 @@ fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
     }
 }
 
+fn too_much(excess: Excess, page: u32, limits: &ExtractLimits) -> StageError {
+    let too_large = |what: String, key: &str| {
+        let message =
+            format!("page {page} draws more than {what}: raise `extract.options.limits.{key}` or remove the page");
+        StageError::permanent("page_too_large", message)
+    };
+    match excess {
+        Excess::Glyphs => too_large(format!("{} glyphs", limits.glyphs_per_page), "glyphs_per_page"),
+        Excess::Operations => too_large(
+            format!("{} glyph runs, paths, images and forms", limits.operations_per_page),
+            "operations_per_page",
+        ),
+        Excess::Text => {
+            let message = format!(
+                "the PDF contains more text than is plausible for its size, up to page {page}: more than \
+                 {FREE_TEXT_BYTES} bytes plus {} for each of its own; if the PDF is genuine, raise \
+                 `extract.options.limits.text_per_input_byte`",
+                limits.text_per_input_byte
+            );
+            StageError::permanent("too_much_text", message)
+        }
+    }
+}
+
 struct Reader<'o> {
     options: &'o ExtractOptions,
     sink: &'o mut dyn Sink,
@@ -96,6 +124,8 @@ struct Reader<'o> {
     window: Vec<Draft>,
     words: usize,
     fonts: Fonts,
+    /// Size of the text that the remaining pages may contain, in bytes.
+    text_bytes: u64,
     totals: PageTotals,
 }
 
@@ -109,27 +139,29 @@ impl Reader<'_> {
         cache: &InterpreterCache<'a>,
     ) -> Result<bool, StageError> {
         let (width, height) = page.render_dimensions();
-        let max = self.options.limits.glyphs_per_page;
+        let limits = PageLimits {
+            glyphs: self.options.limits.glyphs_per_page as usize,
+            operations: self.options.limits.operations_per_page,
+            text_bytes: self.text_bytes,
+        };
         let fonts = &mut self.fonts;
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut drawn = draw(pdf, page, cache, fonts, max);
+            let mut drawn = draw(pdf, page, cache, fonts, limits);
+            let text_bytes = drawn.text.len() as u64;
             clean(&mut drawn, width, height);
-            let draft = if drawn.overflow { None } else { Some(layout(&drawn, fonts, number, width, height)) };
-            (draft, drawn.unmapped)
+            (layout(&drawn, fonts, number, width, height), drawn.unmapped, text_bytes)
         }));
         let panicked = read.is_err();
         let draft = match read {
-            Ok((Some(draft), unmapped)) => {
+            Ok((draft, unmapped, text_bytes)) => {
+                self.text_bytes = self.text_bytes.saturating_sub(text_bytes);
                 self.totals.count(number, &draft, unmapped);
                 draft
             }
-            Ok((None, _)) => {
-                let message = format!(
-                    "page {number} draws more than {max} glyphs: raise `extract.options.limits.glyphs_per_page` or remove the page"
-                );
-                return Err(StageError::permanent("page_too_large", message));
-            }
-            Err(_) => {
+            Err(panic) => {
+                if let Some(excess) = panic.downcast_ref::<Excess>() {
+                    return Err(too_much(*excess, number, &self.options.limits));
+                }
                 self.totals.broken.push(number);
                 Draft { number, width, height, blocks: Vec::new() }
             }
@@ -158,13 +190,13 @@ fn draw<'a>(
     page: &HayroPage<'a>,
     cache: &InterpreterCache<'a>,
     fonts: &mut Fonts,
-    max_glyphs: u32,
+    limits: PageLimits,
 ) -> PageGlyphs {
     let (width, height) = page.render_dimensions();
     let transform = Affine::new(page.initial_transform(true).as_coeffs());
     let bounds = Rect::new(0.0, 0.0, width.into(), height.into());
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
-    let mut collector = Collector::new(fonts, max_glyphs);
+    let mut collector = Collector::new(fonts, limits);
     interpret_page(page, &mut context, &mut collector);
     collector.page
 }

@@ -128,15 +128,15 @@ async fn every_death_is_named_and_costs_one_document() {
 #[tokio::test]
 async fn time_is_limited_in_every_sense() {
     let table = [
-        (Fault::Sleep, ExtractOptions { deadline_seconds: 1, ..quick() }, "extractor_deadline"),
-        (Fault::Sleep, ExtractOptions { stall_seconds: 1, ..quick() }, "extractor_stalled"),
-        (Fault::Spin, ExtractOptions { cpu_seconds: 1, ..quick() }, "extractor_cpu"),
+        (Fault::Sleep, ExtractOptions { deadline_seconds: 1, ..quick() }, "extractor_deadline", ErrorClass::Timeout),
+        (Fault::Sleep, ExtractOptions { stall_seconds: 1, ..quick() }, "extractor_stalled", ErrorClass::Timeout),
+        (Fault::Spin, ExtractOptions { cpu_seconds: 1, ..quick() }, "extractor_cpu", ErrorClass::Permanent),
     ];
-    for (fault, options, code) in table {
+    for (fault, options, code, class) in table {
         let mut extractor = extractor(options);
         extractor.fault = Some(fault);
         let error = run(&mut extractor, "x").await.unwrap_err();
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Timeout, code), "{error}");
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{error}");
         recovers(&mut extractor).await;
     }
 }

@@ -228,6 +228,73 @@ fn bad_files_are_refused_by_name() {
     }
 }
 
+/// Returns a PDF of some kilobytes whose forms draw each other: `levels` forms, each of which draws the next form twice.
+/// The last form has the content `leaf`.
+fn doubling_forms(levels: usize, leaf: &str) -> Vec<u8> {
+    let forms: Vec<String> = (1..=levels)
+        .map(|i| {
+            let (resources, content) = match i == levels {
+                true => ("<< /Font << /F 3 0 R >> >>".to_owned(), leaf.to_owned()),
+                false => (format!("<< /XObject << /X {} 0 R >> >>", 100 + i), "/X Do /X Do".to_owned()),
+            };
+            let length = content.len();
+            format!(
+                "<< /Type /XObject /Subtype /Form /BBox [0 0 600 800] /Resources {resources} /Length {length} >>\n\
+                 stream\n{content}\nendstream"
+            )
+        })
+        .collect();
+    let mut pdf = PdfWriter::new(vec!["/X Do".to_owned()]);
+    pdf.page_entries = "/Resources << /XObject << /X 100 0 R >> >>";
+    pdf.objects = forms.iter().map(String::as_str).collect();
+    pdf.bytes()
+}
+
+#[test]
+fn forms_that_draw_each_other_are_stopped_by_their_number() {
+    let text = show("F", 10, 50, 100, "again");
+    let document = extract(doubling_forms(5, &text));
+    assert!(document.pages[0].text.contains("again"), "a few nested forms are read: {:?}", document.pages);
+    for (leaf, key) in [(text.as_str(), "glyphs_per_page"), ("", "operations_per_page")] {
+        let bytes = doubling_forms(30, leaf);
+        assert!(bytes.len() < 10_000, "{}", bytes.len());
+        let error = refused(bytes, &ExtractOptions::default());
+        assert_eq!((error.code.as_str(), error.class), ("page_too_large", ErrorClass::Permanent));
+        assert!(error.message.contains("page 1 ") && error.message.contains(key), "{}", error.message);
+    }
+}
+
+#[test]
+fn text_that_is_implausible_for_the_size_of_its_pdf_is_refused() {
+    // Each of the font's codes stands for 32 characters, so 40 kB of codes would become 1.3 MB of text on each page.
+    let map = format!(
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def \
+         1 begincodespacerange <00> <ff> endcodespacerange 1 beginbfchar <41> <{}> endbfchar endcmap end end",
+        "0061".repeat(32)
+    );
+    let map = format!("<< /Length {} >>\nstream\n{map}\nendstream", map.len());
+    let font = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 101 0 R >>";
+    let line = show("F", 10, 50, 100, &"A".repeat(40_000));
+    let with_pages = |pages: usize| {
+        let shared = format!("<< /Length {} >>\nstream\n{line}\nendstream", line.len());
+        let mut pdf = PdfWriter::new(vec![String::new(); pages]);
+        pdf.page_entries = "/Contents 102 0 R /Resources << /Font << /F 100 0 R >> >>";
+        pdf.objects = vec![font, &map, &shared];
+        pdf.bytes()
+    };
+    let few = extract(with_pages(2));
+    assert!(few.pages[0].text.contains(&"a".repeat(32)), "the map is used");
+    let bytes = with_pages(20);
+    let error = refused(bytes.clone(), &ExtractOptions::default());
+    assert_eq!((error.code.as_str(), error.class), ("too_much_text", ErrorClass::Permanent));
+    assert!(error.message.contains("text_per_input_byte"), "{}", error.message);
+    let more = ExtractOptions {
+        limits: ExtractLimits { text_per_input_byte: 1_000, ..Default::default() },
+        ..Default::default()
+    };
+    assert_eq!(extract_in_process(bytes, MediaType::Pdf, &more).unwrap().pages.len(), 20);
+}
+
 #[test]
 fn textless_pages_are_noted_and_can_be_accepted() {
     let document = extract(PdfWriter::new(vec![String::new(), prose(50, 100, 3, "one"), String::new()]).bytes());
