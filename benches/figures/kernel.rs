@@ -75,6 +75,10 @@ impl Stage for Nothing {
     type Done = ();
     type Park = ();
 
+    fn finished_bytes(&self, (): &(), (): &()) -> usize {
+        0
+    }
+
     fn worker(&self) -> Result<Box<dyn Work<(), (), ()>>, StageError> {
         Ok(Box::new(Nothing))
     }

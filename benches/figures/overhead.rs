@@ -25,7 +25,7 @@ use docweir::supervisors::{
 };
 use docweir_core::documents::{MediaType, Sha256Hex, Stage as StageName};
 use docweir_core::error::StageError;
-use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
+use docweir_core::model::{EmbeddedDocument, ExtractedDocument, Usage};
 use docweir_extract::ChildProgram;
 use docweir_index::{CollectionWriter, DocumentRows, Write};
 use docweir_stages::chunk::TokenCounter;
@@ -161,7 +161,7 @@ async fn commit(
 fn write(job: &Job) -> Write {
     let Input::Embedded(document) = &job.input else { unreachable!("only embedded documents are committed") };
     let (key, source) = (&job.claim.key, job.claim.source.clone());
-    let rows = DocumentRows::of_embedded(key.id.clone(), key.version, source, Default::default(), (**document).clone());
+    let rows = DocumentRows::of_embedded(key.id.clone(), key.version, source, Default::default(), document);
     Write::Upsert(rows.unwrap())
 }
 
@@ -319,6 +319,10 @@ impl Stage for NoStage {
     type Done = StageResult;
     type Park = Resume;
 
+    fn finished_bytes(&self, job: &Job, done: &StageResult) -> usize {
+        job.finished_bytes(done)
+    }
+
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(NoStage))
     }
@@ -332,7 +336,8 @@ impl Work<Job, StageResult, Resume> for NoStage {
             Input::Extracted(_) => Some(Input::Chunks(Arc::default())),
             Input::Chunks(_) => Some(Input::Enriched(Arc::default())),
             Input::Enriched(_) => Some(Input::Embedded(Arc::new(EmbeddedDocument {
-                chunks: Chunks::default(),
+                chunks: Arc::default(),
+                notes: Vec::new(),
                 vectors: Vec::new(),
                 usage: Usage::default(),
             }))),

@@ -102,7 +102,7 @@ fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usiz
             boxes: Vec::new(),
             tokens: 0,
             language: None,
-            metadata: Map::from_iter([("bucket".to_owned(), Value::from(bucket(start + i)))]),
+            metadata: Map::from_iter([("bucket".to_owned(), Value::from(bucket(start + i)))]).into(),
             vector: vector.to_vec(),
         };
         Write::Upsert(DocumentRows {

@@ -36,6 +36,10 @@ impl Stage for EmbedStage {
     type Done = StageResult;
     type Park = Resume;
 
+    fn finished_bytes(&self, job: &Job, done: &StageResult) -> usize {
+        job.finished_bytes(done)
+    }
+
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(EmbedWorker {
             context: self.context.clone(),
@@ -86,7 +90,7 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
 }
 
 impl EmbedWorker {
-    async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
+    async fn embed(&self, claim: &Claim, chunks: &Arc<Chunks>, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
         let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
         let call = Call { subject: claim.key.id.as_str(), collection: None, cancel };

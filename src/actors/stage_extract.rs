@@ -39,6 +39,10 @@ impl Stage for ExtractStage {
     type Done = StageResult;
     type Park = Resume;
 
+    fn finished_bytes(&self, job: &Job, done: &StageResult) -> usize {
+        job.finished_bytes(done)
+    }
+
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(ExtractWorker {
             context: self.context.clone(),

@@ -33,6 +33,10 @@ impl Stage for LoadStage {
     type Done = StageResult;
     type Park = Resume;
 
+    fn finished_bytes(&self, job: &Job, done: &StageResult) -> usize {
+        job.finished_bytes(done)
+    }
+
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(LoadWorker {
             committer: self.committer.clone(),
@@ -109,7 +113,7 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
                 ("tenant".to_owned(), Value::from(claim.tenant.as_str())),
             ]);
             let source = claim.source.clone();
-            let rows = DocumentRows::of_embedded(document_id, version, source, metadata, (**document).clone());
+            let rows = DocumentRows::of_embedded(document_id, version, source, metadata, document);
             let parent = claim.parent.clone();
             Ok(Write::Upsert(DocumentRows { parent, ..rows? }))
         }

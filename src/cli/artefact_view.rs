@@ -89,7 +89,7 @@ pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
     }
     lines.push(String::new());
     lines.push(format!("{}, {}", sums(&document.chunks, out), plural(document.usage.tokens, "token")));
-    lines.extend(notes(&document.chunks.notes, out));
+    lines.extend(notes(&document.notes, out));
     lines
 }
 
@@ -199,7 +199,8 @@ mod tests {
         ];
         assert_eq!(enriched(&chunks, &PLAIN), expected);
         let usage = Usage { tokens: 5, ..Usage::default() };
-        let document = EmbeddedDocument { chunks, vectors: vec![vec![0.6, -0.8]], usage };
+        let document =
+            EmbeddedDocument { chunks: chunks.into(), notes: Vec::new(), vectors: vec![vec![0.6, -0.8]], usage };
         let expected = [head, "  length 1.0000, 2 dimensions: +0.6000 -0.8000", "", &format!("{sums}, 5 tokens")];
         assert_eq!(embedded(&document, &PLAIN), expected);
         assert_eq!(chunked(&Chunks::default(), &PLAIN), ["no chunks: the document contains no text"]);

@@ -162,7 +162,7 @@ impl StagePreview<'_> {
     async fn embed(&self, chunks: Chunks, embedder: &dyn Embedder) -> Result<EmbeddedDocument, Failure> {
         let options = &self.settings.embed.options.batch;
         let call = Call { subject: self.id.as_str(), collection: None, cancel: &self.cancel };
-        let embedded = embed_document(embedder, &NoCache, &InFlight::default(), chunks, options, call).await;
+        let embedded = embed_document(embedder, &NoCache, &InFlight::default(), chunks.into(), options, call).await;
         embedded.map_err(|e| self.failed("embed", &e))
     }
 

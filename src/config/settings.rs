@@ -133,8 +133,8 @@ pub struct StagePool<T> {
     /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
     /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory, in bytes, of all documents in this stage. A document that alone exceeds this limit is
-    /// processed while no other document is in the stage.
+    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document that
+    /// alone exceeds this limit is processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
@@ -182,8 +182,8 @@ pub struct EmbedPool {
     /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
     /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory, in bytes, of all documents in this stage. A document that alone exceeds this limit is
-    /// processed while no other document is in the stage.
+    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document that
+    /// alone exceeds this limit is processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,

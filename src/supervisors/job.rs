@@ -24,6 +24,10 @@ pub trait Stage: 'static {
     /// counts as the death of that worker.
     fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
+    /// Returns the memory of a finished job in bytes: its input and its result, which wait until the next pool accepts
+    /// them. The charge of the job changes to this number when the job is finished.
+    fn finished_bytes(&self, job: &Self::Job, done: &Self::Done) -> usize;
+
     /// Returns whether a running thread may remain after an attempt was dropped. Such threads are counted and
     /// limited. Returns `true` for work that uses `spawn_blocking`. Returns `false` for work that only waits, and for
     /// work in a child process that is killed when the attempt is dropped.
@@ -133,7 +137,7 @@ pub struct JobSpec<J> {
     pub tenant: Arc<str>,
     /// Weight of the tenant: a tenant with weight 2 gets twice as much worker time as a tenant with weight 1.
     pub weight: u32,
-    /// Memory that the job occupies while it is in the pool, in bytes.
+    /// Memory that the job occupies while it is in the pool, in bytes: its input, and all that an attempt makes from it.
     pub bytes: usize,
     pub lane: Lane,
     /// Number of attempts that failed in earlier processes.

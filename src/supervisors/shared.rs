@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use serde::Serialize;
@@ -60,10 +60,43 @@ pub(super) struct Envelope<J> {
     pool: Arc<str>,
     table: Arc<InFlightTable>,
     _slot: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+    /// Number of memory permits that the job needs beyond those that it holds.
+    owed: usize,
+    all_owed: Arc<AtomicUsize>,
 }
 
 impl<J> Envelope<J> {
+    /// Changes the memory that the job is charged for. Permits that are not needed any more are released. Missing
+    /// permits are acquired if they are free. The others are owed: until they are repaid, the pool starts no more jobs.
+    /// A finished job never waits for permits, because the jobs that hold them may wait for permits as well.
+    pub fn recharge(&mut self, shared: &Shared<J>, bytes: usize) {
+        self.repay();
+        let (needed, held) = (shared.units(bytes) as usize, self.bytes.num_permits());
+        if needed <= held {
+            drop(self.bytes.split(held - needed));
+            return;
+        }
+        let missing = needed - held;
+        let free = shared.bytes.available_permits().min(missing);
+        let more = shared.bytes.clone().try_acquire_many_owned(u32::try_from(free).unwrap_or(u32::MAX));
+        let acquired = more.map_or(0, |more| {
+            self.bytes.merge(more);
+            free
+        });
+        self.owed = missing - acquired;
+        self.all_owed.fetch_add(self.owed, Ordering::AcqRel);
+    }
+
+    /// Returns the memory that the job is charged for, in bytes.
+    pub fn charged_bytes(&self) -> usize {
+        (self.bytes.num_permits() + self.owed) * UNIT
+    }
+
+    fn repay(&mut self) {
+        self.all_owed.fetch_sub(std::mem::take(&mut self.owed), Ordering::AcqRel);
+    }
+
     pub fn phase(&self, phase: Phase) {
         let line = InFlight { phase, since: Instant::now(), failed_attempts: self.failed_attempts };
         self.table.insert((self.pool.clone(), self.id.clone()), line);
@@ -72,6 +105,7 @@ impl<J> Envelope<J> {
 
 impl<J> Drop for Envelope<J> {
     fn drop(&mut self) {
+        self.repay();
         self.table.remove(&(self.pool.clone(), std::mem::take(&mut self.id)));
     }
 }
@@ -83,6 +117,8 @@ pub(super) struct Shared<J> {
     pub bytes: Arc<Semaphore>,
     pub max_messages: usize,
     max_units: usize,
+    /// Memory permits that finished jobs owe.
+    owed: Arc<AtomicUsize>,
     pub table: Arc<InFlightTable>,
     wake_pending: AtomicBool,
     serial: AtomicU64,
@@ -98,6 +134,7 @@ impl<J> Shared<J> {
             bytes: Arc::new(Semaphore::new(max_units)),
             max_messages,
             max_units,
+            owed: Arc::default(),
             table,
             wake_pending: AtomicBool::new(false),
             serial: AtomicU64::new(0),
@@ -142,7 +179,9 @@ impl<J> Shared<J> {
             pool: self.name.clone(),
             table: self.table.clone(),
             _slot: slot,
-            _bytes: bytes,
+            bytes,
+            owed: 0,
+            all_owed: self.owed.clone(),
         }
     }
 
@@ -169,7 +208,12 @@ impl<J> Shared<J> {
     }
 
     pub fn bytes_held(&self) -> usize {
-        (self.max_units - self.bytes.available_permits()) * UNIT
+        (self.max_units - self.bytes.available_permits() + self.owed.load(Ordering::Acquire)) * UNIT
+    }
+
+    /// Returns whether the jobs in the pool need more memory than its limit.
+    pub fn is_overdrawn(&self) -> bool {
+        self.owed.load(Ordering::Acquire) > 0
     }
 
     pub fn close(&self) {

@@ -57,7 +57,7 @@ fn contains(place: &TestFolder, file: &Path, name: &str, words: &str) {
             boxes: Vec::new(),
             tokens: 1,
             language: None,
-            metadata: Map::new(),
+            metadata: Map::new().into(),
             vector,
         };
         let rows = DocumentRows {

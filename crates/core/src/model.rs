@@ -8,9 +8,12 @@
 //! by [`PAGE_SEPARATOR`]. Boxes are in points. The origin of a box's coordinates is the top left corner of the page
 //! as displayed, and y grows downwards.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::documents::MediaType;
+use crate::memory::heap_bytes;
 
 /// Separator between two pages in the extracted text.
 pub const PAGE_SEPARATOR: &str = "\n\n";
@@ -73,10 +76,11 @@ impl ExtractedDocument {
     /// Returns the estimated memory of the document, in bytes. Queues use the estimate to limit their memory.
     pub fn weight_bytes(&self) -> usize {
         let page = |p: &Page| {
-            p.text.len()
-                + 24 * (p.words.len() + p.lines.len())
-                + size_of::<Block>() * p.blocks.len()
-                + size_of::<Page>()
+            size_of::<Page>()
+                + heap_bytes(p.text.capacity())
+                + heap_of(&p.words)
+                + heap_of(&p.lines)
+                + heap_of(&p.blocks)
         };
         self.pages.iter().map(page).sum::<usize>() + 80 * self.outline.len() + 256
     }
@@ -256,16 +260,15 @@ pub struct Chunks {
 }
 
 impl Chunks {
+    /// Returns the estimated memory of the chunks, in bytes. Queues use the estimate to limit their memory.
     pub fn weight_bytes(&self) -> usize {
         let chunk = |c: &Chunk| {
-            let findings = c.findings.as_ref().map_or(0, |f| {
-                64 * (f.entities.len() + f.patterns.len() + f.personal_data.len()) + 32 * f.key_phrases.len()
-            });
-            c.content.len()
-                + c.heading_path.iter().map(|h| h.len() + 24).sum::<usize>()
-                + 20 * c.boxes.len()
-                + findings
-                + size_of::<Chunk>()
+            size_of::<Chunk>()
+                + heap_bytes(c.id.capacity())
+                + heap_bytes(c.content.capacity())
+                + strings(&c.heading_path)
+                + heap_of(&c.boxes)
+                + c.findings.as_ref().map_or(0, Findings::heap_bytes)
         };
         self.chunks.iter().map(chunk).sum::<usize>() + 128
     }
@@ -294,6 +297,26 @@ pub struct Findings {
     /// Sentiment of the chunk. Present only if the enrichment provider detects sentiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentiment: Option<Sentiment>,
+}
+
+impl Findings {
+    /// Returns the estimated memory that the findings own, in bytes.
+    fn heap_bytes(&self) -> usize {
+        let mentions = |list: &Vec<Mention>| {
+            let texts: usize = list.iter().map(|m| heap_bytes(m.kind.capacity()) + heap_bytes(m.text.capacity())).sum();
+            heap_of(list) + texts
+        };
+        mentions(&self.entities) + mentions(&self.patterns) + mentions(&self.personal_data) + strings(&self.key_phrases)
+    }
+}
+
+/// Returns the memory that a list owns, without the memory that its elements own, in bytes.
+fn heap_of<T>(list: &Vec<T>) -> usize {
+    heap_bytes(list.capacity() * size_of::<T>())
+}
+
+fn strings(list: &Vec<String>) -> usize {
+    heap_of(list) + list.iter().map(|text| heap_bytes(text.capacity())).sum::<usize>()
 }
 
 /// Describes the sentiment of a passage: the prevailing label and the score of each label, 0 to 1.
@@ -345,14 +368,22 @@ pub struct Mention {
 /// order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedDocument {
-    pub chunks: Chunks,
+    /// Chunks with their findings. They are shared with the input of the embedding stage, because a retry needs it.
+    pub chunks: Arc<Chunks>,
+    /// Notes for readers of the result: those of the chunks, then those of the embedding stage.
+    pub notes: Vec<String>,
     pub vectors: Vec<Vec<f32>>,
     pub usage: Usage,
 }
 
 impl EmbeddedDocument {
     pub fn weight_bytes(&self) -> usize {
-        self.chunks.weight_bytes() + self.vectors.iter().map(|v| 4 * v.len() + 24).sum::<usize>()
+        self.chunks.weight_bytes() + self.vectors_bytes()
+    }
+
+    /// Returns the estimated memory of the vectors, in bytes.
+    pub fn vectors_bytes(&self) -> usize {
+        heap_of(&self.vectors) + self.vectors.iter().map(heap_of).sum::<usize>()
     }
 }
 

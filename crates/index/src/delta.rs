@@ -189,7 +189,7 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
         }
         boxes.append(true);
         languages.append_option(row.language.as_deref());
-        metadata.append_value(serde_json::to_string(&row.metadata).unwrap_or_else(|_| "{}".to_owned()));
+        metadata.append_value(row.metadata.as_str());
     }
     vec![
         Arc::new(ids.finish()),

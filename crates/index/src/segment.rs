@@ -11,7 +11,7 @@ use docweir_codes::Codec;
 use docweir_core::model::{ModelIdentity, PageBox, Span, embedded_text};
 
 use super::columns::DocumentEntry;
-use super::columns::{Documents, Rows, number, object};
+use super::columns::{Documents, Rows, number};
 use super::delta;
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, ManifestVersion};
@@ -21,7 +21,7 @@ use super::search::facet::Facet;
 use super::search::filter::Filter;
 use super::search::postings::Postings;
 use super::snapshot::Snapshot;
-use docweir_target::Row;
+use docweir_target::{Row, RowMetadata};
 
 /// Maximum number of metadata paths in a segment's cache. The cache holds the values of all rows at each path. When
 /// the maximum is reached, the cache is cleared.
@@ -193,7 +193,7 @@ impl Segment {
             boxes: self.boxes(row),
             tokens: number(&self.rows.tokens, row),
             language: (!language.is_empty()).then(|| language.to_owned()),
-            metadata: object(self.rows.metadata.get(row)),
+            metadata: RowMetadata::from_text(self.rows.metadata.get(row)).unwrap_or_default(),
             vector: self.vector(row).to_vec(),
         })
     }

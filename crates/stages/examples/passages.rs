@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let call = Call { subject: "report", collection: None, cancel: &cancel };
     let in_flight = InFlight::default();
     let embedded =
-        embed_document(embedder.as_ref(), &NoCache, &in_flight, chunks, &EmbedOptions::default(), call).await?;
+        embed_document(embedder.as_ref(), &NoCache, &in_flight, chunks.into(), &EmbedOptions::default(), call).await?;
     println!("{} vectors of {} dimensions", embedded.vectors.len(), embedder.identity().dimension);
     Ok(())
 }

@@ -21,6 +21,7 @@ pub mod capabilities;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used only in tests")]
 pub mod conformance;
 mod error;
+mod metadata;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used only in tests")]
@@ -35,6 +36,7 @@ use docweir_core::model::ModelIdentity;
 
 pub use capabilities::{Capabilities, Limit};
 pub use error::WriteError;
+pub use metadata::RowMetadata;
 pub use rows::{DocumentRows, Row, Write, gather};
 
 /// Provides access to one collection of a vector store. All components that write to the collection share the target.

@@ -8,7 +8,7 @@ use docweir_core::model::{Chunk, ChunkKind, EmbeddedDocument, ModelIdentity, Pag
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Capabilities, Limit, WriteError};
+use crate::{Capabilities, Limit, RowMetadata, WriteError};
 
 /// Largest permitted deviation of a vector's length from 1.
 const UNIT_TOLERANCE: f32 = 1e-3;
@@ -56,7 +56,8 @@ pub struct Row {
     pub tokens: u32,
     /// ISO 639-3 code of the chunk's language, if known.
     pub language: Option<String>,
-    pub metadata: Map<String, Value>,
+    /// Metadata of the chunk, usable in search filters.
+    pub metadata: RowMetadata,
     /// Embedding of the text, scaled to length 1.
     pub vector: Vec<f32>,
 }
@@ -80,7 +81,7 @@ impl Row {
             boxes: Vec::new(),
             tokens: 0,
             language: None,
-            metadata: Map::new(),
+            metadata: RowMetadata::default(),
             vector: to_unit_length(vector),
         }
     }
@@ -92,27 +93,27 @@ impl Row {
 
     /// Adds one value to the metadata of the row, for use in filters.
     pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.metadata.insert(name.into(), value.into());
+        self.metadata.insert(name, value);
         self
     }
 
     /// Creates a row from a chunk and its vector. Each finding of enrichment becomes a metadata value with the name
     /// of the finding.
-    pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
+    pub fn of_chunk(chunk: &Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
         let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
         let metadata = match serde_json::to_value(&chunk.findings) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
+            Ok(Value::Object(map)) => map.into(),
+            _ => RowMetadata::default(),
         };
         Self {
-            chunk_id: chunk.id,
+            chunk_id: chunk.id.clone(),
             ordinal: chunk.ordinal,
             kind: kind_name(chunk.kind).to_owned(),
-            text: chunk.content,
-            heading_path: chunk.heading_path,
+            text: chunk.content.clone(),
+            heading_path: chunk.heading_path.clone(),
             pages: chunk.pages,
             span: chunk.span,
-            boxes: chunk.boxes,
+            boxes: chunk.boxes.clone(),
             tokens: chunk.tokens,
             language: language.or_else(|| document_language.map(str::to_owned)),
             metadata,
@@ -122,13 +123,12 @@ impl Row {
 
     fn weight_bytes(&self) -> usize {
         let headings: usize = self.heading_path.iter().map(|h| h.len() + 24).sum();
-        let metadata = if self.metadata.is_empty() { 2 } else { value_bytes(&self.metadata) };
         4 * self.vector.len()
             + self.text.len()
             + self.chunk_id.len()
             + headings
             + 20 * self.boxes.len()
-            + metadata
+            + self.metadata.as_str().len()
             + size_of::<Self>()
     }
 }
@@ -172,17 +172,17 @@ impl DocumentRows {
         version: Version,
         source: String,
         metadata: Map<String, Value>,
-        embedded: EmbeddedDocument,
+        embedded: &EmbeddedDocument,
     ) -> Result<Self, WriteError> {
-        let (chunks, vectors) = (embedded.chunks, embedded.vectors);
+        let (chunks, vectors) = (&embedded.chunks, &embedded.vectors);
         if chunks.chunks.len() != vectors.len() {
             let reason =
                 format!("{} chunks have {} vectors; embed the document again", chunks.chunks.len(), vectors.len());
             return Err(WriteError::Rejected { document: document_id.to_string(), reason });
         }
-        let language = chunks.language.map(|l| l.code);
-        let rows = chunks.chunks.into_iter().zip(vectors);
-        let rows = rows.map(|(c, v)| Row::of_chunk(c, v, language.as_deref())).collect();
+        let language = chunks.language.as_ref().map(|l| l.code.as_str());
+        let rows = chunks.chunks.iter().zip(vectors);
+        let rows = rows.map(|(c, v)| Row::of_chunk(c, v.clone(), language)).collect();
         Ok(Self { document_id, version, source, parent: None, metadata, rows })
     }
 }
@@ -296,18 +296,6 @@ pub fn gather(writes: Vec<Write>, model: &ModelIdentity, target: &Capabilities) 
         }
     }
     Ok(kept)
-}
-
-fn value_bytes(map: &Map<String, Value>) -> usize {
-    fn one(value: &Value) -> usize {
-        match value {
-            Value::String(s) => s.len() + 3,
-            Value::Array(items) => items.iter().map(|v| one(v) + 1).sum::<usize>() + 2,
-            Value::Object(map) => value_bytes(map),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 12,
-        }
-    }
-    map.iter().map(|(k, v)| k.len() + 4 + one(v)).sum::<usize>() + 2
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub fn row(document: &str, version: u64, ordinal: u32, text: &str, vector: Vec<f
         boxes: (0..ordinal % 3).map(|i| PageBox { page: i + 1, bbox: [1.0, 2.5, 3.0, 4.0] }).collect(),
         tokens: 7,
         language: (ordinal.is_multiple_of(2)).then(|| "eng".into()),
-        metadata,
+        metadata: metadata.into(),
         vector,
     }
 }

@@ -24,7 +24,7 @@ fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
         boxes: Vec::new(),
         tokens: u32::try_from(sent.tokens).unwrap_or(u32::MAX),
         language: None,
-        metadata: shown.metadata,
+        metadata: shown.metadata.into(),
         vector,
     };
     Some(Write::Upsert(DocumentRows {

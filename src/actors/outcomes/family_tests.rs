@@ -73,6 +73,10 @@ impl Stage for Fake {
     type Done = StageResult;
     type Park = Resume;
 
+    fn finished_bytes(&self, job: &Job, done: &StageResult) -> usize {
+        job.finished_bytes(done)
+    }
+
     fn worker(&self) -> Result<WorkOf<Self>, StageError> {
         Ok(Box::new(Fake(self.0.clone())))
     }
@@ -92,12 +96,13 @@ impl Work<Job, StageResult, Resume> for Fake {
             Input::Extracted(document) => Some(Input::Chunks(Arc::new(chunks(claim, document.notes[0].clone())))),
             Input::Chunks(chunks) => Some(Input::Enriched(chunks.clone())),
             Input::Enriched(chunks) => Some(Input::Embedded(Arc::new(EmbeddedDocument {
-                chunks: (**chunks).clone(),
+                chunks: chunks.clone(),
+                notes: Vec::new(),
                 vectors: vec![vec![1.0, 0.0]],
                 usage: Usage::default(),
             }))),
             Input::Embedded(document) => {
-                let (source, document) = (claim.source.clone(), (**document).clone());
+                let source = claim.source.clone();
                 let rows = DocumentRows::of_embedded(document_id, version, source, Map::new(), document).unwrap();
                 world.commit(Write::Upsert(DocumentRows { parent: claim.parent.clone(), ..rows })).await;
                 None

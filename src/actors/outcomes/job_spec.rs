@@ -11,7 +11,7 @@ pub fn spec(job: Job) -> JobSpec<Job> {
         id: job.claim.key.id.to_string(),
         tenant: job.claim.tenant.as_str().into(),
         weight: job.claim.weight,
-        bytes: job.weight_bytes(),
+        bytes: job.working_bytes(),
         lane: if matches!(job.input, Input::Removal) { Lane::Urgent } else { Lane::Normal },
         failed_attempts: job.claim.attempts,
         payload: Arc::new(job),

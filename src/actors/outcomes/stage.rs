@@ -163,7 +163,7 @@ impl StageOutcomes {
         });
         if last {
             let notes = match &job.input {
-                Input::Embedded(embedded) => embedded.chunks.notes.clone(),
+                Input::Embedded(embedded) => embedded.notes.clone(),
                 _ => Vec::new(),
             };
             context.quarantine.forget(&claim.kept).await;

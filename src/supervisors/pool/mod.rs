@@ -22,6 +22,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use docweir_core::cancel::Cancel;
 use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::memory::release_free_memory;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -38,6 +39,9 @@ use crate::supervisors::shared::{Envelope, Phase, Shared};
 use crate::supervisors::stats::{PoolState, PoolStats};
 use crate::supervisors::testing::Alive;
 use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicked};
+
+/// Memory of a finished job, in bytes, from which the freed memory is returned to the system.
+const LARGE_JOB_BYTES: usize = 8 << 20;
 
 /// Configures a pool.
 #[derive(Clone, Debug)]
@@ -141,10 +145,9 @@ impl<S: Stage> PoolSupervisor<S> {
     /// Assigns waiting jobs to idle workers.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.shared.woken();
-        // Finished jobs wait for the next pool together with their output, and no limit of this pool counts the
-        // memory of that output. No more jobs are started while at least as many finished jobs wait as there are
-        // workers.
-        while !self.idle.is_empty() && self.forwarding < self.want {
+        // Finished jobs wait for the next pool together with their results. No more jobs are started while the results
+        // exceed the memory limit, or while at least as many finished jobs wait as there are workers.
+        while !self.idle.is_empty() && self.forwarding < self.want && !self.shared.is_overdrawn() {
             let Some(envelope) = self.shared.lanes().pop() else { break };
             let Some(id) = self.idle.pop() else { break };
             let Some(worker) = self.workers.get(&id) else {
@@ -190,6 +193,7 @@ impl<S: Stage> PoolSupervisor<S> {
             None => self.metrics.fenced(),
             Some(AttemptOutcome::Done(done)) => {
                 envelope.in_a_row = 0;
+                envelope.recharge(&self.shared, self.stage.finished_bytes(&envelope.payload, &done));
                 self.persist(envelope, Verdict::Done(done), ctx);
             }
             Some(AttemptOutcome::Parked { reason, resume }) => {
@@ -244,8 +248,8 @@ impl<S: Stage> PoolSupervisor<S> {
             pool.persisting -= 1;
             match persisted {
                 Ok(Persisted::Fenced) => {
-                    // Return the permit first. The check whether the pool is empty follows, and no later event would
-                    // repeat it.
+                    // Return the permits first. The check whether more jobs can start, or whether the pool is empty,
+                    // follows, and no later event would repeat it.
                     drop(envelope);
                     pool.metrics.fenced();
                 }
@@ -257,7 +261,7 @@ impl<S: Stage> PoolSupervisor<S> {
                     pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
                 }
             }
-            pool.check_drained(ctx);
+            pool.pump(ctx);
         }));
     }
 
@@ -280,7 +284,11 @@ impl<S: Stage> PoolSupervisor<S> {
         let forwarding = async move {
             let started = Instant::now();
             let forwarded = AssertUnwindSafe(sink.forward(&envelope.payload, done)).catch_unwind().await;
+            let large = envelope.charged_bytes() >= LARGE_JOB_BYTES;
             drop(envelope);
+            if large {
+                tokio::task::spawn_blocking(release_free_memory);
+            }
             (forwarded, started.elapsed())
         };
         ctx.spawn(forwarding.instrument(span).into_actor(self).map(|(forwarded, took), pool, ctx| {

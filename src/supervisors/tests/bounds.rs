@@ -37,6 +37,37 @@ fn bytes_are_bounded_too_and_a_giant_passes_alone() {
 }
 
 #[test]
+fn results_that_wait_for_the_next_pool_count_and_stop_further_work() {
+    universe(async {
+        let root = RootHandle::start(RestartOptions::default());
+        let (first_log, last_log): (Rc<TestLog>, Rc<TestLog>) = Default::default();
+        let sink = Rc::new(TestSink { log: last_log.clone(), next: None });
+        let last = PoolOptions { name: "last".into(), ..options(1, 1) };
+        let last = start_pool(last, TestStage(last_log.clone()), sink, &root);
+        let sink = Rc::new(TestSink { log: first_log.clone(), next: Some(last.clone()) });
+        let first = PoolOptions { name: "first".into(), max_bytes: 10 * 1024, ..options(4, 100) };
+        let first = start_pool(first, TestStage(first_log.clone()), sink, &root);
+        // Each job of 1 KiB becomes 8 KiB, and the last pool takes a job per second.
+        first_log.fence_late.borrow_mut().push(1);
+        for id in 0..8 {
+            let job = spec(id, vec![Act::Work(1_000)]);
+            let payload = Arc::new(Task { finished_bytes: 8 * 1024, ..Arc::into_inner(job.payload).unwrap() });
+            first.submit(JobSpec { payload, bytes: 1024, ..job }).await.unwrap();
+        }
+        let begun = || first_log.begun.borrow().len();
+        // Of the first four jobs, one is dropped, one runs in the last pool, and two wait: 16 KiB.
+        until(|| last_log.begun.borrow().len() == 1).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((begun(), first.observe().await.unwrap().bytes), (4, 20 * 1024), "and four queued jobs");
+        until(|| last_log.count("done") == 7).await;
+        assert_eq!((begun(), first.observe().await.unwrap().bytes), (8, 0), "everything is repaid");
+        first.halt();
+        last.halt();
+        root.stop();
+    });
+}
+
+#[test]
 fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());

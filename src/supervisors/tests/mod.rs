@@ -36,6 +36,8 @@ struct Task {
     /// attempts.
     acts: Vec<Act>,
     attempts: std::sync::atomic::AtomicU32,
+    /// Memory of the finished job, in bytes.
+    finished_bytes: usize,
 }
 
 #[derive(Default)]
@@ -81,6 +83,10 @@ impl Stage for TestStage {
     type Job = Task;
     type Done = u32;
     type Park = ();
+
+    fn finished_bytes(&self, job: &Task, _: &u32) -> usize {
+        job.finished_bytes
+    }
 
     fn worker(&self) -> Result<Box<dyn Work<Task, u32, ()>>, StageError> {
         let log = &self.0;
@@ -192,7 +198,7 @@ impl OutcomeSink<Task, u32, ()> for TestSink {
 
 fn spec(id: u32, acts: Vec<Act>) -> JobSpec<Task> {
     JobSpec {
-        payload: Arc::new(Task { id, acts, attempts: 0.into() }),
+        payload: Arc::new(Task { id, acts, attempts: 0.into(), finished_bytes: 1 }),
         id: id.to_string(),
         tenant: "t".into(),
         weight: 1,

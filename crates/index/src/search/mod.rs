@@ -291,7 +291,7 @@ impl View {
             language: row.language,
             matches: tokens::matches(&row.text, terms, self.options.stemming),
             text: row.text,
-            metadata: row.metadata,
+            metadata: row.metadata.to_map(),
         })
     }
 }

@@ -3,6 +3,8 @@
 //! The artefact holds the chunks with their vectors, the model and the cost. Vectors are JSON numbers in their
 //! shortest exact form, so that reading restores every bit.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use docweir_core::clock::{UnixMicros, timestamp};
@@ -108,7 +110,7 @@ pub fn to_json(
         },
         language: &document.chunks.language,
         pii_redacted: document.chunks.pii_redacted,
-        notes: &document.chunks.notes,
+        notes: &document.notes,
         chunks: chunks.iter().zip(vectors).map(|(chunk, embedding)| ChunkOut { chunk, embedding }).collect(),
     };
     serde_json::to_vec(&file).map_err(|e| unwritable("serialisation failed").caused_by(&e))
@@ -128,7 +130,13 @@ pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
     let (chunks, vectors) = file.chunks.into_iter().map(|c| (c.chunk, c.embedding)).unzip();
     let cost = file.cost_tracking;
     Ok(EmbeddedDocument {
-        chunks: Chunks { chunks, language: file.language, pii_redacted: file.pii_redacted, notes: file.notes },
+        chunks: Arc::new(Chunks {
+            chunks,
+            language: file.language,
+            pii_redacted: file.pii_redacted,
+            notes: file.notes.clone(),
+        }),
+        notes: file.notes,
         vectors,
         usage: Usage {
             tokens: cost.total_tokens,
@@ -165,7 +173,13 @@ mod tests {
             }),
         };
         EmbeddedDocument {
-            chunks: Chunks { chunks: vec![chunk], language: None, pii_redacted: 2, notes: vec!["a note".into()] },
+            chunks: Arc::new(Chunks {
+                chunks: vec![chunk],
+                language: None,
+                pii_redacted: 2,
+                notes: vec!["a note".into()],
+            }),
+            notes: vec!["a note".into()],
             vectors: vec![values.to_vec()],
             usage: Usage { tokens: 100, cached_tokens: 5, cached_chunks: 1, cost_usd: 0.000002 },
         }

@@ -1,6 +1,7 @@
 //! Embeds one document: reads the cache, embeds the missing texts and checks the returned vectors.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::documents::Sha256Hex;
@@ -36,7 +37,7 @@ pub async fn embed_document(
     embedder: &dyn Embedder,
     cache: &dyn EmbeddingCache,
     in_flight: &InFlight,
-    mut chunks: Chunks,
+    chunks: Arc<Chunks>,
     options: &EmbedOptions,
     call: Call<'_>,
 ) -> Result<EmbeddedDocument, StageError> {
@@ -117,17 +118,16 @@ pub async fn embed_document(
         let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("a text has no vector"))?;
         vectors.push(joined(embedder, parts)?);
     }
+    let mut notes = chunks.notes.clone();
     let split = pieces.iter().filter(|p| p.texts.len() > 1).count();
     if split > 0 {
         let (n, s) = (split, if split == 1 { "" } else { "s" });
-        chunks
-            .notes
-            .push(format!("{n} chunk{s} longer than the model's window: embedded in parts, and the vectors averaged"));
+        notes.push(format!("{n} chunk{s} longer than the model's window: embedded in parts, and the vectors averaged"));
     }
     if let Some(note) = language_note(chunks.language.as_ref(), embedder) {
-        chunks.notes.push(note);
+        notes.push(note);
     }
-    Ok(EmbeddedDocument { chunks, vectors, usage })
+    Ok(EmbeddedDocument { chunks, notes, vectors, usage })
 }
 
 /// Divides the missing texts into groups, one group per call. The number of texts and the number of tokens of a call
@@ -361,7 +361,14 @@ mod tests {
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let in_flight = InFlight::default();
-        runtime.block_on(embed_document(embedder, cache, &in_flight, chunks(contents), &options, Call::for_a_test()))
+        runtime.block_on(embed_document(
+            embedder,
+            cache,
+            &in_flight,
+            chunks(contents).into(),
+            &options,
+            Call::for_a_test(),
+        ))
     }
 
     #[test]
@@ -383,7 +390,7 @@ mod tests {
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let run = |contents: &[&str]| {
-            embed_document(&embedder, &cache, &in_flight, chunks(contents), &options, Call::for_a_test())
+            embed_document(&embedder, &cache, &in_flight, chunks(contents).into(), &options, Call::for_a_test())
         };
         // The texts are in opposite orders, and each document has one of its own: neither may wait for the other
         // forever.
@@ -400,7 +407,8 @@ mod tests {
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
         embedder.fail_at = Some(0);
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
-        let run = || embed_document(&embedder, &cache, &in_flight, chunks(&["same"]), &options, Call::for_a_test());
+        let run =
+            || embed_document(&embedder, &cache, &in_flight, chunks(&["same"]).into(), &options, Call::for_a_test());
         let (a, b) = tokio::join!(run(), run());
         assert_eq!((a.unwrap_err().code, b.unwrap().usage.cached_chunks), ("cut".to_owned(), 0));
     }
@@ -453,8 +461,8 @@ mod tests {
         let done = run(&FaultyEmbedder::new(), &Memory::default(), &[&long, "short"]).unwrap();
         let length: f32 = done.vectors[0].iter().map(|x| x * x).sum();
         assert!((length - 1.0).abs() < 1e-5);
-        assert_eq!(done.chunks.notes.len(), 1);
-        assert!(done.chunks.notes[0].starts_with("1 chunk longer"), "{:?}", done.chunks.notes);
+        assert_eq!(done.notes.len(), 1);
+        assert!(done.notes[0].starts_with("1 chunk longer"), "{:?}", done.notes);
         let whole = HashedEmbedder::new(16, Duration::ZERO);
         let whole = tokio::runtime::Builder::new_current_thread()
             .build()
