@@ -361,3 +361,21 @@ fn the_dockerfile_copies_the_manifest_of_every_member() {
         assert!(dockerfile.contains(&copied), "`{copied}` is missing");
     }
 }
+
+/// Damages configuration files at random. A file may be refused, but the reader must not panic or hang.
+#[test]
+fn a_damaged_file_is_refused_or_read() {
+    let short = b"[embed]\nmode = \"live\"\nworkers = { min = 1, max = 2 }\n".to_vec();
+    let seeds = [render::config_toml().into_bytes(), short];
+    let words =
+        ["[", "]", "[[", "=", "\"", "'''", "\\u", "{", "}", ".", "#", "inf", "1979-05-27T07:32:00Z", "embed.options"];
+    let defaults = defaults();
+    docweir_testkit::fuzz::fuzz("configuration", 1_000, &seeds, &words, |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        let mut layers = Layers::new(&defaults);
+        layers.file(std::path::Path::new("f.toml"), text);
+        if let Some(settings) = typed(&mut layers) {
+            let _ = settings.problems();
+        }
+    });
+}

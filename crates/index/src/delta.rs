@@ -12,6 +12,7 @@
 //! | `docweir.documents` | JSON: `[{"id", "version", "rows", "source", "metadata"}, {"id", "version", "tombstone": true}, …]` |
 //! | `docweir.documents_crc32` | CRC-32 of the value of `docweir.documents`, for readers that read only the footer |
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder, UInt64Builder};
@@ -225,8 +226,15 @@ pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
 /// Decodes a footer without reading the table of the file. `body` holds the bytes of the footer. In the file, the
 /// last [`TAIL_BYTES`] follow the footer.
 pub fn decode_footer(file: &str, body: &[u8]) -> Result<Footer, VectorError> {
-    let metadata = ParquetMetaDataReader::decode_metadata(body).map_err(|e| damaged(file, e))?;
-    footer(file, &metadata)
+    without_panic(file, || {
+        let metadata = ParquetMetaDataReader::decode_metadata(body).map_err(|e| damaged(file, e))?;
+        footer(file, &metadata)
+    })
+}
+
+/// Converts a panic to an error. The parquet crate panics on some damaged footers, such as one with a negative length.
+fn without_panic<T>(file: &str, read: impl FnOnce() -> Result<T, VectorError>) -> Result<T, VectorError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(file, "metadata contradicts itself")))
 }
 
 fn footer(file: &str, metadata: &ParquetMetaData) -> Result<Footer, VectorError> {
@@ -264,6 +272,10 @@ pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Ro
     {
         return Err(damaged(file, format!("content ({} bytes) does not match the manifest's checksum", body.len())));
     }
+    without_panic(file, || decode_checked(file, body))
+}
+
+fn decode_checked(file: &str, body: Bytes) -> Result<(Footer, Rows), VectorError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone()).map_err(|e| damaged(file, e))?;
     let footer = footer(file, builder.metadata())?;
     let dimension = i32::try_from(footer.header.model.dimension).map_err(|e| damaged(file, e))?;

@@ -57,6 +57,8 @@ mod readme {}
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod process_tests;
 #[cfg(test)]
 mod protocol_tests;

@@ -162,3 +162,27 @@ fn the_receipts_of_the_corpus_give_their_lines_and_words() {
     // Lone punctuation: 308 lines and 3,384 words, counted by a separate program.
     assert!((3_600..3_800).contains(&noise), "{noise}");
 }
+
+/// Damages lines at random. A line may be refused, but the lines after it must still be read.
+#[test]
+fn damaged_lines_are_refused_one_by_one() {
+    let records =
+        b"{\"id\":\"a\",\"text\":\"one\",\"n\":1.5}\n\n{\"id\":\"b\",\"text\":\"two\",\"tags\":[\"x\",null]}\r\n";
+    let receipt = r#"{"image_id":1,"receipt_id":2,"lines":[{"line_id":1,"text":"Total 3.20","words":[{"word_id":1,
+        "text":"Total","confidence":0.9,"bounding_box":{"x":0.1,"y":0.2,"width":0.3,"height":0.1}}]}]}"#;
+    let seeds = [records.to_vec(), receipt.replace('\n', "").into_bytes()];
+    let words = ["{", "}", "[", "]", "\"id\":", "\"text\":", "\"words\":", "null", "\\u0000", "\\ud800", "\n", "\r\n"];
+    let options = RecordsOptions { max_record_bytes: 4_096, ..RecordsOptions::default() };
+    docweir_testkit::fuzz::fuzz("records", 20_000, &seeds, &words, |input| {
+        for shape in [shape(), Shape::Receipts] {
+            let reader = BufReader::with_capacity(7, Cursor::new(input));
+            let read = Records::new(reader, shape.clone(), options.clone()).count();
+            let lines = input.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
+            assert!(read <= lines, "{read} results of {lines} lines");
+        }
+        // A good line after the damaged input is read.
+        let more = [input, b"\n{\"id\":\"last\",\"text\":\"last\"}\n"].concat();
+        let last = Records::new(Cursor::new(more), shape(), options.clone()).last();
+        assert!(last.is_some_and(|(_, items)| items.is_ok_and(|items| items[0].key == "last")));
+    });
+}

@@ -5,6 +5,7 @@
 //! - [`pdf`] – a writer of small, valid PDFs;
 //! - [`generate`] – whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
 //! - [`hostile`] – files that are damaged, encrypted, endless, or of another type than the file name says;
+//! - [`fuzz`](mod@fuzz) – mutations of valid files, for readers that must survive them;
 //! - [`servers`] – real servers of AWS's protocols, started on loopback and removed with the test;
 //! - [`proxy`] – a proxy between a client and a server that loses, cuts or delays requests;
 //! - [`processes`] – a small disk, and processes that can be killed.
@@ -16,6 +17,8 @@
 
 #![forbid(unsafe_code)]
 
+#[allow(clippy::print_stdout, clippy::assertions_on_constants, reason = "only tests use this module")]
+pub mod fuzz;
 pub mod generate;
 pub mod hostile;
 pub mod pdf;
