@@ -110,5 +110,5 @@ fn forbidden(context: &BatchContext, what: &str) -> StageError {
 }
 
 fn unkeyed(why: &str) -> StageError {
-    StageError::system("provider_key", format!("no API key for the provider was found: {why}"))
+    StageError::system("provider_key", format!("no usable API key for the provider: {why}"))
 }
