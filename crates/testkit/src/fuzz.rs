@@ -29,7 +29,7 @@ pub fn fuzz(name: &str, inputs: u64, seeds: &[Vec<u8>], words: &[&str], reader: 
             let kept = std::env::temp_dir().join(format!("docweir-fuzz-{name}-{seed}"));
             let kept = std::fs::write(&kept, &input).map_or_else(|e| e.to_string(), |()| kept.display().to_string());
             let what = if survived { format!("took {took:?}") } else { "panicked".to_owned() };
-            assert!(false, "{name}: the reader {what} on the input of seed {seed}: {kept}");
+            panic!("{name}: the reader {what} on the input of seed {seed}: {kept}");
         }
         seed += 1;
     }

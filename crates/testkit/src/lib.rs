@@ -17,7 +17,7 @@
 
 #![forbid(unsafe_code)]
 
-#[allow(clippy::print_stdout, clippy::assertions_on_constants, reason = "only tests use this module")]
+#[allow(clippy::print_stdout, clippy::panic, clippy::disallowed_methods, reason = "only tests use this module")]
 pub mod fuzz;
 pub mod generate;
 pub mod hostile;

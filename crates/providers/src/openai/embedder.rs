@@ -142,7 +142,9 @@ impl OpenAiEmbedder {
                 "provider_key",
                 format!("{name} answered {status}: check the key in {} and its permissions", options.key_place()),
             ),
-            CallError::Unkeyed(why) => StageError::system("provider_key", format!("no usable API key for {name}: {why}")),
+            CallError::Unkeyed(why) => {
+                StageError::system("provider_key", format!("no usable API key for {name}: {why}"))
+            }
             CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
                 "provider_path",
                 format!(
