@@ -4,6 +4,8 @@
 //! and deletion requests are all claimed there, in the order of their last change. While a pool is full, the
 //! dispatcher waits, and so does everything before it.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +30,13 @@ use crate::intake::originals::is_quarantined;
 use crate::intake::source;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
-use crate::supervisors::{PoolHandle, RetryOptions};
+use crate::supervisors::{Decision, PoolHandle, RetryOptions, Streak, decide};
 use crate::telemetry::trace;
 
 /// Maximum interval between two checks of other processes' claims, once this run has no work left.
 const LOOK: Duration = Duration::from_secs(2);
+/// Wait after a failed call to the control store.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Minimum interval between two searches for parked documents that need not wait any longer. Applies while other
 /// documents are available.
 const RESUME: Duration = Duration::from_secs(1);
@@ -93,6 +97,11 @@ pub struct Dispatcher {
     pub intake_finished: Arc<AtomicBool>,
     /// Progress of batches and records; `None` if the run has neither.
     pub batch_progress: Option<Arc<BatchProgress>>,
+    /// Claimed documents that are not yet in a pool, in order. They outlive a restart of the dispatcher, because nobody
+    /// else can claim them.
+    pub claimed: RefCell<VecDeque<Claim>>,
+    /// Interval at which processes renew their claims.
+    pub heartbeat: Duration,
     /// True once no more documents may be claimed.
     pub stop: Arc<AtomicBool>,
     /// True while the dispatcher waits for work because it has submitted every available document. Consumers of
@@ -109,6 +118,7 @@ impl Dispatcher {
         let mut today = day(self.clock.now());
         let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
+        self.dispatch_claimed().await?;
         while !self.stop.load(Ordering::Acquire) {
             // This is checked before documents are claimed, so that no document registered in between is missed.
             let last_round = self.is_over();
@@ -116,15 +126,26 @@ impl Dispatcher {
             // Documents that wait for a budget are resumed at the start of a new day.
             let now = day(self.clock.now());
             let event = (now != today).then_some(BUDGET_SPENT);
-            today = now;
             // In AWS, this query costs money. It is therefore not made before every claim.
             let due = resumed.is_none_or(|at| at.elapsed() >= RESUME);
             if due || last_round || event.is_some() {
-                retry_while_busy(&self.retry, || store.resume(event)).await.map_err(control)?;
-                resumed = Some(Instant::now());
+                match store.resume(event).await {
+                    Ok(_) => (resumed, today) = (Some(Instant::now()), now),
+                    Err(ControlError::Busy(why)) => {
+                        self.wait_out(why).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(control(error)),
+                }
             }
-            let claims = retry_while_busy(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
-            let claims = claims.map_err(control)?;
+            let claims = match store.claim(&self.owner, self.lease, self.batch, None).await {
+                Ok(claims) => claims,
+                Err(ControlError::Busy(why)) => {
+                    self.wait_out(why).await?;
+                    continue;
+                }
+                Err(error) => return Err(control(error)),
+            };
             if claims.is_empty() {
                 if last_round {
                     if self.is_shared && self.is_awaited(&mut foreign_claims).await? {
@@ -163,18 +184,50 @@ impl Dispatcher {
                 self.context.claims.begin(claim);
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
-            let (suspects, others): (Vec<_>, Vec<_>) =
-                claims.into_iter().partition(|c| c.interruptions >= self.alone_after_interruptions);
-            for claim in others {
-                self.dispatch(claim).await?;
-            }
-            let mut waiting = suspects.len();
-            for claim in suspects {
-                self.dispatch_alone(claim, waiting).await?;
-                waiting -= 1;
-            }
+            let (suspects, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| self.is_suspect(c));
+            self.claimed.borrow_mut().extend(others.into_iter().chain(suspects));
+            self.dispatch_claimed().await?;
         }
         Ok(())
+    }
+
+    /// Waits until the control store is available, and renews the claims of this process.
+    ///
+    /// After a long outage, the leases of all processes have expired. A takeover counts as an interruption of its
+    /// document, so no process claims documents until every process has had time to renew its own claims.
+    async fn wait_out(&self, why: String) -> Result<(), StageError> {
+        let (began, outages) = (Instant::now(), &self.context.outages);
+        outages.report(&control(ControlError::Busy(why)));
+        tokio::time::sleep(PAUSE).await;
+        let renewed = retry_while_busy(&self.retry, async || {
+            let renewed = self.context.control.renew(&self.context.claims.keys(), self.lease).await;
+            if let Err(ControlError::Busy(why)) = &renewed {
+                outages.report(&control(ControlError::Busy(why.clone())));
+            }
+            renewed
+        });
+        renewed.await.map_err(control)?;
+        if self.is_shared && began.elapsed() + self.heartbeat >= self.lease {
+            tokio::time::sleep(self.heartbeat).await;
+        }
+        Ok(())
+    }
+
+    fn is_suspect(&self, claim: &Claim) -> bool {
+        claim.interruptions >= self.alone_after_interruptions
+    }
+
+    /// Submits the claimed documents to their pools. A document leaves the list when it is in a pool.
+    async fn dispatch_claimed(&self) -> Result<(), StageError> {
+        loop {
+            let Some(claim) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+            if self.is_suspect(&claim) {
+                let waiting = self.claimed.borrow().len();
+                self.dispatch_alone(claim, waiting).await?;
+            } else {
+                self.dispatch(claim).await?;
+            }
+        }
     }
 
     /// Waits until a claim of this process has ended. If several processes share the state, waits until no claim of
@@ -224,18 +277,38 @@ impl Dispatcher {
         }
     }
 
-    /// Submits a claimed document to its pool. If the submission panics, the document is quarantined.
+    /// Submits the first claimed document to its pool, and waits while a store is unavailable. If the submission panics,
+    /// the document is quarantined.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
-        match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span).await {
-            Ok(sent) => sent,
-            Err(_) => {
-                let error = StageError::crash(
-                    "dispatch_panicked",
-                    "dispatching the document panicked; see the log for the location",
-                );
-                self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
+        let (began, mut failures) = (Instant::now(), 0);
+        loop {
+            // A change of the claim is kept in the list.
+            let Some(claim) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+            let sent = match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span.clone()).await {
+                Ok(sent) => sent,
+                Err(_) => {
+                    let error = StageError::crash(
+                        "dispatch_panicked",
+                        "dispatching the document panicked; see the log for the location",
+                    );
+                    self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
+                }
+            };
+            let error = match sent {
+                Ok(()) => {
+                    self.claimed.borrow_mut().pop_front();
+                    return Ok(());
+                }
+                Err(error) if error.class == ErrorClass::Unavailable => error,
+                Err(error) => return Err(error),
+            };
+            self.context.outages.report(&error);
+            match decide(&self.retry, &error, 0, Streak { failures, lasts: began.elapsed() }) {
+                Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
+                Decision::Quarantine | Decision::Escalate => return Err(error),
             }
+            failures += 1;
         }
     }
 
@@ -256,6 +329,9 @@ impl Dispatcher {
             match renewed {
                 Ok(renewed) => {
                     self.context.claims.begin(&renewed);
+                    if let Some(first) = self.claimed.borrow_mut().front_mut() {
+                        *first = renewed.clone();
+                    }
                     renewed
                 }
                 Err(ControlError::Fenced(_)) => {
@@ -280,7 +356,7 @@ impl Dispatcher {
         failpoint::reach("dispatcher.resume", &claim.source);
         let input = match self.context.artefacts.resume(&claim).await {
             Ok(input) => input,
-            Err(error) if error.class == ErrorClass::System => return Err(error),
+            Err(error) if matches!(error.class, ErrorClass::System | ErrorClass::Unavailable) => return Err(error),
             Err(error) => {
                 self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await?;
                 return Ok(());

@@ -112,7 +112,7 @@ impl Fence {
                     if changes >= MOST_CHANGES {
                         let text =
                             format!("object `{}` was changed {changes} times while it was being written", first.key);
-                        return Err(StageError::transient("artefact_contended", text));
+                        return Err(StageError::unavailable("artefact_contended", text));
                     }
                 }
             }

@@ -2,19 +2,19 @@
 //! too late.
 //!
 //! If the store refuses a renewal, another process owns the document now. The store then also refuses the next write
-//! of this process for that document. If no renewal succeeds for almost the length of a lease, this process can no
-//! longer rely on any of its claims, and ends. The documents are then taken over by other processes, or resumed by
-//! the next run.
+//! of this process for that document. If no renewal succeeds for the length of a lease, other processes may take over
+//! the documents. The work goes on nevertheless: each write states the epoch of its claim, so the store refuses the
+//! writes of a process that has lost a document.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use docweir_core::error::StageError;
-use tokio::time::Instant;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_stores::control::ControlError;
 
 use crate::actors::outcomes::{StageContext, control};
 
-/// Renews the claims of a process at a fixed interval.
+/// Renews the claims of a process at a fixed interval. A renewal that failed is repeated soon.
 pub struct Heartbeat {
     pub context: Arc<StageContext>,
     pub lease: Duration,
@@ -23,14 +23,14 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     pub async fn run(&self) -> Result<(), StageError> {
-        let mut valid_from = Instant::now();
+        let mut wait = self.interval;
         loop {
-            tokio::time::sleep(self.interval).await;
+            tokio::time::sleep(wait).await;
             let keys = self.context.claims.keys();
-            let begun = Instant::now();
-            match self.context.control.renew(&keys, self.lease).await {
+            let renewing = tokio::time::timeout(self.deadline(), self.context.control.renew(&keys, self.lease));
+            match renewing.await.unwrap_or_else(|_| Err(ControlError::Busy("no answer to the renewal".to_owned()))) {
                 Ok(lost) => {
-                    valid_from = begun;
+                    wait = self.interval;
                     for key in lost {
                         let span = self.context.claims.span(&key);
                         span.in_scope(|| tracing::warn!(epoch = key.epoch, "claim taken over by another process"));
@@ -39,30 +39,20 @@ impl Heartbeat {
                 Err(error) => {
                     let error = control(error);
                     tracing::warn!(%error, "claims not renewed; retrying");
-                    if expired(begun - valid_from, self.lease, self.interval) {
+                    if error.class != ErrorClass::Unavailable {
                         return Err(error);
                     }
+                    self.context.outages.report(&error);
+                    wait = (self.interval / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
                 }
             }
         }
     }
 }
 
-/// Returns whether the leases may expire before the next renewal. `since_valid` is the time that has passed since the
-/// last successful renewal was started.
-fn expired(since_valid: Duration, lease: Duration, interval: Duration) -> bool {
-    since_valid + interval >= lease
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gives_up_before_the_lease_can_end() {
-        let seconds = Duration::from_secs;
-        for (since, gone) in [(60, false), (180, false), (239, false), (240, true), (400, true)] {
-            assert_eq!(expired(seconds(since), seconds(300), seconds(60)), gone, "{since}");
-        }
+impl Heartbeat {
+    /// Returns the time limit of one renewal. A renewal that hangs must not keep the next one from being in time.
+    fn deadline(&self) -> Duration {
+        self.lease.saturating_sub(self.interval) / 2
     }
 }

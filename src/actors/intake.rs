@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::actors::outcomes::control;
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::{retry_while_busy, retry_while_unavailable};
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
@@ -101,7 +101,8 @@ impl Intake {
     async fn objects(&self, uri: &str) -> Result<u64, StageError> {
         let (mut files, mut after) = (0, None::<String>);
         loop {
-            let page = self.originals.list(uri, after.as_deref()).await?;
+            let list = async || self.originals.list(uri, after.as_deref()).await;
+            let page = retry_while_unavailable(&self.retry, list).await?;
             after = page.last().map(|object| object.source.clone());
             if after.is_none() {
                 return Ok(files);
@@ -114,7 +115,11 @@ impl Intake {
                 .map(|(known, object)| async move {
                     let look = match known {
                         Some((id, status)) => Ok(Inspection::Known(id, status)),
-                        None => self.look_at_object(&object).await.map(Inspection::New).map_err(|e| e.to_string()),
+                        None => {
+                            let look = async || self.look_at_object(&object).await;
+                            let look = retry_while_unavailable(&self.retry, look).await;
+                            look.map(Inspection::New).map_err(|e| e.to_string())
+                        }
                     };
                     (object.source, look)
                 })

@@ -160,6 +160,7 @@ fn class(error: &docweir_core::error::StageError) -> &'static str {
         Transient => "transient: a retry may succeed",
         Timeout => "deadline exceeded",
         Crash => "crashed",
+        Unavailable => "outage of a store or the machine: a retry may succeed",
         System => "system failure",
     }
 }

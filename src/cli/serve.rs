@@ -13,7 +13,9 @@ use crate::pipeline::IngestRequest;
 
 pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
-    let config = context.config_with(address.into_iter().collect())?;
+    let mut config = context.config_with(address.into_iter().collect())?;
+    // A service waits until the outage of a store is over, however long that takes.
+    config.settings.retry.outage_seconds = u64::MAX;
     context.with_actors(async {
         let table = &config.settings.records.table;
         // The configuration does not make this check, because `search --collection` sets `state.collection` to any

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use docweir_core::clock::timestamp;
 use docweir_core::documents::Stage;
 use docweir_core::model::ModelIdentity;
 use docweir_stores::batches::Counts;
@@ -17,6 +18,7 @@ use super::documents::{each, find};
 use super::drive::place_of_state;
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
+use crate::actors::outages::{Outage, published};
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
@@ -86,6 +88,9 @@ struct Overview {
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     working: Option<LockHolder>,
+    /// Outages for whose end a running process waits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outages: Vec<Outage>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +135,16 @@ impl Overview {
             false => Vec::new(),
         };
         let state = place_of_state(engine, Path::new(""));
-        Ok(Self { state, documents, stages, reasons, index, items, working: engine.working() })
+        Ok(Self {
+            state,
+            documents,
+            stages,
+            reasons,
+            index,
+            items,
+            working: engine.working(),
+            outages: published(engine.state.root()),
+        })
     }
 
     fn lines(&self, out: &Out) -> Vec<String> {
@@ -182,6 +196,12 @@ impl Overview {
         }
         if let Some(held) = &self.working {
             lines.extend([String::new(), out.yellow(&printable(&held.to_string()))]);
+        }
+        for outage in &self.outages {
+            let since = timestamp(outage.since);
+            let waiting = plural(outage.waiting as u64, "document");
+            let text = format!("Outage since {since}: {}; {waiting} in progress wait", outage.line());
+            lines.extend([String::new(), out.red(&printable(&text))]);
         }
         if self.count(DocumentStatus::Quarantined) > 0 {
             lines.extend([String::new(), format!("{} docweir quarantine list", out.dim("why:"))]);
@@ -355,6 +375,7 @@ mod tests {
             },
             items: Vec::new(),
             working: None,
+            outages: Vec::new(),
         };
         let expected = "\
 Documents  /data/.docweir

@@ -17,6 +17,7 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
     let (at, _) = nearest(folder);
     findings.extend(disk(&at, settings.doctor.min_free_bytes));
     findings.push(descriptors(settings.doctor.min_descriptors));
+    findings.push(address_space(settings.extract.options.memory_limit_bytes));
     findings.extend(memory(settings));
     findings
 }
@@ -102,6 +103,26 @@ fn descriptors(least: u64) -> Finding {
             )
         }
         Some(current) => Finding::fine(CHECK, "", format!("limit is {current}")),
+        None => Finding::fine(CHECK, "", "no limit"),
+    }
+}
+
+/// Checks the limit on the address space (`ulimit -v`). Each extraction process sets a limit of its own, which may not
+/// exceed that of this process.
+fn address_space(child_bytes: u64) -> Finding {
+    const CHECK: &str = "address space";
+    /// Address space that the program maps at its start, in bytes.
+    const MAPPED_AT_START: u64 = 256 << 20;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As);
+    let needed = child_bytes.saturating_add(MAPPED_AT_START);
+    match limit.current {
+        Some(current) if current < needed => Finding::problem(
+            CHECK,
+            "",
+            format!("this process may map {current} bytes, and an extraction process needs up to {needed}"),
+            "raise the limit: `ulimit -v unlimited`, or lower `extract.options.memory_limit_bytes`",
+        ),
+        Some(current) => Finding::fine(CHECK, "", format!("limit is {current} bytes")),
         None => Finding::fine(CHECK, "", "no limit"),
     }
 }

@@ -1,4 +1,5 @@
-//! Serves three HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, and `/health`.
+//! Serves the HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, `/health`, which says
+//! whether the process runs, and `/ready`, which says whether it can work or waits for the end of an outage.
 //!
 //! The server is read-only and parses no request bodies. The number of connections, the size of headers and the
 //! duration of a request are limited. If too many connections are open, idle connections are closed in favour of new
@@ -35,6 +36,8 @@ type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
     pub supervision: Box<dyn Fn() -> ResponseFuture>,
+    /// Returns why the process is not ready for work, or `None` if it is ready.
+    pub not_ready: Box<dyn Fn() -> Option<String>>,
 }
 
 /// Binds the address of the server. A run calls this function before any work starts, so that an address that is
@@ -115,7 +118,11 @@ async fn answer(
         "/metrics" => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (pages.metrics)()),
         "/supervision" => text(StatusCode::OK, "application/json", (pages.supervision)().await),
         "/health" => text(StatusCode::OK, "text/plain", "ok\n".into()),
-        _ => text(StatusCode::NOT_FOUND, "text/plain", "available: /metrics, /supervision, /health\n".into()),
+        "/ready" => match (pages.not_ready)() {
+            None => text(StatusCode::OK, "text/plain", "ready\n".into()),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("not ready: {why}\n")),
+        },
+        _ => text(StatusCode::NOT_FOUND, "text/plain", "available: /metrics, /supervision, /health, /ready\n".into()),
     })
 }
 
@@ -162,8 +169,11 @@ mod tests {
         LocalSet::new().block_on(&runtime, async {
             let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
             let address = listener.local_addr().unwrap();
-            let pages =
-                Pages { metrics: Box::new(String::new), supervision: Box::new(|| Box::pin(async { "{}".into() })) };
+            let pages = Pages {
+                metrics: Box::new(String::new),
+                supervision: Box::new(|| Box::pin(async { "{}".into() })),
+                not_ready: Box::new(|| None),
+            };
             tokio::select! {
                 () = serve(listener, Rc::new(pages), HttpOptions::default()) => {}
                 () = body(address) => {}

@@ -23,7 +23,8 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::batches::EmbedMode;
 use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
-use crate::actors::outcomes::StageContext;
+use crate::actors::outages::Outages;
+use crate::actors::outcomes::{Claims, StageContext};
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::table_intake::TableIntake;
 use crate::config::{Register, Settings};
@@ -171,8 +172,10 @@ pub async fn ingest(
     }
     let mut tree = Tree::start(engine, owner, services, vectors, target, events.clone(), asked)?;
     let publishing = publisher.as_ref().map(|publisher| start_publishing(publisher, settings, &tree.root));
-    let served = listener
-        .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
+    let served = listener.map(|listener| {
+        let (admission, outages) = (tree.admission.clone(), tree.outages.clone());
+        pages::serve(listener, recorder, &tree.root, admission, outages, settings.http.clone())
+    });
     let intake = Intake {
         control: engine.control.clone(),
         originals: engine.originals.clone(),
@@ -302,6 +305,9 @@ pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>
         parallel_puts: settings.s3.parallel_puts,
         attempts: settings.aws.attempts,
     });
+    let claims: Arc<Claims> = Arc::default();
+    let folder = engine.state.root().to_owned();
+    let outages = Outages::new(claims.clone(), events.clone(), engine.clock.clone(), folder);
     StageContext {
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model)
@@ -311,6 +317,7 @@ pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>
         // A failure to open is reported by the code that requires the batches.
         batches: engine.has_ledger().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),
         events,
-        claims: Arc::default(),
+        claims,
+        outages: Arc::new(outages),
     }
 }

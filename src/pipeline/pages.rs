@@ -8,6 +8,7 @@ use docweir_admission::Admission;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
+use crate::actors::outages::{Outage, Outages};
 use crate::config::HttpOptions;
 use crate::http;
 use crate::messages::progress::ProviderRow;
@@ -22,9 +23,11 @@ pub fn serve(
     recorder: Option<PrometheusHandle>,
     root: &RootHandle,
     admission: Option<Arc<Admission>>,
+    outages: Arc<Outages>,
     options: HttpOptions,
 ) -> AbortOnDrop {
     let root = root.clone();
+    let listed = outages.clone();
     let cleaned = recorder.clone();
     // Without regular cleaning, samples that are not fetched accumulate.
     let cleaning = async move {
@@ -36,12 +39,16 @@ pub fn serve(
     let pages = Rc::new(http::Pages {
         metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
         supervision: Box::new(move || {
-            let (root, admission) = (root.clone(), admission.clone());
+            let (root, admission, outages) = (root.clone(), admission.clone(), listed.list());
             Box::pin(async move {
                 let provider = admission.map(|a| ProviderRow::of(a.name(), &a.status()));
-                let page = Supervision { tree: root.tree().await, provider };
+                let page = Supervision { tree: root.tree().await, provider, outages };
                 serde_json::to_string_pretty(&page).unwrap_or_default()
             })
+        }),
+        not_ready: Box::new(move || {
+            let lines: Vec<String> = outages.list().iter().map(Outage::line).collect();
+            (!lines.is_empty()).then(|| lines.join("; "))
         }),
     });
     AbortOnDrop::of(async move {
@@ -52,13 +59,16 @@ pub fn serve(
     })
 }
 
-/// Holds the content of the page `/supervision`: the supervision tree and the state of the provider.
+/// Holds the content of the page `/supervision`: the supervision tree, the state of the provider, and outages.
 #[derive(Serialize)]
 struct Supervision<T> {
     #[serde(flatten)]
     tree: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderRow>,
+    /// Outages of stores and services, for whose end the work waits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outages: Vec<Outage>,
 }
 
 pub struct AbortOnDrop(tokio::task::JoinHandle<()>);

@@ -23,6 +23,7 @@ use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
+use crate::actors::outages::Outages;
 use crate::actors::outcomes::{StageContext, StageOutcomes};
 use crate::actors::queues::Consumers;
 use crate::actors::reservation_sweeper::ReservationSweeper;
@@ -74,6 +75,7 @@ pub struct Tree {
     /// Receives true while no document waits to be processed, and false otherwise.
     pub ready_for_work: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
+    pub outages: Arc<Outages>,
     pub paid: Option<PaidWork>,
     /// If true, vector files that are due for merging are merged when the run ends.
     automatic: bool,
@@ -187,6 +189,8 @@ impl Tree {
             owner: owner.to_owned(),
             lease,
             batch: settings.intake.claim_batch,
+            claimed: Default::default(),
+            heartbeat: Duration::from_secs(settings.lease.heartbeat_seconds),
             poll: Duration::from_secs(settings.intake.poll_seconds),
             is_shared: engine.is_shared(),
             retry: settings.retry.clone(),
@@ -216,6 +220,7 @@ impl Tree {
             consumers: Consumers::default(),
             ready_for_work,
             admission,
+            outages: context.outages.clone(),
             paid,
             automatic: settings.compaction.automatic,
             dispatching,

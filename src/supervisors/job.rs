@@ -121,6 +121,9 @@ pub trait OutcomeSink<J, D, P> {
     /// Makes a verdict durable. This function must be idempotent, because the pool calls it again after an error.
     async fn persist(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Persisted, StageError>;
 
+    /// Reports that a store or service is unavailable, or with `None` that it works again.
+    fn outage(&self, _error: Option<&StageError>) {}
+
     /// Submits a finished job to the next pool, and waits while that pool is full. The wait is backpressure, and its
     /// duration is measured.
     async fn forward(&self, job: &Arc<J>, done: D) -> Result<(), Closed>;

@@ -90,12 +90,13 @@ impl PoolMetrics {
                 "throttled"
             }
             ErrorClass::System => "system",
+            ErrorClass::Unavailable => "unavailable",
             ErrorClass::Transient => "transient",
             ErrorClass::Timeout => "timeout",
             ErrorClass::Crash => "crash",
             ErrorClass::Permanent => "permanent",
         };
-        if !matches!(error.class, ErrorClass::Throttled | ErrorClass::System) {
+        if !matches!(error.class, ErrorClass::Throttled | ErrorClass::System | ErrorClass::Unavailable) {
             self.counts.failed += 1;
         }
         counter!("docweir_pool_attempts_failed_total", "pool" => self.pool.to_string(), "class" => class).increment(1);

@@ -50,7 +50,7 @@ pub use job::{AttemptOutcome, Begin, Closed, JobSpec, OutcomeSink, Persisted, St
 pub use lanes::{Lane, Lanes};
 pub use pool::PoolOptions;
 pub use restart::{Intensity, Restart, RestartOptions};
-pub use retry::{Decision, RetryOptions, decide};
+pub use retry::{Decision, RetryOptions, Streak, decide};
 pub use root::{JobLine, RootHandle, ServiceStats, SystemFailure, Tree};
 pub use scaling::{Sample, Scaler, ScalingOptions};
 pub use shared::{InFlight, InFlightTable, Phase};

@@ -11,12 +11,14 @@ use docweir_core::ranges::out_of_range;
 
 /// Maximum wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
+/// Maximum wait between two attempts during an outage, in seconds. Work resumes at most this long after its end.
+const LONGEST_OUTAGE_SECONDS: f64 = 30.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
     /// Maximum number of attempts at a stage, including the first. A document whose attempts all failed is
-    /// quarantined. Throttled calls and system failures do not count as attempts.
+    /// quarantined. Throttled calls, outages and system failures do not count as attempts.
     pub attempts: u32,
     /// Waits before the attempts at a stage, in seconds. The list has one value per attempt, in order. The last value
     /// also applies to all further attempts. The first value is never used, because the first attempt starts without
@@ -30,6 +32,13 @@ pub struct RetryOptions {
     /// wait.
     #[serde(skip)]
     pub throttle_max_seconds: f64,
+    /// Maximum duration of an outage of a store or the network, in seconds. During an outage, work waits and no attempt
+    /// is consumed. If the outage lasts longer, the process ends, and the next run resumes the work. `docweir serve`
+    /// waits without a limit.
+    pub outage_seconds: u64,
+    /// Time, in seconds, after which an outage that only one document sees counts as a failure of that document. An
+    /// outage is seen by one document if other documents of the stage succeed meanwhile.
+    pub alone_seconds: u64,
     /// Number of consecutive system failures at which the process ends. A full disk or a broken store causes a system
     /// failure.
     pub system_failures: u32,
@@ -45,6 +54,8 @@ impl Default for RetryOptions {
             waits_seconds: vec![0.0, 2.0, 4.0],
             throttle_initial_seconds: 1.0,
             throttle_max_seconds: 120.0,
+            outage_seconds: 3_600,
+            alone_seconds: 600,
             system_failures: 5,
             system_initial_seconds: 0.2,
         }
@@ -59,6 +70,8 @@ impl RetryOptions {
         for wait in &self.waits_seconds {
             range("waits_seconds", *wait, 0.0, 86_400.0);
         }
+        range("outage_seconds", self.outage_seconds as f64, 1.0, 31_536_000.0);
+        range("alone_seconds", self.alone_seconds as f64, 1.0, 31_536_000.0);
         range("system_failures", f64::from(self.system_failures), 1.0, 1_000.0);
         found
     }
@@ -84,11 +97,27 @@ pub enum Decision {
     Escalate,
 }
 
+/// Counts the failures of a job in direct succession that consumed no attempt: throttled calls, outages and system
+/// failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streak {
+    pub failures: u32,
+    /// Time since the first failure of the streak.
+    pub lasts: Duration,
+}
+
 /// Decides what happens after a failed attempt. `failed` is the number of earlier failed attempts that count towards
-/// the limit. `in_a_row` is the number of throttled calls and system failures that occurred in direct succession
-/// before this attempt, for this job.
-pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
+/// the limit. `streak` describes the failures before this attempt, for this job.
+pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, streak: Streak) -> Decision {
+    let in_a_row = streak.failures;
     match error.class {
+        ErrorClass::Unavailable => {
+            if streak.lasts >= Duration::from_secs(options.outage_seconds) {
+                return Decision::Escalate;
+            }
+            let backoff = Backoff::doubling_seconds(options.system_initial_seconds, LONGEST_OUTAGE_SECONDS);
+            Decision::Retry { wait: backoff.limit(in_a_row), consumes_attempt: false }
+        }
         ErrorClass::Permanent => Decision::Quarantine,
         ErrorClass::Transient | ErrorClass::Timeout | ErrorClass::Crash => {
             if failed + 1 >= options.attempts {
@@ -139,27 +168,41 @@ mod tests {
             (System, 2, 0, retry(0.2, false)),
             (System, 0, 3, retry(1.6, false)),
             (System, 0, 4, Decision::Escalate),
+            (Unavailable, 2, 0, retry(0.2, false)),
+            (Unavailable, 0, 3, retry(1.6, false)),
+            (Unavailable, 0, 1_000, retry(30.0, false)),
         ];
-        for (class, failed, in_a_row, expected) in table {
+        for (class, failed, failures, expected) in table {
             let error = StageError::new(class, "x", "x");
-            assert_eq!(decide(&RetryOptions::default(), &error, failed, in_a_row), expected, "{class:?} {failed}");
+            let streak = Streak { failures, lasts: Duration::from_secs(3_599) };
+            assert_eq!(decide(&RetryOptions::default(), &error, failed, streak), expected, "{class:?} {failed}");
         }
+    }
+
+    #[test]
+    fn an_outage_is_waited_for_up_to_its_limit() {
+        let error = StageError::unavailable("x", "x");
+        let after = |seconds| {
+            let streak = Streak { failures: 200, lasts: Duration::from_secs(seconds) };
+            decide(&RetryOptions::default(), &error, 2, streak)
+        };
+        assert_eq!((after(3_599), after(3_600)), (retry(30.0, false), Decision::Escalate));
     }
 
     #[test]
     fn the_other_side_may_ask_for_a_wait_but_not_for_ever() {
         let options = RetryOptions::default();
         let asked = |seconds| StageError::throttled("slow down", Some(Duration::from_secs(seconds)));
-        assert_eq!(decide(&options, &asked(7), 0, 0), retry(7.0, false));
-        assert_eq!(decide(&options, &asked(100_000), 0, 0), retry(120.0, false));
+        assert_eq!(decide(&options, &asked(7), 0, Streak::default()), retry(7.0, false));
+        assert_eq!(decide(&options, &asked(100_000), 0, Streak::default()), retry(120.0, false));
     }
 
     #[test]
     fn one_attempt_means_no_retry_and_missing_waits_repeat_the_last() {
         let error = StageError::transient("x", "x");
         let once = RetryOptions { attempts: 1, ..Default::default() };
-        assert_eq!(decide(&once, &error, 0, 0), Decision::Quarantine);
+        assert_eq!(decide(&once, &error, 0, Streak::default()), Decision::Quarantine);
         let many = RetryOptions { attempts: 10, waits_seconds: vec![0.0, 3.0], ..Default::default() };
-        assert_eq!(decide(&many, &error, 6, 0), retry(3.0, true));
+        assert_eq!(decide(&many, &error, 6, Streak::default()), retry(3.0, true));
     }
 }

@@ -73,8 +73,9 @@ impl Drop for Running {
     }
 }
 
-/// Starts `run` as a service. If `run` panics, the service is started again. If `run` returns an error, the error is
-/// a system failure and is escalated to the root immediately. If `run` returns `Ok`, the service ends.
+/// Starts `run` as a service. If `run` panics or returns an error, the service is started again after a backoff. If this
+/// happens too often, the last error is escalated to the root. An outage may last longer; the caller's `run` decides how
+/// long it waits before it returns the error of an outage. If `run` returns `Ok`, the service ends.
 pub fn start_service<M, F, Fut>(
     name: &str,
     capacity: usize,
@@ -103,9 +104,8 @@ where
                     return;
                 }
                 Ok(Err(error)) => {
-                    stats.borrow_mut().state = "failed";
-                    root.escalate(Escalation::system(&name, error.to_string()));
-                    return;
+                    tracing::warn!(service = &*name, %error, "service failed");
+                    error
                 }
                 Err(panic) => panicked(panic.as_ref()),
             };
@@ -116,7 +116,8 @@ where
                 }
                 Restart::Escalate => {
                     stats.borrow_mut().state = "failed";
-                    root.escalate(Escalation::system(&name, format!("restarted too often; last error: {error}")));
+                    let restarts = stats.borrow().restarts;
+                    root.escalate(Escalation::system(&name, format!("{error}; restarted {restarts} times in vain")));
                     return;
                 }
             }

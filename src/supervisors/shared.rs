@@ -10,11 +10,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use docweir_core::error::ErrorClass;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{Closed, JobSpec, Lanes};
+use super::{Closed, JobSpec, Lanes, Streak};
 
 /// Number of bytes that one memory permit stands for. A semaphore takes the number of requested permits as a 32-bit
 /// integer. If each permit stood for one byte, a job could therefore have at most 4 GiB.
@@ -54,8 +55,10 @@ pub(super) struct Envelope<J> {
     pub weight: u32,
     pub lane: super::Lane,
     pub failed_attempts: u32,
-    /// Number of consecutive throttled or system failures of this job.
+    /// Number of consecutive failures of this job that consumed no attempt.
     pub in_a_row: u32,
+    /// Class and time of the first of these failures.
+    pub failing: Option<(ErrorClass, Instant)>,
     pub queued_at: Instant,
     pool: Arc<str>,
     table: Arc<InFlightTable>,
@@ -67,6 +70,21 @@ pub(super) struct Envelope<J> {
 }
 
 impl<J> Envelope<J> {
+    /// Returns the failures of this class in direct succession that consumed no attempt, before the failure that occurs
+    /// now. A failure of another class starts a new streak.
+    pub fn streak(&mut self, class: ErrorClass) -> Streak {
+        if self.failing.is_some_and(|(earlier, _)| earlier != class) {
+            self.end_streak();
+        }
+        let (_, since) = *self.failing.get_or_insert_with(|| (class, Instant::now()));
+        Streak { failures: self.in_a_row, lasts: since.elapsed() }
+    }
+
+    /// Ends the streak of failures that consumed no attempt.
+    pub fn end_streak(&mut self) {
+        (self.in_a_row, self.failing) = (0, None);
+    }
+
     /// Changes the memory that the job is charged for. Permits that are not needed any more are released. Missing
     /// permits are acquired if they are free. The others are owed: until they are repaid, the pool starts no more jobs.
     /// A finished job never waits for permits, because the jobs that hold them may wait for permits as well.
@@ -175,6 +193,7 @@ impl<J> Shared<J> {
             lane: spec.lane,
             failed_attempts: spec.failed_attempts,
             in_a_row: 0,
+            failing: None,
             queued_at: Instant::now(),
             pool: self.name.clone(),
             table: self.table.clone(),

@@ -41,6 +41,8 @@ mod model;
 #[cfg(feature = "aws")]
 mod network;
 #[cfg(feature = "aws")]
+mod outage;
+#[cfg(feature = "aws")]
 mod policies;
 mod private;
 mod provider;

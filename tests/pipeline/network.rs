@@ -12,7 +12,7 @@ use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::aws::INGEST;
 
 /// Puts a proxy in front of each of the account's two servers. Returns the proxy of S3, then that of DynamoDB.
-fn through_proxies(account: &mut Account) -> [Proxy; 2] {
+pub fn through_proxies(account: &mut Account) -> [Proxy; 2] {
     let proxies = [account.s3, account.dynamo].map(|server| {
         let address = server.endpoint().trim_start_matches("http://");
         Proxy::start(address).unwrap()
@@ -30,12 +30,12 @@ fn reply(status: &str, kind: &str, body: &str) -> Act {
     ))
 }
 
-fn s3_says(status: &str, code: &str) -> Act {
+pub fn s3_says(status: &str, code: &str) -> Act {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>oh</Message></Error>");
     reply(status, "application/xml", &body)
 }
 
-fn dynamo_says(status: &str, word: &str) -> Act {
+pub fn dynamo_says(status: &str, word: &str) -> Act {
     let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{word}","message":"oh"}}"#);
     reply(status, "application/x-amz-json-1.0", &body)
 }

@@ -22,6 +22,9 @@ pub enum ErrorClass {
     Timeout,
     /// The worker or its child process died during the work (panic, signal, memory limit). One attempt is consumed.
     Crash,
+    /// A store of Docweir, the machine or a whole service is unavailable. The document is not the cause, so no attempt is
+    /// consumed. The work waits until the outage is over.
+    Unavailable,
     /// The document can never be processed: it is encrypted, has an unsupported format or exceeds a limit. The stage
     /// is never retried.
     Permanent,
@@ -29,6 +32,13 @@ pub enum ErrorClass {
     /// or a broken store. No attempt is consumed. The failure escalates until the process ends with the matching exit
     /// code.
     System,
+}
+
+impl ErrorClass {
+    /// Returns whether the same call may succeed later without a change by anybody.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Throttled | Self::Transient | Self::Timeout | Self::Unavailable)
+    }
 }
 
 /// Describes a failure of one stage on one document.
@@ -70,6 +80,10 @@ impl StageError {
 
     pub fn system(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(ErrorClass::System, code, message)
+    }
+
+    pub fn unavailable(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Unavailable, code, message)
     }
 
     pub fn throttled(message: impl Into<String>, retry_after: Option<Duration>) -> Self {

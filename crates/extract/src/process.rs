@@ -16,6 +16,7 @@ use tokio::process::{ChildStderr, Command};
 use docweir_core::error::StageError;
 
 use super::protocol::{LENGTH_BYTES, MAX_REQUEST_BYTES, Reply, Request, frame, parse, send_with_fd};
+use super::worker::NO_LIMITS;
 
 /// Maximum number of bytes of a child's standard error that the parent keeps.
 const LAST_WORDS_BYTES: usize = 4096;
@@ -196,6 +197,13 @@ fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
                        allow more";
         return StageError::crash("extractor_memory", format!("{message} ({words})"));
     }
+    if words.starts_with(NO_LIMITS) {
+        let message = format!(
+            "{words}; the limits of the parent process are too low: raise the limit on its address space (`ulimit -v \
+             unlimited`), or lower `extract.options.memory_limit_bytes`"
+        );
+        return StageError::system("extractor_spawn", message);
+    }
     let end = match status.map(|s| (s.signal(), s.code())) {
         Some((Some(signal), _)) => format!("was killed by {}", signal_name(signal)),
         Some((None, Some(code))) => format!("exited with status {code}"),
@@ -237,6 +245,7 @@ mod tests {
     fn deaths_are_explained_by_what_is_known() {
         let by = |raw: i32| Some(ExitStatus::from_raw(raw));
         let table = [
+            (by(3 << 8), "cannot set the limits of the extractor process: EPERM", "extractor_spawn", "ulimit -v"),
             (by(6), "memory allocation of 99 bytes failed", "extractor_memory", "memory_limit_bytes"),
             (by(11), "", "extractor_died", "SIGSEGV"),
             (by(9), "", "extractor_died", "SIGKILL"),

@@ -28,6 +28,9 @@ use super::{ExtractOptions, Sink, check_size, extract_into};
 /// Maximum number of open descriptors of a child: the three standard ones, one input, and a few for the runtime.
 const MAX_FILES: u64 = 24;
 
+/// Beginning of the message of a child that cannot start because of the limits of the machine.
+pub(super) const NO_LIMITS: &str = "cannot set the limits of the extractor process";
+
 /// Runs as the child until the parent closes the socket on standard input. This function restricts the calling process
 /// permanently, so call it first in `main`, before any thread is started.
 pub fn worker_main() -> ExitCode {
@@ -37,7 +40,7 @@ pub fn worker_main() -> ExitCode {
         let _ = io::Write::write_all(&mut io::stderr(), format!("panic at {place}\n").as_bytes());
     }));
     if let Err(error) = limit() {
-        let _ = io::Write::write_all(&mut io::stderr(), format!("can't set the process limits: {error}\n").as_bytes());
+        let _ = io::Write::write_all(&mut io::stderr(), format!("{NO_LIMITS}: {error}\n").as_bytes());
         return ExitCode::from(3);
     }
     let Ok(socket) = rustix::io::dup(rustix::stdio::stdin()).map(UnixStream::from) else {
@@ -47,7 +50,11 @@ pub fn worker_main() -> ExitCode {
     loop {
         match receive_request(&socket) {
             Ok(Some((request, file))) => {
-                match limit_memory(&mut memory_limited, &request).and_then(|()| serve(&socket, &request, file)) {
+                if let Err(error) = limit_memory(&mut memory_limited, &request) {
+                    let _ = io::Write::write_all(&mut io::stderr(), format!("{NO_LIMITS}: {error}\n").as_bytes());
+                    return ExitCode::from(3);
+                }
+                match serve(&socket, &request, file) {
                     Ok(true) => {}
                     Ok(false) => return ExitCode::from(4),
                     // The parent has exited or closed the socket.

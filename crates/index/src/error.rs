@@ -119,13 +119,14 @@ impl VectorError {
             | Self::NotRetained { .. } => ErrorClass::Permanent,
             // Losing a race is no fault of the document.
             Self::Contention { .. } => ErrorClass::Throttled,
-            Self::Unresolved { .. } | Self::Stalled { .. } | Self::NoStableView { .. } | Self::Cancelled { .. } => {
-                ErrorClass::Transient
-            }
+            // The store did not answer, or others changed the files again and again.
+            Self::Unresolved { .. } | Self::Stalled { .. } | Self::NoStableView { .. } => ErrorClass::Unavailable,
+            Self::Cancelled { .. } => ErrorClass::Transient,
             Self::Object(e) => match e {
                 ObjectError::Unknown { .. } | ObjectError::Transient { .. } | ObjectError::Conflict(_) => {
-                    ErrorClass::Transient
+                    ErrorClass::Unavailable
                 }
+                ObjectError::TooLarge { .. } => ErrorClass::Permanent,
                 ObjectError::NotFound(_)
                 | ObjectError::Storage { .. }
                 | ObjectError::Archived(_)

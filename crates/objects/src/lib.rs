@@ -65,6 +65,9 @@ pub enum ObjectError {
     /// The object was moved to an archive (S3 Glacier) and cannot be read until it is restored.
     #[error("`{0}` is archived: restore it (S3 Glacier) before reading, or restart the document at an earlier stage")]
     Archived(String),
+    /// The object is larger than `max_object_bytes`. Other objects are not affected.
+    #[error("`{key}` is too large: {reason}; raise `max_object_bytes`, or split the document")]
+    TooLarge { key: String, reason: String },
     /// The operation failed for a reason that may pass without intervention, so a retry can succeed.
     #[error("can't {what} `{key}`: {reason}")]
     Transient { what: &'static str, key: String, reason: String },

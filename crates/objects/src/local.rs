@@ -175,7 +175,7 @@ impl Inner {
     }
 
     fn put(&self, key: &str, body: &[u8], when: &Precondition, durability: Durability) -> Result<Tag, ObjectError> {
-        self.check_size("write", key, body.len() as u64)?;
+        self.check_size(key, body.len() as u64)?;
         let failed = |e: io::Error| failure("write", key, &e);
         let (tag, path) = (tag(body), self.path(key));
         let mut temporary = self.temporary(body, durability).map_err(failed)?;
@@ -256,7 +256,7 @@ impl Inner {
         let failed = |e: io::Error| failure("read", key, &e);
         let mut file = self.open(key)?;
         let length = file.metadata().map_err(failed)?.len();
-        self.check_size("read", key, length)?;
+        self.check_size(key, length)?;
         let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         file.read_to_end(&mut body).map_err(failed)?;
         Ok(body.into())
@@ -266,7 +266,7 @@ impl Inner {
         let failed = |e: io::Error| failure("read", key, &e);
         let mut file = self.open(key)?;
         let length = length.min(file.metadata().map_err(failed)?.len().saturating_sub(offset));
-        self.check_size("read", key, length)?;
+        self.check_size(key, length)?;
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         file.take(length).read_to_end(&mut body).map_err(failed)?;
@@ -293,13 +293,13 @@ impl Inner {
         Ok(())
     }
 
-    fn check_size(&self, what: &'static str, key: &str, bytes: u64) -> Result<(), ObjectError> {
+    fn check_size(&self, key: &str, bytes: u64) -> Result<(), ObjectError> {
         let most = self.options.max_object_bytes;
         if bytes <= most {
             return Ok(());
         }
-        let reason = format!("the object has {bytes} bytes, more than the {most} allowed");
-        Err(ObjectError::Storage { what, key: key.to_owned(), reason, hint: "raise `max_object_bytes`" })
+        let reason = format!("it has {bytes} bytes, more than the {most} allowed");
+        Err(ObjectError::TooLarge { key: key.to_owned(), reason })
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use docweir_core::clock::{parse_timestamp, timestamp};
-use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::error::StageError;
 use docweir_providers::openai::{BatchObject, CallError, RemoteBatchStatus};
 use docweir_stores::batches::{Batch, BatchStatus, Checked};
 
@@ -33,7 +33,7 @@ impl Poller {
             };
             match done {
                 Ok(()) => self.context.batch_progress.polled(),
-                Err(error) if error.class == ErrorClass::Transient => {
+                Err(error) if error.class.is_temporary() => {
                     tracing::warn!(%error, "batches could not be polled; retrying at the next interval")
                 }
                 Err(error) => return Err(error),

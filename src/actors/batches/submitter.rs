@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use docweir_core::backoff::Backoff;
 use docweir_core::clock::parse_timestamp;
-use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_objects::ObjectError;
 use docweir_providers::account::refused;
@@ -91,7 +91,7 @@ impl Submitter {
     pub async fn run(&self) -> Result<(), StageError> {
         let context = &self.context;
         while let Err(error) = self.begin().await {
-            if error.class != ErrorClass::Transient {
+            if !error.class.is_temporary() {
                 return Err(error);
             }
             tracing::warn!(%error, "batches could not be read; retrying");
@@ -117,7 +117,7 @@ impl Submitter {
                         failures += 1;
                         back_off = Some(Instant::now() + self.after(failures));
                     }
-                    Err(error) if error.class == ErrorClass::Transient => {
+                    Err(error) if error.class.is_temporary() => {
                         tracing::warn!(%error, "batches not sent; retrying");
                         failures += 1;
                         back_off = Some(Instant::now() + self.after(failures));
@@ -128,7 +128,7 @@ impl Submitter {
             let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
                 // The open batches are read again in the next round.
-                Err(error) if error.class == ErrorClass::Transient => true,
+                Err(error) if error.class.is_temporary() => true,
                 Err(error) => return Err(error),
             };
             let left = Left { batches: open, items };

@@ -11,6 +11,7 @@ use docweir_stores::control::{Claim, ControlError, ControlStore, Transition};
 use super::claims::Claims;
 use super::errors::control;
 use crate::actors::artefacts::Artefacts;
+use crate::actors::outages::Outages;
 use crate::actors::quarantine::QuarantineStore;
 use crate::messages::event::{Event, EventSink};
 
@@ -23,6 +24,7 @@ pub struct StageContext {
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
+    pub outages: Arc<Outages>,
 }
 
 impl StageContext {

@@ -24,6 +24,7 @@ use serde_json::Map;
 
 use super::{StageContext, StageOutcomes, child_documents, spec};
 use crate::actors::artefacts::Artefacts;
+use crate::actors::outages::Outages;
 use crate::actors::quarantine::QuarantineStore;
 use crate::intake::originals::LocalOriginals;
 use crate::messages::event::Event;
@@ -173,6 +174,8 @@ impl Fixture {
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
         let vectors = VectorStore::new(objects.clone(), "chunks", shared.clone(), VectorOptions::default()).unwrap();
         let world = Rc::new(World { contents: RefCell::default(), vectors: Arc::new(vectors), model: model.clone() });
+        let outages = Outages::new(Arc::default(), Arc::new(|_: Event| {}), shared.clone(), dir.path().into());
+        let outages = Arc::new(outages);
         let context = Arc::new(StageContext {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
@@ -180,6 +183,7 @@ impl Fixture {
             batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
+            outages,
         });
         let root = RootHandle::start(Default::default());
         let mut pools: Vec<PoolHandle<Job>> = Vec::new();

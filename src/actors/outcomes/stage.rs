@@ -100,6 +100,13 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
         Ok(if ours { Persisted::Release } else { Persisted::Fenced })
     }
 
+    fn outage(&self, error: Option<&StageError>) {
+        match error {
+            Some(error) => self.context.outages.report(error),
+            None => self.context.outages.over(),
+        }
+    }
+
     async fn forward(&self, job: &Arc<Job>, done: StageResult) -> Result<(), Closed> {
         let (Some(pool), Some(input)) = (&self.next, done.next) else { return Ok(()) };
         let mut claim = Claim { stage: input.stage(), attempts: 0, interruptions: 0, ..(*job.claim).clone() };

@@ -13,6 +13,7 @@ use docweir_stores::control::{Claim, ControlStore, NewDocument};
 
 use super::*;
 use crate::actors::artefacts::Artefacts;
+use crate::actors::outages::Outages;
 use crate::actors::quarantine::QuarantineStore;
 use crate::intake::originals::LocalOriginals;
 use crate::messages::event::Event;
@@ -42,6 +43,8 @@ impl Fixture {
         control.register(vec![new]).await.unwrap();
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
+        let outages = Outages::new(Arc::default(), Arc::new(|_: Event| {}), shared.clone(), dir.path().into());
+        let outages = Arc::new(outages);
         let context = Arc::new(StageContext {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
@@ -49,6 +52,7 @@ impl Fixture {
             batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
+            outages,
         });
         Self { _dir: dir, clock, objects, context }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::error::StageError;
 use docweir_index::OpenCollection;
 use docweir_index::compaction::Mode;
 use docweir_stores::queues::Queue;
@@ -124,7 +124,7 @@ impl Handler for Compactions {
 fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {
-        ErrorClass::Throttled | ErrorClass::Transient if error.code != TOO_LONG => MessageOutcome::Outage(text),
+        class if class.is_temporary() && error.code != TOO_LONG => MessageOutcome::Outage(text),
         _ => MessageOutcome::Refused(text),
     }
 }

@@ -139,9 +139,7 @@ impl BucketEvents {
 fn stop(error: StageError) -> Stop {
     match error.class {
         ErrorClass::Permanent | ErrorClass::Crash => Stop::Refused(error.to_string()),
-        ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Timeout | ErrorClass::System => {
-            Stop::Outage(error.to_string())
-        }
+        _ => Stop::Outage(error.to_string()),
     }
 }
 

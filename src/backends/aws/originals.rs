@@ -122,6 +122,6 @@ fn unreadable(fault: &Fault) -> StageError {
         }
         FaultKind::Invalid => StageError::permanent("unreadable", format!("cannot read the object: {fault}")),
         FaultKind::Throttled => StageError::throttled(format!("S3 throttles requests ({fault})"), None),
-        _ => StageError::transient("unreadable", format!("cannot read the object: {fault}")),
+        _ => StageError::unavailable("source_bucket", format!("cannot read the object: {fault}")),
     }
 }

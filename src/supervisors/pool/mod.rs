@@ -32,7 +32,7 @@ use crate::supervisors::command::{Command, DrainMode};
 use crate::supervisors::job::{AttemptOutcome, Closed, Persisted, SharedSink, Stage, Verdict};
 use crate::supervisors::metrics::PoolMetrics;
 use crate::supervisors::restart::{Intensity, RestartOptions};
-use crate::supervisors::retry::{Decision, RetryOptions, decide};
+use crate::supervisors::retry::{Decision, RetryOptions, Streak, decide};
 use crate::supervisors::root::{Escalation, RootHandle};
 use crate::supervisors::scaling::{Scaler, ScalingOptions};
 use crate::supervisors::shared::{Envelope, Phase, Shared};
@@ -84,6 +84,8 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     persisting: usize,
     forwarding: usize,
     intensity: Intensity,
+    /// Time at which a job of the pool last succeeded.
+    last_success: Option<Instant>,
     scaler: Scaler,
     draining: Option<DrainMode>,
     drained: Vec<oneshot::Sender<()>>,
@@ -134,6 +136,7 @@ impl<S: Stage> PoolSupervisor<S> {
             persisting: 0,
             forwarding: 0,
             intensity: Intensity::default(),
+            last_success: None,
             scaler: Scaler::default(),
             draining: None,
             drained: Vec::new(),
@@ -192,7 +195,9 @@ impl<S: Stage> PoolSupervisor<S> {
         match outcome {
             None => self.metrics.fenced(),
             Some(AttemptOutcome::Done(done)) => {
-                envelope.in_a_row = 0;
+                envelope.end_streak();
+                self.last_success = Some(Instant::now());
+                self.sink.outage(None);
                 envelope.recharge(&self.shared, self.stage.finished_bytes(&envelope.payload, &done));
                 self.persist(envelope, Verdict::Done(done), ctx);
             }
@@ -204,11 +209,19 @@ impl<S: Stage> PoolSupervisor<S> {
     }
 
     fn failed(&mut self, mut envelope: Envelope<S::Job>, error: StageError, ctx: &mut Context<Self>) {
-        let verdict = match decide(&self.options.retry, &error, envelope.failed_attempts, envelope.in_a_row) {
+        let streak = envelope.streak(error.class);
+        let alone = error.class == ErrorClass::Unavailable && self.is_alone(streak.lasts);
+        let error = if alone { StageError { class: ErrorClass::Transient, ..error } } else { error };
+        if error.class == ErrorClass::Unavailable {
+            self.sink.outage(Some(&error));
+        }
+        let verdict = match decide(&self.options.retry, &error, envelope.failed_attempts, streak) {
             Decision::Retry { wait, consumes_attempt } => {
                 if consumes_attempt {
                     envelope.failed_attempts += 1;
-                    envelope.in_a_row = 0;
+                    if !alone {
+                        envelope.end_streak();
+                    }
                 } else {
                     envelope.in_a_row += 1;
                 }
@@ -227,6 +240,13 @@ impl<S: Stage> PoolSupervisor<S> {
             }
         };
         self.persist(envelope, verdict, ctx);
+    }
+
+    /// Returns whether only this job sees an outage: it has failed for a long time, and other jobs of the pool have
+    /// succeeded meanwhile.
+    fn is_alone(&self, failing: Duration) -> bool {
+        failing >= Duration::from_secs(self.options.retry.alone_seconds)
+            && self.last_success.is_some_and(|at| at.elapsed() < failing)
     }
 
     /// Makes a verdict durable. The job is released, retried or forwarded only after that.
@@ -346,27 +366,40 @@ impl<S: Stage> PoolSupervisor<S> {
     }
 }
 
-/// Makes a verdict durable. Failed calls are retried up to the limit on consecutive system failures.
+/// Makes a verdict durable. During an outage, calls are retried up to its maximum duration. Other failed calls are retried
+/// up to the limit on consecutive system failures.
 async fn persist_with_retries<J, D, P>(
     sink: &Rc<dyn crate::supervisors::job::OutcomeSink<J, D, P>>,
     envelope: &Envelope<J>,
     verdict: &Verdict<D, P>,
     options: &RetryOptions,
 ) -> Result<Persisted, StageError> {
-    let mut in_a_row = 0;
+    let began = Instant::now();
+    let mut failures = 0;
     loop {
         let answer = AssertUnwindSafe(sink.persist(&envelope.payload, verdict)).catch_unwind().await;
         let error = match answer {
-            Ok(Ok(persisted)) => return Ok(persisted),
+            Ok(Ok(persisted)) => {
+                if failures > 0 {
+                    sink.outage(None);
+                }
+                return Ok(persisted);
+            }
             Ok(Err(error)) => error,
             Err(panic) => panicked(panic.as_ref()),
         };
-        let system = StageError { class: ErrorClass::System, ..error };
-        match decide(options, &system, 0, in_a_row) {
-            Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
-            Decision::Quarantine | Decision::Escalate => return Err(system),
+        let error = match error.class {
+            ErrorClass::Unavailable => error,
+            _ => StageError { class: ErrorClass::System, ..error },
+        };
+        if error.class == ErrorClass::Unavailable {
+            sink.outage(Some(&error));
         }
-        in_a_row += 1;
+        match decide(options, &error, 0, Streak { failures, lasts: began.elapsed() }) {
+            Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
+            Decision::Quarantine | Decision::Escalate => return Err(error),
+        }
+        failures += 1;
     }
 }
 

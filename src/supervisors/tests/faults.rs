@@ -185,6 +185,65 @@ fn a_system_failure_in_the_work_is_not_held_against_the_job() {
 }
 
 #[test]
+fn an_outage_of_ten_minutes_consumes_no_attempt_and_work_resumes_after_it() {
+    let log = with_pool(options(2, 20), |pool, log, root| async move {
+        // Two jobs are in their work when the outage begins, so their outcomes cannot be stored. The others cannot begin.
+        for id in 0..10 {
+            pool.submit(JobSpec { failed_attempts: 2, ..spec(id, vec![Act::Work(1_000)]) }).await.unwrap();
+        }
+        until(|| log.busy.get() == 2).await;
+        let begins = tokio::time::Instant::now();
+        log.outage_until.set(Some(begins + Duration::from_secs(600)));
+        tokio::time::sleep(Duration::from_secs(590)).await;
+        assert_eq!(log.count("done"), 0);
+        until(|| log.count("done") == 10).await;
+        let took = begins.elapsed().as_secs();
+        assert!((600..650).contains(&took), "work resumes at most 30 s after the outage: {took}");
+        assert_eq!(root.failure(), None);
+    });
+    assert!(log.waits.borrow().iter().all(|(_, _, counts)| !counts));
+    assert_eq!(log.count("quarantined"), 0);
+    let (lasts, over) = log.outage_reports.get();
+    assert!(lasts > 10 && over >= 10, "{lasts} {over}");
+}
+
+#[test]
+fn an_outage_that_one_job_alone_sees_becomes_its_own_failure_after_a_stated_time() {
+    let log = with_pool(options(2, 20), |pool, log, root| async move {
+        let begins = tokio::time::Instant::now();
+        let denied = Act::Fail(StageError::unavailable("source_bucket", "no answer"));
+        pool.submit(spec(1_000, vec![denied])).await.unwrap();
+        for id in 0.. {
+            if log.count("quarantined") > 0 {
+                break;
+            }
+            pool.submit(spec(id, vec![Act::Work(1)])).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        let took = begins.elapsed().as_secs();
+        assert!((600..720).contains(&took), "{took}");
+        assert_eq!(root.failure(), None);
+    });
+    assert_eq!(log.of(1_000), ["quarantined"]);
+}
+
+#[test]
+fn an_outage_beyond_its_limit_ends_the_process_and_blames_no_job() {
+    let mut options = options(1, 10);
+    options.retry.outage_seconds = 300;
+    let log = with_pool(options, |pool, log, root| async move {
+        let begins = tokio::time::Instant::now();
+        log.outage_until.set(Some(begins + Duration::from_secs(100_000)));
+        pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
+        until(|| root.failure().is_some()).await;
+        let took = begins.elapsed().as_secs();
+        assert!((300..340).contains(&took), "{took}");
+        assert!(root.failure().unwrap().reason.contains("connection refused"));
+    });
+    assert_eq!(log.count("quarantined"), 0);
+}
+
+#[test]
 fn a_job_that_somebody_else_owns_is_dropped_in_silence() {
     let log = with_pool(options(1, 10), |pool, log, _| async move {
         log.fence.borrow_mut().push(1);

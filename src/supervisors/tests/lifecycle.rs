@@ -151,15 +151,19 @@ fn a_service_that_panics_is_started_again_with_its_inbox() {
 }
 
 #[test]
-fn a_service_that_fails_fails_the_root() {
+fn a_service_that_fails_again_and_again_fails_the_root() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let (_handle, _running) =
-            start_service("claims", 1, RestartOptions::default(), &root, |_: Rc<Inbox<()>>| async {
-                Err(StageError::system("control_store", "the disk is full"))
-            });
+        let runs = Rc::new(Cell::new(0));
+        let counted = runs.clone();
+        let run = move |_: Rc<Inbox<()>>| {
+            counted.set(counted.get() + 1);
+            async { Err(StageError::system("control_store", "the disk is full")) }
+        };
+        let (_handle, _running) = start_service("claims", 1, RestartOptions::default(), &root, run);
         let failure = root.failed().await;
-        assert_eq!(failure.to_string(), "claims: the disk is full");
+        assert_eq!(failure.to_string(), "claims: the disk is full; restarted 3 times in vain");
+        assert_eq!(runs.get(), 4);
         root.stop();
     });
 }

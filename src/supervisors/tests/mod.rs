@@ -61,6 +61,10 @@ struct TestLog {
     fence_late: RefCell<Vec<u32>>,
     busy: Cell<u32>,
     most_busy: Cell<u32>,
+    /// End of an outage, during which `begin` and `persist` fail.
+    outage_until: Cell<Option<tokio::time::Instant>>,
+    /// Number of reports that an outage lasts, and that it is over.
+    outage_reports: Cell<(u32, u32)>,
 }
 
 impl TestLog {
@@ -70,6 +74,15 @@ impl TestLog {
 
     fn count(&self, how: &str) -> usize {
         self.ends.borrow().values().flatten().filter(|h| **h == how).count()
+    }
+
+    fn available(&self) -> Result<(), StageError> {
+        match self.outage_until.get() {
+            Some(until) if tokio::time::Instant::now() < until => {
+                Err(StageError::unavailable("control_store", "connection refused"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn of(&self, id: u32) -> Vec<&'static str> {
@@ -159,6 +172,7 @@ struct TestSink {
 #[async_trait(?Send)]
 impl OutcomeSink<Task, u32, ()> for TestSink {
     async fn begin(&self, job: &Arc<Task>, _: u32) -> Result<Begin, StageError> {
+        self.log.available()?;
         if self.log.fence.borrow().contains(&job.id) {
             return Ok(Begin::Drop);
         }
@@ -168,6 +182,7 @@ impl OutcomeSink<Task, u32, ()> for TestSink {
 
     async fn persist(&self, job: &Arc<Task>, verdict: &Verdict<u32, ()>) -> Result<Persisted, StageError> {
         tokio::task::yield_now().await;
+        self.log.available()?;
         if self.log.persist_failures.get() > 0 {
             self.log.persist_failures.set(self.log.persist_failures.get() - 1);
             return Err(StageError::system("disk_full", "no space left"));
@@ -185,6 +200,11 @@ impl OutcomeSink<Task, u32, ()> for TestSink {
             Verdict::Released => self.log.ended(job.id, "released"),
         }
         Ok(Persisted::Release)
+    }
+
+    fn outage(&self, error: Option<&StageError>) {
+        let (lasts, over) = self.log.outage_reports.get();
+        self.log.outage_reports.set(if error.is_some() { (lasts + 1, over) } else { (lasts, over + 1) });
     }
 
     async fn forward(&self, job: &Arc<Task>, done: u32) -> Result<(), Closed> {

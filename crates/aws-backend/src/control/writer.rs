@@ -92,6 +92,7 @@ impl ControlWriter {
             stamps: Stamps::default(),
             daily,
             last: 0,
+            uncertain: Vec::new(),
         };
         tokio::spawn(task.run(queue));
         Self { location, jobs, recent }
@@ -141,6 +142,8 @@ struct Document {
     uncertain: Vec<Prepared>,
     /// If true, the document is written in its own transaction.
     alone: bool,
+    /// Time at which the first of the commands was taken from the queue.
+    began: Instant,
 }
 
 /// Holds the pending writes to one document's record, and the answers to the commands that caused these writes.
@@ -184,6 +187,9 @@ struct Task {
     daily: Daily,
     /// Timestamp of the last write of this process.
     last: UnixMicros,
+    /// Documents whose last write may have been applied. They are tried again between other commands, so that the other
+    /// commands do not wait for them.
+    uncertain: Vec<Document>,
 }
 
 impl Task {
@@ -192,9 +198,14 @@ impl Task {
         let pace = Duration::from_millis(self.options.pace_milliseconds);
         let mut begins = Instant::now();
         loop {
-            let first = match timeout(put_off, queue.recv()).await {
+            let idle = if self.uncertain.is_empty() { put_off } else { put_off.min(BACKOFF.cap) };
+            let first = match timeout(idle, queue.recv()).await {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
+                Err(_) if !self.uncertain.is_empty() => {
+                    self.work(Vec::new()).await;
+                    continue;
+                }
                 Err(_) => {
                     self.daily.write(self.clock.now()).await;
                     continue;
@@ -207,6 +218,7 @@ impl Task {
                     Message::Job(job) => jobs.push(*job),
                     Message::Flush(reply) => {
                         self.work(std::mem::take(&mut jobs)).await;
+                        self.resolve().await;
                         self.daily.write(self.clock.now()).await;
                         let _ = reply.send(());
                     }
@@ -222,12 +234,23 @@ impl Task {
                 self.daily.write(self.clock.now()).await;
             }
         }
+        self.resolve().await;
         self.daily.write(self.clock.now()).await;
     }
 
-    /// Executes all commands and replies to each.
+    /// Waits until no write has an unknown outcome.
+    async fn resolve(&mut self) {
+        while !self.uncertain.is_empty() {
+            self.work(Vec::new()).await;
+            sleep(BACKOFF.cap).await;
+        }
+    }
+
+    /// Executes all commands and replies to each, except to those whose writes have an unknown outcome after some
+    /// attempts. These are kept, and each call makes one more attempt.
     async fn work(&mut self, jobs: Vec<Job>) {
-        let mut open = documents(jobs);
+        let mut open = std::mem::take(&mut self.uncertain);
+        open.extend(documents(jobs));
         let mut tries: u32 = 0;
         let began = Instant::now();
         while !open.is_empty() {
@@ -238,18 +261,19 @@ impl Task {
             open = again;
             let Some(fault) = fault else { continue };
             tries += 1;
-            if tries >= self.options.attempts {
-                // If a write may have been applied, its document is kept until the service can no longer apply the
-                // write.
-                let lost = began.elapsed() > LONGEST;
-                let (given_up, kept) = open.into_iter().partition(|d: &Document| lost || d.uncertain.is_empty());
-                open = kept;
+            // If a write may have been applied, its document is kept until the service can no longer apply the write.
+            // Further commands on the document must not overtake it, so it takes part in every round.
+            let is_kept = |d: &Document| !d.uncertain.is_empty() && d.began.elapsed() <= LONGEST;
+            if tries >= self.options.attempts || open.iter().all(|d| is_kept(d) && d.began < began) {
+                let (kept, given_up): (Vec<_>, Vec<_>) = std::mem::take(&mut open).into_iter().partition(is_kept);
+                self.uncertain = kept;
                 if !given_up.is_empty() {
                     tracing::warn!(%fault, documents = given_up.len(), "control store not written; commands failed");
                 }
                 for job in given_up.into_iter().flat_map(|document: Document| document.jobs) {
                     let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
                 }
+                return;
             }
             sleep(BACKOFF.wait(tries, fastrand::f64())).await;
         }
@@ -599,7 +623,14 @@ fn documents(jobs: Vec<Job>) -> Vec<Document> {
             None => {
                 latest.insert(job.subject.clone(), all.len());
                 let (subject, under) = (job.subject.clone(), under.cloned().map(Box::new));
-                all.push(Document { subject, jobs: vec![job], under, uncertain: Vec::new(), alone: false });
+                all.push(Document {
+                    subject,
+                    jobs: vec![job],
+                    under,
+                    uncertain: Vec::new(),
+                    alone: false,
+                    began: Instant::now(),
+                });
             }
         }
     }

@@ -42,7 +42,9 @@ fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> 
              s3:AbortMultipartUpload and s3:ListBucket"
         }
         (FaultKind::Invalid, "InvalidObjectState") => return Some(ObjectError::Archived(key.to_owned())),
-        (FaultKind::Invalid, "too large") => "raise `max_object_bytes`",
+        (FaultKind::Invalid, "too large") => {
+            return Some(ObjectError::TooLarge { key: key.to_owned(), reason: fault.message.clone() });
+        }
         (FaultKind::Invalid, _) => "check the bucket, the region and the options of S3",
         _ => return None,
     };
@@ -61,6 +63,7 @@ mod tests {
             ObjectError::Conflict(_) => "conflict",
             ObjectError::Unknown { .. } => "unknown",
             ObjectError::Archived(_) => "archived",
+            ObjectError::TooLarge { .. } => "too large",
             ObjectError::Storage { .. } => "storage",
             ObjectError::BadKey(_) => "bad key",
             ObjectError::Transient { .. } => "transient",

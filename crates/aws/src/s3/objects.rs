@@ -218,7 +218,7 @@ impl Bucket {
         if bytes <= most {
             return Ok(());
         }
-        let message = format!("the object has {bytes} bytes, more than the {most} allowed; raise `max_object_bytes`");
+        let message = format!("it has {bytes} bytes, more than the {most} allowed");
         Err(Fault::new(FaultKind::Invalid, "too large", message))
     }
 }

@@ -106,7 +106,7 @@ async fn wait(world: &Rc<RefCell<World>>, milliseconds: u64) {
 
 /// Accepts the error if the faulty store may have caused it. Otherwise records the error as a fault.
 fn may_pass(world: &Rc<RefCell<World>>, what: &str, error: &VectorError) {
-    if !matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled) {
+    if !matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::Unavailable) {
         world.borrow_mut().faults.push(format!("{what}: {error}"));
     }
 }

@@ -136,12 +136,12 @@ pub struct EmbedBatch {
     pub cost_usd: f64,
 }
 
-/// Returns the error to report for a group of texts, or `None` if no text failed. System errors take precedence, and
-/// permanent errors come last. A permanently refused text must not fail the whole group while a retry may help other
+/// Returns the error to report for a group of texts, or `None` if no text failed. System errors and outages take
+/// precedence, and permanent errors come last. A permanently refused text must not fail the whole group while a retry may help other
 /// texts.
 pub fn deciding<'r, T: 'r>(results: impl IntoIterator<Item = &'r Result<T, StageError>>) -> Option<StageError> {
     let rank = |error: &&StageError| match error.class {
-        ErrorClass::System => 0,
+        ErrorClass::System | ErrorClass::Unavailable => 0,
         ErrorClass::Permanent => 2,
         _ => 1,
     };

@@ -35,7 +35,8 @@ impl From<PaidError> for StageError {
     fn from(error: PaidError) -> Self {
         // A process that lost its leadership also learns it from its lease and stops.
         let class = match error {
-            PaidError::Busy(_) | PaidError::Fenced(_) => ErrorClass::Transient,
+            PaidError::Busy(_) => ErrorClass::Unavailable,
+            PaidError::Fenced(_) => ErrorClass::Transient,
             PaidError::Storage(_) => ErrorClass::System,
         };
         StageError::new(class, "database", error.to_string())

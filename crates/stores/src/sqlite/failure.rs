@@ -58,7 +58,7 @@ impl std::error::Error for Failure {}
 /// Converts a failure so that a full disk or a damaged file is never reported as the document's fault.
 impl From<Failure> for StageError {
     fn from(failure: Failure) -> Self {
-        let class = if failure.busy { ErrorClass::Transient } else { ErrorClass::System };
+        let class = if failure.busy { ErrorClass::Unavailable } else { ErrorClass::System };
         StageError::new(class, "database", failure.to_string())
     }
 }
