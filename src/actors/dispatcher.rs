@@ -199,14 +199,20 @@ impl Dispatcher {
         let (began, outages) = (Instant::now(), &self.context.outages);
         outages.report(&control(ControlError::Busy(why)));
         tokio::time::sleep(PAUSE).await;
-        let renewed = retry_while_busy(&self.retry, async || {
-            let renewed = self.context.control.renew(&self.context.claims.keys(), self.lease).await;
-            if let Err(ControlError::Busy(why)) = &renewed {
+        let store = &self.context.control;
+        let works = retry_while_busy(&self.retry, async || {
+            // Without claims, a renewal does not call the store.
+            let answered = match store.renew(&self.context.claims.keys(), self.lease).await {
+                Ok(_) => store.resume(None).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(ControlError::Busy(why)) = &answered {
                 outages.report(&control(ControlError::Busy(why.clone())));
             }
-            renewed
+            answered
         });
-        renewed.await.map_err(control)?;
+        works.await.map_err(control)?;
+        outages.control_store_works();
         if self.is_shared && began.elapsed() + self.heartbeat >= self.lease {
             tokio::time::sleep(self.heartbeat).await;
         }

@@ -31,6 +31,9 @@ impl Heartbeat {
             match renewing.await.unwrap_or_else(|_| Err(ControlError::Busy("no answer to the renewal".to_owned()))) {
                 Ok(lost) => {
                     wait = self.interval;
+                    if !keys.is_empty() {
+                        self.context.outages.control_store_works();
+                    }
                     for key in lost {
                         let span = self.context.claims.span(&key);
                         span.in_scope(|| tracing::warn!(epoch = key.epoch, "claim taken over by another process"));

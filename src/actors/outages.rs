@@ -17,6 +17,8 @@ use crate::messages::event::{Event, EventSink};
 
 /// Duration from which an outage is announced, in microseconds. Shorter interruptions are normal.
 const ANNOUNCED_AFTER: UnixMicros = 5_000_000;
+/// Name of the control store in the list of outages.
+const CONTROL_STORE: &str = "control store";
 /// Name of the file in the state folder.
 const FILE: &str = "outage.json";
 
@@ -63,6 +65,7 @@ impl Outages {
     /// Records a call that failed because a store or service is unavailable.
     pub fn report(&self, error: &StageError) {
         let (now, waiting) = (self.clock.now(), self.claims.len());
+        // The code of an error of a store is the name of the store.
         let what = error.code.replace('_', " ");
         let mut current = self.lock();
         let entry = current.entry(what.clone()).or_insert_with(|| Entry {
@@ -81,10 +84,19 @@ impl Outages {
         }
     }
 
-    /// Records that the stores and services work.
+    /// Records that all stores and services work.
     pub fn over(&self) {
+        self.end(|_| true);
+    }
+
+    /// Records that the control store works.
+    pub fn control_store_works(&self) {
+        self.end(|what| what == CONTROL_STORE);
+    }
+
+    fn end(&self, ends: impl Fn(&str) -> bool) {
         let mut current = self.lock();
-        let ended = std::mem::take(&mut *current);
+        let ended: BTreeMap<String, Entry> = current.extract_if(.., |what, _| ends(what)).collect();
         let announced = || ended.values().filter(|entry| entry.announced);
         if announced().next().is_none() {
             return;

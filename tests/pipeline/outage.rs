@@ -48,7 +48,7 @@ fn index(account: &Account) -> BTreeMap<String, Vec<String>> {
 
 /// Takes both stores down while documents are processed. `DOCWEIR_TEST_OUTAGE_SECONDS` and
 /// `DOCWEIR_TEST_OUTAGE_DOCUMENTS` make the test longer. The leases last six seconds, so they all expire meanwhile.
-fn an_outage_costs_time_only(mut account: Account) {
+fn an_outage_costs_time_only(mut account: Account, archives: bool) {
     let documents = number("DOCWEIR_TEST_OUTAGE_DOCUMENTS", 24);
     let lasts = Duration::from_secs(number("DOCWEIR_TEST_OUTAGE_SECONDS", 20) as u64);
     account.place.generate(documents as u64);
@@ -93,7 +93,7 @@ fn an_outage_costs_time_only(mut account: Account) {
         assert_eq!(record["interruptions"].as_u64().unwrap_or_default(), 0, "{record}");
     }
     let disturbed = index(&account);
-    let undisturbed = Account::new(Some(account.s3), Some(account.dynamo), true).unwrap();
+    let undisturbed = Account::new(Some(account.s3), Some(account.dynamo), archives).unwrap();
     undisturbed.place.generate(documents as u64);
     undisturbed.run("one", &INGEST).code(0);
     assert_eq!(disturbed, index(&undisturbed));
@@ -102,13 +102,13 @@ fn an_outage_costs_time_only(mut account: Account) {
 #[test]
 fn an_outage_costs_time_only_on_ministack_and_dynoxide() {
     let Some(account) = Account::new(ministack(), dynoxide(), true) else { return };
-    an_outage_costs_time_only(account);
+    an_outage_costs_time_only(account, true);
 }
 
 #[test]
 fn an_outage_costs_time_only_on_seaweedfs_and_ministack() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
-    an_outage_costs_time_only(account);
+    an_outage_costs_time_only(account, false);
 }
 
 /// A service is not ready during an outage, and goes on after it.
@@ -120,7 +120,7 @@ fn a_service_is_not_ready_during_an_outage_and_goes_on_after_it() {
     account.more.push(("DOCWEIR__AWS__ATTEMPT_SECONDS", "1".to_owned()));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let mut serving = account.spawn("one", &["serve", "--metrics-addr", &address, "--progress", "none"]);
+    let serving = account.spawn("one", &["serve", "--metrics-addr", &address, "--progress", "none"]);
     let ready = || -> Option<(u16, String)> {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(&address).ok()?;
