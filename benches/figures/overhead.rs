@@ -203,7 +203,7 @@ impl Workers {
     /// Runs a document through the first four stages and writes every step to the control store. Returns a job that is
     /// ready for loading.
     async fn embedded(&mut self, context: &Arc<StageContext>, claim: Claim) -> Arc<Job> {
-        let input = context.artefacts.resume(&claim).await.unwrap();
+        let input = context.artefacts.resume(&claim, false).await.unwrap();
         let mut job = Arc::new(Job { claim: Arc::new(claim), input });
         for (stage, worker) in &mut self.0 {
             let outcomes = StageOutcomes { context: context.clone(), stage: *stage, next: None };

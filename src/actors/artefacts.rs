@@ -106,8 +106,8 @@ impl Artefacts {
 
     /// Returns the input of the first unfinished stage. If the artefact with this input is missing, damaged or archived,
     /// returns the input of an earlier stage, which then rebuilds the artefact. An artefact that cannot be read because
-    /// of an outage is not given up, because its embeddings may be paid for.
-    pub async fn resume(&self, claim: &Claim) -> Result<Input, StageError> {
+    /// of an outage is not given up, because its embeddings may be paid for, unless `give_up` is true.
+    pub async fn resume(&self, claim: &Claim, give_up: bool) -> Result<Input, StageError> {
         if claim.intent == Intent::Delete {
             return Ok(Input::Removal);
         }
@@ -116,7 +116,8 @@ impl Artefacts {
             let Some(output) = claim.outputs.get(&stage) else { continue };
             match self.load(stage, output, claim).await {
                 Ok(input) => return Ok(input),
-                Err(error) if matches!(error.class, ErrorClass::System | ErrorClass::Unavailable) => return Err(error),
+                Err(error) if error.class == ErrorClass::System => return Err(error),
+                Err(error) if error.class == ErrorClass::Unavailable && !give_up => return Err(error),
                 Err(error) => {
                     tracing::warn!(artefact = stage.name(), %error, "artefact unusable; the stage runs again");
                 }

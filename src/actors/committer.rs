@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use crate::actors::outcomes::{Claims, control};
-use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
@@ -145,7 +144,8 @@ impl Committer {
             return Err((group, error));
         }
         let claims: Vec<ClaimKey> = group.iter().map(|c| c.claim.clone()).collect();
-        let lost = match retry_while_busy(&self.retry, || self.control.renew(&claims, self.lease)).await {
+        // An outage is not waited out here: each document's attempt has a deadline, and its pool waits instead.
+        let lost = match self.control.renew(&claims, self.lease).await {
             Ok(lost) => lost,
             Err(error) => return Err((group, control(error))),
         };

@@ -4,7 +4,7 @@
 //! and deletion requests are all claimed there, in the order of their last change. While a pool is full, the
 //! dispatcher waits, and so does everything before it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use tracing::Instrument;
 
 use crate::actors::batches::BatchProgress;
 use crate::actors::foreign_claims::ForeignClaims;
+use crate::actors::outages::CLAIMS;
 use crate::actors::outcomes::{Claims, StageContext, control, spec};
 use crate::actors::retry_while_busy::retry_while_busy;
 use crate::intake::originals::is_quarantined;
@@ -35,8 +36,8 @@ use crate::telemetry::trace;
 
 /// Maximum interval between two checks of other processes' claims, once this run has no work left.
 const LOOK: Duration = Duration::from_secs(2);
-/// Wait after a failed call to the control store.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Time for which a submission shows that the artefacts of other documents can be read.
+const RECENT: Duration = Duration::from_secs(120);
 /// Minimum interval between two searches for parked documents that need not wait any longer. Applies while other
 /// documents are available.
 const RESUME: Duration = Duration::from_secs(1);
@@ -73,6 +74,22 @@ impl Pools {
     }
 }
 
+/// Describes consecutive calls to the control store that failed because of an outage.
+struct Failing {
+    since: Instant,
+    failures: u32,
+    /// True if other processes have had time to renew their claims since the last of these calls.
+    others_renewed: bool,
+}
+
+/// Holds a claimed document that is not yet in a pool.
+#[derive(Clone)]
+pub struct Claimed {
+    claim: Claim,
+    /// Time since which the document's artefact cannot be read because of an outage.
+    failing_since: Option<Instant>,
+}
+
 /// Claims documents and submits them to the pools.
 pub struct Dispatcher {
     pub context: Arc<StageContext>,
@@ -99,7 +116,9 @@ pub struct Dispatcher {
     pub batch_progress: Option<Arc<BatchProgress>>,
     /// Claimed documents that are not yet in a pool, in order. They outlive a restart of the dispatcher, because nobody
     /// else can claim them.
-    pub claimed: RefCell<VecDeque<Claim>>,
+    pub claimed: RefCell<VecDeque<Claimed>>,
+    /// Time at which a document was last submitted to its pool.
+    pub last_submission: Cell<Option<Instant>>,
     /// Interval at which processes renew their claims.
     pub heartbeat: Duration,
     /// True once no more documents may be claimed.
@@ -119,6 +138,7 @@ impl Dispatcher {
         let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
         self.dispatch_claimed().await?;
+        let mut failing: Option<Failing> = None;
         while !self.stop.load(Ordering::Acquire) {
             // This is checked before documents are claimed, so that no document registered in between is missed.
             let last_round = self.is_over();
@@ -131,21 +151,34 @@ impl Dispatcher {
             if due || last_round || event.is_some() {
                 match store.resume(event).await {
                     Ok(_) => (resumed, today) = (Some(Instant::now()), now),
-                    Err(ControlError::Busy(why)) => {
-                        self.wait_out(why).await?;
+                    Err(error) => {
+                        self.wait_out(error, &mut failing).await?;
                         continue;
                     }
-                    Err(error) => return Err(control(error)),
                 }
             }
-            let claims = match store.claim(&self.owner, self.lease, self.batch, None).await {
+            if let Err(error) = self.let_others_renew(&mut failing).await {
+                self.wait_out(error, &mut failing).await?;
+                continue;
+            }
+            let began = Instant::now();
+            // While documents cannot be submitted because of an outage, no further documents are claimed.
+            let room = self.batch.saturating_sub(self.claimed.borrow().len());
+            let claims = match room {
+                0 => Ok(Vec::new()),
+                _ => store.claim(&self.owner, self.lease, room, None).await,
+            };
+            let claims = match claims {
                 Ok(claims) => claims,
-                Err(ControlError::Busy(why)) => {
-                    self.wait_out(why).await?;
+                Err(error) => {
+                    self.wait_out(error, &mut failing).await?;
                     continue;
                 }
-                Err(error) => return Err(control(error)),
             };
+            if room > 0 {
+                failing = None;
+                self.context.outages.works(CLAIMS, began);
+            }
             if claims.is_empty() {
                 if last_round {
                     if self.is_shared && self.is_awaited(&mut foreign_claims).await? {
@@ -170,7 +203,7 @@ impl Dispatcher {
                         None => std::future::pending().await,
                     }
                 };
-                self.ready_for_work.send_replace(true);
+                self.ready_for_work.send_replace(self.claimed.borrow().is_empty());
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = self.one_has_ended(&mut ended) => {}
@@ -178,6 +211,7 @@ impl Dispatcher {
                     () = tokio::time::sleep(self.poll) => {}
                 }
                 self.ready_for_work.send_replace(false);
+                self.dispatch_claimed().await?;
                 continue;
             }
             for claim in &claims {
@@ -185,37 +219,49 @@ impl Dispatcher {
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
             let (suspects, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| self.is_suspect(c));
-            self.claimed.borrow_mut().extend(others.into_iter().chain(suspects));
+            let claimed = others.into_iter().chain(suspects).map(|claim| Claimed { claim, failing_since: None });
+            self.claimed.borrow_mut().extend(claimed);
             self.dispatch_claimed().await?;
         }
         Ok(())
     }
 
-    /// Waits until the control store is available, and renews the claims of this process.
-    ///
-    /// After a long outage, the leases of all processes have expired. A takeover counts as an interruption of its
-    /// document, so no process claims documents until every process has had time to renew its own claims.
-    async fn wait_out(&self, why: String) -> Result<(), StageError> {
-        let (began, outages) = (Instant::now(), &self.context.outages);
-        outages.report(&control(ControlError::Busy(why)));
-        tokio::time::sleep(PAUSE).await;
-        let store = &self.context.control;
-        let works = retry_while_busy(&self.retry, async || {
-            // Without claims, a renewal does not call the store.
-            let answered = match store.renew(&self.context.claims.keys(), self.lease).await {
-                Ok(_) => store.resume(None).await.map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(ControlError::Busy(why)) = &answered {
-                outages.report(&control(ControlError::Busy(why.clone())));
-            }
-            answered
-        });
-        works.await.map_err(control)?;
-        outages.control_store_works();
-        if self.is_shared && began.elapsed() + self.heartbeat >= self.lease {
-            tokio::time::sleep(self.heartbeat).await;
+    /// Waits after a failed call to the control store. Returns the error if it is not an outage, or if the outage has
+    /// lasted too long.
+    async fn wait_out(&self, error: ControlError, failing: &mut Option<Failing>) -> Result<(), StageError> {
+        let error = control(error);
+        if error.class != ErrorClass::Unavailable {
+            return Err(error);
         }
+        self.context.outages.report(CLAIMS, &error);
+        let failing = failing.get_or_insert(Failing { since: Instant::now(), failures: 0, others_renewed: false });
+        let streak = Streak { failures: failing.failures, lasts: failing.since.elapsed() };
+        match decide(&self.retry, &error, 0, streak) {
+            Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
+            Decision::Quarantine | Decision::Escalate => return Err(error),
+        }
+        failing.failures += 1;
+        failing.others_renewed = false;
+        Ok(())
+    }
+
+    /// After an outage of the control store that was as long as a lease, renews the claims of this process, and waits
+    /// until other processes have had time to renew theirs. Their documents would otherwise be taken over, and a takeover
+    /// counts as an interruption of the document.
+    async fn let_others_renew(&self, failing: &mut Option<Failing>) -> Result<(), ControlError> {
+        let own = failing.as_ref().map(|failing| failing.since.elapsed());
+        let lasts = own.max(self.context.outages.lasts(CLAIMS)).unwrap_or_default();
+        let done = failing.as_ref().is_some_and(|failing| failing.others_renewed);
+        if !self.is_shared || done || lasts + self.heartbeat < self.lease {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.context.control.renew(&self.context.claims.keys(), self.lease).await?;
+        self.context.outages.works(CLAIMS, began);
+        if let Some(failing) = failing {
+            failing.others_renewed = true;
+        }
+        tokio::time::sleep(self.heartbeat).await;
         Ok(())
     }
 
@@ -223,17 +269,37 @@ impl Dispatcher {
         claim.interruptions >= self.alone_after_interruptions
     }
 
-    /// Submits the claimed documents to their pools. A document leaves the list when it is in a pool.
+    /// Submits the claimed documents to their pools. A document leaves the list when it is in a pool. A document whose
+    /// artefact cannot be read because of an outage is passed over, and stays in the list.
     async fn dispatch_claimed(&self) -> Result<(), StageError> {
-        loop {
-            let Some(claim) = self.claimed.borrow().front().cloned() else { return Ok(()) };
-            if self.is_suspect(&claim) {
-                let waiting = self.claimed.borrow().len();
-                self.dispatch_alone(claim, waiting).await?;
-            } else {
-                self.dispatch(claim).await?;
+        let mut left = self.claimed.borrow().len();
+        while left > 0 {
+            let Some(first) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+            let sent = match self.is_suspect(&first.claim) {
+                true => {
+                    let waiting = self.claimed.borrow().len();
+                    self.dispatch_alone(first, waiting).await
+                }
+                false => self.dispatch(first).await,
+            };
+            left -= 1;
+            let Err(error) = sent else {
+                self.claimed.borrow_mut().pop_front();
+                self.last_submission.set(Some(Instant::now()));
+                continue;
+            };
+            let since = self.claimed.borrow_mut().pop_front().map(|mut first| {
+                let since = *first.failing_since.get_or_insert_with(Instant::now);
+                self.claimed.borrow_mut().push_back(first);
+                since
+            });
+            let streak = Streak { failures: 0, lasts: since.map(|at| at.elapsed()).unwrap_or_default() };
+            if error.class != ErrorClass::Unavailable || decide(&self.retry, &error, 0, streak) == Decision::Escalate {
+                return Err(error);
             }
+            self.context.outages.report(CLAIMS, &error);
         }
+        Ok(())
     }
 
     /// Waits until a claim of this process has ended. If several processes share the state, waits until no claim of
@@ -263,10 +329,10 @@ impl Dispatcher {
     /// Processes a document alone, while this process works on no other document. The document is a suspect, because
     /// the process died repeatedly while processing it. If the process dies again, the document is certainly the
     /// cause. `waiting` is the number of claimed suspects that are not yet dispatched, including this document.
-    async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
+    async fn dispatch_alone(&self, first: Claimed, waiting: usize) -> Result<(), StageError> {
         self.until(|claims| claims.len() <= waiting).await;
-        let id = claim.key.id.clone();
-        self.dispatch(claim).await?;
+        let id = first.claim.key.id.clone();
+        self.dispatch(first).await?;
         self.until(|claims| !claims.holds(&id)).await;
         Ok(())
     }
@@ -283,42 +349,33 @@ impl Dispatcher {
         }
     }
 
-    /// Submits the first claimed document to its pool, and waits while a store is unavailable. If the submission panics,
-    /// the document is quarantined.
-    async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
+    /// Submits the first claimed document to its pool. If the submission panics, the document is quarantined.
+    async fn dispatch(&self, first: Claimed) -> Result<(), StageError> {
+        let claim = &first.claim;
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
-        let (began, mut failures) = (Instant::now(), 0);
-        loop {
-            // A change of the claim is kept in the list.
-            let Some(claim) = self.claimed.borrow().front().cloned() else { return Ok(()) };
-            let sent = match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span.clone()).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    let error = StageError::crash(
-                        "dispatch_panicked",
-                        "dispatching the document panicked; see the log for the location",
-                    );
-                    self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
-                }
-            };
-            let error = match sent {
-                Ok(()) => {
-                    self.claimed.borrow_mut().pop_front();
-                    return Ok(());
-                }
-                Err(error) if error.class == ErrorClass::Unavailable => error,
-                Err(error) => return Err(error),
-            };
-            self.context.outages.report(&error);
-            match decide(&self.retry, &error, 0, Streak { failures, lasts: began.elapsed() }) {
-                Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
-                Decision::Quarantine | Decision::Escalate => return Err(error),
+        match AssertUnwindSafe(self.send(first)).catch_unwind().instrument(span).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                let error = StageError::crash(
+                    "dispatch_panicked",
+                    "dispatching the document panicked; see the log for the location",
+                );
+                // The claim may have been renewed.
+                let Some(Claimed { claim, .. }) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+                self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
-            failures += 1;
         }
     }
 
-    async fn send(&self, claim: Claim) -> Result<(), StageError> {
+    /// Returns whether only this document sees an outage: it has failed for a long time, and another document has just
+    /// been submitted.
+    fn is_alone(&self, failing_since: Option<Instant>) -> bool {
+        let lasts = failing_since.map(|at| at.elapsed()).unwrap_or_default();
+        lasts >= Duration::from_secs(self.retry.alone_seconds)
+            && self.last_submission.get().is_some_and(|at| at.elapsed() < RECENT)
+    }
+
+    async fn send(&self, Claimed { claim, failing_since }: Claimed) -> Result<(), StageError> {
         if self.stop.load(Ordering::Acquire) {
             self.context.release(&claim, claim.stage).await?;
             return Ok(());
@@ -336,7 +393,7 @@ impl Dispatcher {
                 Ok(renewed) => {
                     self.context.claims.begin(&renewed);
                     if let Some(first) = self.claimed.borrow_mut().front_mut() {
-                        *first = renewed.clone();
+                        first.claim = renewed.clone();
                     }
                     renewed
                 }
@@ -360,7 +417,7 @@ impl Dispatcher {
             return Ok(());
         }
         failpoint::reach("dispatcher.resume", &claim.source);
-        let input = match self.context.artefacts.resume(&claim).await {
+        let input = match self.context.artefacts.resume(&claim, self.is_alone(failing_since)).await {
             Ok(input) => input,
             Err(error) if matches!(error.class, ErrorClass::System | ErrorClass::Unavailable) => return Err(error),
             Err(error) => {

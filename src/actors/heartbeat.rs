@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;
+use tokio::time::Instant;
 
+use crate::actors::outages::CLAIMS;
 use crate::actors::outcomes::{StageContext, control};
 
 /// Renews the claims of a process at a fixed interval. A renewal that failed is repeated soon.
@@ -24,15 +26,17 @@ pub struct Heartbeat {
 impl Heartbeat {
     pub async fn run(&self) -> Result<(), StageError> {
         let mut wait = self.interval;
+        let mut failing_since: Option<Instant> = None;
         loop {
             tokio::time::sleep(wait).await;
-            let keys = self.context.claims.keys();
+            let (keys, began) = (self.context.claims.keys(), Instant::now());
             let renewing = tokio::time::timeout(self.deadline(), self.context.control.renew(&keys, self.lease));
             match renewing.await.unwrap_or_else(|_| Err(ControlError::Busy("no answer to the renewal".to_owned()))) {
                 Ok(lost) => {
-                    wait = self.interval;
+                    (wait, failing_since) = (self.interval, None);
+                    // Without claims, the store was not called.
                     if !keys.is_empty() {
-                        self.context.outages.control_store_works();
+                        self.context.outages.works(CLAIMS, began);
                     }
                     for key in lost {
                         let span = self.context.claims.span(&key);
@@ -42,10 +46,13 @@ impl Heartbeat {
                 Err(error) => {
                     let error = control(error);
                     tracing::warn!(%error, "claims not renewed; retrying");
-                    if error.class != ErrorClass::Unavailable {
-                        return Err(error);
+                    let since = *failing_since.get_or_insert(began);
+                    match error.class {
+                        ErrorClass::Unavailable => self.context.outages.report(CLAIMS, &error),
+                        // The store is broken. Until the lease ends, it may be repaired.
+                        _ if since.elapsed() + self.interval < self.lease => {}
+                        _ => return Err(StageError { class: ErrorClass::Unavailable, ..error }),
                     }
-                    self.context.outages.report(&error);
                     wait = (self.interval / 10).clamp(Duration::from_millis(100), Duration::from_secs(10));
                 }
             }

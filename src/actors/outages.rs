@@ -7,18 +7,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use docweir_core::clock::{SharedClock, UnixMicros};
 use docweir_core::error::StageError;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::actors::outcomes::Claims;
 use crate::messages::event::{Event, EventSink};
 
 /// Duration from which an outage is announced, in microseconds. Shorter interruptions are normal.
 const ANNOUNCED_AFTER: UnixMicros = 5_000_000;
-/// Name of the control store in the list of outages.
-const CONTROL_STORE: &str = "control store";
+/// Part of the process that claims documents and renews the claims.
+pub const CLAIMS: &str = "claims";
 /// Name of the file in the state folder.
 const FILE: &str = "outage.json";
 
@@ -42,9 +44,12 @@ struct Page {
     outages: Vec<Outage>,
 }
 
-/// Tracks the outages that this process sees.
+type Entries = BTreeMap<(String, &'static str), Entry>;
+
+/// Tracks the outages that this process sees. An outage belongs to the part of the process that reports it (a stage, or
+/// `claims`), because only that part finds out that it is over.
 pub struct Outages {
-    current: Mutex<BTreeMap<String, Entry>>,
+    current: Mutex<Entries>,
     claims: Arc<Claims>,
     events: Arc<dyn EventSink>,
     clock: SharedClock,
@@ -55,6 +60,8 @@ pub struct Outages {
 struct Entry {
     outage: Outage,
     announced: bool,
+    first: Instant,
+    last: Instant,
 }
 
 impl Outages {
@@ -62,69 +69,72 @@ impl Outages {
         Self { current: Mutex::default(), claims, events, clock, folder }
     }
 
-    /// Records a call that failed because a store or service is unavailable.
-    pub fn report(&self, error: &StageError) {
-        let (now, waiting) = (self.clock.now(), self.claims.len());
+    /// Records a call of a part of the process that failed because a store or service is unavailable.
+    pub fn report(&self, part: &'static str, error: &StageError) {
+        let (now, waiting, time) = (self.clock.now(), self.claims.len(), Instant::now());
         // The code of an error of a store is the name of the store.
         let what = error.code.replace('_', " ");
         let mut current = self.lock();
-        let entry = current.entry(what.clone()).or_insert_with(|| Entry {
+        let told = current.values().any(|entry| entry.announced && entry.outage.what == what);
+        let entry = current.entry((what.clone(), part)).or_insert_with(|| Entry {
             outage: Outage { what, cause: String::new(), since: now, waiting },
             announced: false,
+            first: time,
+            last: time,
         });
-        (entry.outage.cause, entry.outage.waiting) = (error.to_string(), waiting);
+        (entry.outage.cause, entry.outage.waiting, entry.last) = (error.to_string(), waiting, time);
         if !entry.announced && now - entry.outage.since >= ANNOUNCED_AFTER {
             entry.announced = true;
-            let text = format!("{}; work waits until it is available again", entry.outage.line());
-            tracing::warn!(what = entry.outage.what, cause = entry.outage.cause, "outage");
-            self.events.emit(Event::Notice { text });
+            if !told {
+                let text = format!("{}; work waits until it is available again", entry.outage.line());
+                tracing::warn!(what = entry.outage.what, cause = entry.outage.cause, "outage");
+                self.events.emit(Event::Notice { text });
+            }
         }
         if entry.announced {
             self.publish(&current);
         }
     }
 
-    /// Records that all stores and services work.
-    pub fn over(&self) {
-        self.end(|_| true);
-    }
-
-    /// Records that the control store works.
-    pub fn control_store_works(&self) {
-        self.end(|what| what == CONTROL_STORE);
-    }
-
-    fn end(&self, ends: impl Fn(&str) -> bool) {
+    /// Records that a part of the process used its stores and services with success, in an attempt that began at this
+    /// time. Outages that were reported later are not over.
+    pub fn works(&self, part: &str, began: Instant) {
         let mut current = self.lock();
-        let ended: BTreeMap<String, Entry> = current.extract_if(.., |what, _| ends(what)).collect();
-        let announced = || ended.values().filter(|entry| entry.announced);
-        if announced().next().is_none() {
-            return;
-        }
-        self.publish(&current);
-        for entry in announced() {
+        let ends = |key: &(String, &'static str), entry: &mut Entry| key.1 == part && entry.last < began;
+        let ended: Vec<Entry> = current.extract_if(.., ends).map(|(_, entry)| entry).collect();
+        let ended = ended.into_iter().filter(|entry| entry.announced);
+        for entry in ended {
+            if current.values().any(|other| other.announced && other.outage.what == entry.outage.what) {
+                continue;
+            }
             let seconds = (self.clock.now() - entry.outage.since) / 1_000_000;
             tracing::info!(what = entry.outage.what, seconds, "outage is over");
             self.events
                 .emit(Event::Notice { text: format!("{} available again after {seconds} s", entry.outage.what) });
+            self.publish(&current);
         }
     }
 
-    /// Returns the announced outages.
-    pub fn list(&self) -> Vec<Outage> {
-        self.lock().values().filter(|entry| entry.announced).map(|entry| entry.outage.clone()).collect()
+    /// Returns for how long a part of the process has not been able to work. Returns `None` if it works.
+    pub fn lasts(&self, part: &str) -> Option<Duration> {
+        let current = self.lock();
+        current.iter().filter(|(key, _)| key.1 == part).map(|(_, entry)| entry.first.elapsed()).max()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    /// Returns the announced outages, one for each store or service.
+    pub fn list(&self) -> Vec<Outage> {
+        announced(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the file, or removes it if there is no outage. A failure is ignored, because the file is information only,
     /// and the disk may be the cause of the outage.
-    fn publish(&self, current: &BTreeMap<String, Entry>) {
+    fn publish(&self, current: &Entries) {
         let path = self.folder.join(FILE);
-        let outages: Vec<Outage> =
-            current.values().filter(|entry| entry.announced).map(|entry| entry.outage.clone()).collect();
+        let outages = announced(current);
         if outages.is_empty() {
             let _ = std::fs::remove_file(path);
             return;
@@ -134,6 +144,17 @@ impl Outages {
         let written = std::fs::write(&part, serde_json::to_vec(&page).unwrap_or_default());
         let _ = written.and_then(|()| std::fs::rename(&part, path));
     }
+}
+
+fn announced(current: &Entries) -> Vec<Outage> {
+    let mut outages: Vec<Outage> = Vec::new();
+    for entry in current.values().filter(|entry| entry.announced) {
+        match outages.iter_mut().find(|outage| outage.what == entry.outage.what) {
+            Some(outage) => outage.since = outage.since.min(entry.outage.since),
+            None => outages.push(entry.outage.clone()),
+        }
+    }
+    outages
 }
 
 impl Drop for Outages {
@@ -180,28 +201,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_outage_is_announced_once_and_a_hiccup_is_not() {
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_announced_once_and_a_hiccup_is_not() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::at(0)));
         let notices = Arc::new(Notices::default());
         let outages = Outages::new(Arc::default(), notices.clone(), clock.clone(), dir.path().into());
         let error = StageError::unavailable("object_store", "connection refused");
         let told = || std::mem::take(&mut *notices.0.lock().unwrap());
-        outages.report(&error);
-        clock.advance(std::time::Duration::from_secs(4));
-        outages.report(&error);
+        let wait = async |seconds| {
+            clock.advance(Duration::from_secs(seconds));
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        };
+        outages.report("chunk", &error);
+        wait(4).await;
+        outages.report("chunk", &error);
         assert_eq!((outages.list().len(), published(dir.path()).len()), (0, 0));
-        outages.over();
-        assert_eq!(told(), [""; 0]);
-        outages.report(&error);
-        clock.advance(std::time::Duration::from_secs(60));
-        outages.report(&error);
-        outages.report(&error);
+        wait(1).await;
+        outages.works("chunk", Instant::now());
+        assert_eq!((told(), outages.lasts("chunk")), (Vec::new(), None));
+        outages.report("chunk", &error);
+        wait(10).await;
+        let began = Instant::now();
+        wait(50).await;
+        outages.report("chunk", &error);
+        outages.report("embed", &error);
+        outages.report("chunk", &error);
         assert_eq!(told(), ["object store unavailable: connection refused; work waits until it is available again"]);
         assert_eq!(published(dir.path()), outages.list());
-        assert_eq!(outages.list()[0].since, 4_000_000);
-        outages.over();
-        assert_eq!(told(), ["object store available again after 60 s"]);
+        assert_eq!((outages.list().len(), outages.list()[0].since), (1, 5_000_000));
+        assert_eq!(outages.lasts("chunk"), Some(Duration::from_secs(60)));
+        outages.works("chunk", began);
+        outages.works("load", Instant::now());
+        assert_eq!((told(), outages.list().len()), (Vec::new(), 1), "neither shows that chunking works");
+        wait(1).await;
+        outages.works("chunk", Instant::now());
+        assert_eq!(told(), ["object store available again after 61 s"]);
         assert_eq!((outages.list().len(), published(dir.path()).len()), (0, 0));
     }
 }

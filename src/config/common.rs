@@ -68,7 +68,7 @@ pub const INTRODUCTIONS: &[(&str, &str)] = &[
     ("aws", "Configures access to AWS (needs a build with `--features aws`). Credentials come from AWS's usual chain."),
     ("buckets", "Names the buckets for state in AWS, each as `BUCKET` or `BUCKET/PREFIX`."),
     ("queues", "Names the SQS queues from which `docweir serve` receives messages."),
-    ("http", "Configures the HTTP endpoint of a running process: `/metrics`, `/supervision` and `/health`."),
+    ("http", "Configures the HTTP endpoint of a running process: `/metrics`, `/supervision`, `/health` and `/ready`."),
     ("cloudwatch", "Configures how metrics are published to Amazon CloudWatch."),
     ("log", "Configures the log on standard error. The log never contains the text of a document."),
 ];

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Configures the HTTP endpoint of a running process: `/metrics`, `/supervision` and `/health`.
+/// Configures the HTTP endpoint of a running process: `/metrics`, `/supervision`, `/health` and `/ready`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpOptions {

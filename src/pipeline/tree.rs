@@ -190,6 +190,7 @@ impl Tree {
             lease,
             batch: settings.intake.claim_batch,
             claimed: Default::default(),
+            last_submission: Default::default(),
             heartbeat: Duration::from_secs(settings.lease.heartbeat_seconds),
             poll: Duration::from_secs(settings.intake.poll_seconds),
             is_shared: engine.is_shared(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::Lane;
@@ -121,8 +122,12 @@ pub trait OutcomeSink<J, D, P> {
     /// Makes a verdict durable. This function must be idempotent, because the pool calls it again after an error.
     async fn persist(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Persisted, StageError>;
 
-    /// Reports that a store or service is unavailable, or with `None` that it works again.
-    fn outage(&self, _error: Option<&StageError>) {}
+    /// Reports that a store or service is unavailable.
+    fn unavailable(&self, _error: &StageError) {}
+
+    /// Reports that the stores and services of the stage worked for an attempt that began at this time, and whose outcome
+    /// is durable.
+    fn available(&self, _began: Instant) {}
 
     /// Submits a finished job to the next pool, and waits while that pool is full. The wait is backpressure, and its
     /// duration is measured.

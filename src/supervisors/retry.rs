@@ -72,6 +72,11 @@ impl RetryOptions {
         }
         range("outage_seconds", self.outage_seconds as f64, 1.0, 31_536_000.0);
         range("alone_seconds", self.alone_seconds as f64, 1.0, 31_536_000.0);
+        if self.alone_seconds >= self.outage_seconds {
+            found
+                .push(("alone_seconds", format!("must be less than `retry.outage_seconds` ({})", self.outage_seconds)));
+        }
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("system_failures", f64::from(self.system_failures), 1.0, 1_000.0);
         found
     }

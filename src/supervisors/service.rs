@@ -12,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use docweir_core::error::StageError;
+use docweir_core::error::{ErrorClass, StageError};
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -74,8 +74,8 @@ impl Drop for Running {
 }
 
 /// Starts `run` as a service. If `run` panics or returns an error, the service is started again after a backoff. If this
-/// happens too often, the last error is escalated to the root. An outage may last longer; the caller's `run` decides how
-/// long it waits before it returns the error of an outage. If `run` returns `Ok`, the service ends.
+/// happens too often, the last error is escalated to the root. `run` itself waits for the end of an outage, so an error
+/// that says a store is unavailable is escalated at once. If `run` returns `Ok`, the service ends.
 pub fn start_service<M, F, Fut>(
     name: &str,
     capacity: usize,
@@ -101,6 +101,12 @@ where
             let error = match AssertUnwindSafe(run(inbox.clone())).catch_unwind().await {
                 Ok(Ok(())) => {
                     root.ended(&name);
+                    return;
+                }
+                Ok(Err(error)) if error.class == ErrorClass::Unavailable => {
+                    // The service has waited as long as an outage may last.
+                    stats.borrow_mut().state = "failed";
+                    root.escalate(Escalation::system(&name, error.to_string()));
                     return;
                 }
                 Ok(Err(error)) => {

@@ -57,8 +57,10 @@ pub(super) struct Envelope<J> {
     pub failed_attempts: u32,
     /// Number of consecutive failures of this job that consumed no attempt.
     pub in_a_row: u32,
-    /// Class and time of the first of these failures.
+    /// Class of the last of these failures, and time of the first.
     pub failing: Option<(ErrorClass, Instant)>,
+    /// Time at which the last attempt was started.
+    pub began: Instant,
     pub queued_at: Instant,
     pool: Arc<str>,
     table: Arc<InFlightTable>,
@@ -70,14 +72,21 @@ pub(super) struct Envelope<J> {
 }
 
 impl<J> Envelope<J> {
-    /// Returns the failures of this class in direct succession that consumed no attempt, before the failure that occurs
-    /// now. A failure of another class starts a new streak.
+    /// Returns the failures in direct succession that consumed no attempt, before the failure that occurs now. System
+    /// failures are counted on their own, because few of them end the process. A service that is overloaded refuses some
+    /// calls and does not answer others, so these are counted together.
     pub fn streak(&mut self, class: ErrorClass) -> Streak {
-        if self.failing.is_some_and(|(earlier, _)| earlier != class) {
-            self.end_streak();
+        let (earlier, since) = self.failing.unwrap_or((class, Instant::now()));
+        if (earlier == ErrorClass::System) != (class == ErrorClass::System) {
+            self.in_a_row = 0;
         }
-        let (_, since) = *self.failing.get_or_insert_with(|| (class, Instant::now()));
+        self.failing = Some((class, since));
         Streak { failures: self.in_a_row, lasts: since.elapsed() }
+    }
+
+    /// Returns whether the job waits for the end of an outage.
+    pub fn is_unavailable(&self) -> bool {
+        self.failing.is_some_and(|(class, _)| class == ErrorClass::Unavailable)
     }
 
     /// Ends the streak of failures that consumed no attempt.
@@ -194,6 +203,7 @@ impl<J> Shared<J> {
             failed_attempts: spec.failed_attempts,
             in_a_row: 0,
             failing: None,
+            began: Instant::now(),
             queued_at: Instant::now(),
             pool: self.name.clone(),
             table: self.table.clone(),

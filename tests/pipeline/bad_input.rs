@@ -330,3 +330,32 @@ impl Drop for Disk {
         let _ = Command::new("umount").arg(&self.path).status();
     }
 }
+
+/// Runs under a limit on the address space that is too low for an extraction process. That is a fault of the machine, so
+/// no document is quarantined.
+#[test]
+fn a_machine_that_cannot_start_extraction_is_reported_and_no_document_is_blamed() {
+    let place = TestFolder::new();
+    place.write("good.txt", "A good document.\n");
+    let limited = |args: &[&str]| {
+        let command = place.command(args);
+        let mut shell = Command::new("bash");
+        shell.args(["-c", "ulimit -v 550000; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        Ran::of(shell.current_dir(command.get_current_dir().unwrap()).output().unwrap())
+    };
+    let ran = limited(&["ingest", "docs", "--json", "--progress", "none"]);
+    ran.code(70);
+    assert!(ran.err.contains("ulimit -v"), "{}", ran.err);
+    assert_eq!(ran.err.lines().filter(|line| line.contains("docweir: ")).count(), 1, "{}", ran.err);
+    let checked = limited(&["doctor"]);
+    checked.code(1);
+    assert!(checked.out.contains("address space") && checked.out.contains("ulimit -v"), "{}", checked.out);
+    place.ingest(&[]).code(0);
+    place.assert_complete(1);
+}

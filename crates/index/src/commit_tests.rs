@@ -124,7 +124,7 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
             Ok(_) => landed += 1,
             Err(e) => {
                 stalled += 1;
-                assert!(matches!(e, VectorError::Stalled { .. }) && e.class() == ErrorClass::Transient, "{e}");
+                assert!(matches!(e, VectorError::Stalled { .. }) && e.class() == ErrorClass::Unavailable, "{e}");
                 assert!(e.to_string().contains("still wanted"), "{e}");
             }
         }

@@ -126,8 +126,9 @@ impl VectorError {
                 ObjectError::Unknown { .. } | ObjectError::Transient { .. } | ObjectError::Conflict(_) => {
                     ErrorClass::Unavailable
                 }
-                ObjectError::TooLarge { .. } => ErrorClass::Permanent,
-                ObjectError::NotFound(_)
+                // The object may be a manifest or hold many documents, so no single document is to blame.
+                ObjectError::TooLarge { .. }
+                | ObjectError::NotFound(_)
                 | ObjectError::Storage { .. }
                 | ObjectError::Archived(_)
                 | ObjectError::BadKey(_) => ErrorClass::System,

@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use docweir_core::cancel::Cancel;
-use docweir_core::error::ErrorClass;
 use docweir_objects::memory::{Faults, MemoryObjects};
 use proptest::prelude::*;
 
@@ -112,7 +111,7 @@ fn passes<T>(result: Option<Result<T, VectorError>>) -> Option<T> {
     match result? {
         Ok(value) => Some(value),
         Err(e) => {
-            assert!(matches!(e.class(), ErrorClass::Transient | ErrorClass::Throttled), "{e}");
+            assert!(e.class().is_temporary(), "{e}");
             None
         }
     }

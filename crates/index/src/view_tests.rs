@@ -147,7 +147,7 @@ async fn readers_get_over_passing_failures_or_say_so() {
     o.set_faults(Faults { fail_read: 1.0, ..Faults::default() });
     let s = store(&o);
     let e = s.view().await.err().unwrap();
-    assert_eq!(e.class(), ErrorClass::Transient, "{e}");
+    assert_eq!(e.class(), ErrorClass::Unavailable, "{e}");
     o.set_faults(Faults::default());
     assert_eq!(s.view().await.unwrap().len(), 1, "the next view succeeds");
 }

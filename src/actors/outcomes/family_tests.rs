@@ -227,7 +227,7 @@ impl Fixture {
             }
             for claim in claims {
                 self.context.claims.begin(&claim);
-                let input = self.context.artefacts.resume(&claim).await.unwrap();
+                let input = self.context.artefacts.resume(&claim, false).await.unwrap();
                 let pool = if matches!(input, Input::Removal) { 0 } else { 4 };
                 self.pools[pool].submit(spec(Job { claim: Arc::new(claim), input })).await.unwrap();
             }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use docweir_core::documents::Stage;
-use docweir_core::error::StageError;
+use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
 use docweir_stores::control::{Claim, Resume, Transition};
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::children::Declared;
@@ -57,6 +58,8 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
                     self.done(job, result).await?
                 }
             }
+            // Nothing changes for the document, and an outage may last for hours.
+            Verdict::Retry { error, .. } if error.class == ErrorClass::Unavailable => return Ok(Persisted::Release),
             Verdict::Retry { error, wait, consumes_attempt, .. } => {
                 let transition = Transition::StageRetry {
                     stage: self.stage,
@@ -100,11 +103,12 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
         Ok(if ours { Persisted::Release } else { Persisted::Fenced })
     }
 
-    fn outage(&self, error: Option<&StageError>) {
-        match error {
-            Some(error) => self.context.outages.report(error),
-            None => self.context.outages.over(),
-        }
+    fn unavailable(&self, error: &StageError) {
+        self.context.outages.report(self.stage.verb(), error);
+    }
+
+    fn available(&self, began: Instant) {
+        self.context.outages.works(self.stage.verb(), began);
     }
 
     async fn forward(&self, job: &Arc<Job>, done: StageResult) -> Result<(), Closed> {

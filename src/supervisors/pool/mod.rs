@@ -43,6 +43,11 @@ use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicke
 /// Memory of a finished job, in bytes, from which the freed memory is returned to the system.
 const LARGE_JOB_BYTES: usize = 8 << 20;
 
+/// Time for which a success shows that the stores and services of a stage work.
+const RECENT: Duration = Duration::from_secs(120);
+/// Number of jobs that see an outage, from which on it is not the failure of a single document.
+const FEW_JOBS: usize = 3;
+
 /// Configures a pool.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
@@ -84,8 +89,8 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     persisting: usize,
     forwarding: usize,
     intensity: Intensity,
-    /// Time at which a job of the pool last succeeded.
-    last_success: Option<Instant>,
+    /// Times at which the attempt began and ended that succeeded last.
+    last_success: Option<(Instant, Instant)>,
     scaler: Scaler,
     draining: Option<DrainMode>,
     drained: Vec<oneshot::Sender<()>>,
@@ -151,7 +156,7 @@ impl<S: Stage> PoolSupervisor<S> {
         // Finished jobs wait for the next pool together with their results. No more jobs are started while the results
         // exceed the memory limit, or while at least as many finished jobs wait as there are workers.
         while !self.idle.is_empty() && self.forwarding < self.want && !self.shared.is_overdrawn() {
-            let Some(envelope) = self.shared.lanes().pop() else { break };
+            let Some(mut envelope) = self.shared.lanes().pop() else { break };
             let Some(id) = self.idle.pop() else { break };
             let Some(worker) = self.workers.get(&id) else {
                 self.requeue(envelope, ctx);
@@ -168,6 +173,7 @@ impl<S: Stage> PoolSupervisor<S> {
                 kill: killed,
             });
             envelope.phase(Phase::Running);
+            envelope.began = Instant::now();
             self.busy.insert(id, Busy { envelope, cancel, _kill: kill });
         }
         self.check_drained(ctx);
@@ -196,8 +202,7 @@ impl<S: Stage> PoolSupervisor<S> {
             None => self.metrics.fenced(),
             Some(AttemptOutcome::Done(done)) => {
                 envelope.end_streak();
-                self.last_success = Some(Instant::now());
-                self.sink.outage(None);
+                self.last_success = Some((envelope.began, Instant::now()));
                 envelope.recharge(&self.shared, self.stage.finished_bytes(&envelope.payload, &done));
                 self.persist(envelope, Verdict::Done(done), ctx);
             }
@@ -210,10 +215,10 @@ impl<S: Stage> PoolSupervisor<S> {
 
     fn failed(&mut self, mut envelope: Envelope<S::Job>, error: StageError, ctx: &mut Context<Self>) {
         let streak = envelope.streak(error.class);
-        let alone = error.class == ErrorClass::Unavailable && self.is_alone(streak.lasts);
+        let alone = error.class == ErrorClass::Unavailable && self.is_alone(&envelope, streak.lasts);
         let error = if alone { StageError { class: ErrorClass::Transient, ..error } } else { error };
         if error.class == ErrorClass::Unavailable {
-            self.sink.outage(Some(&error));
+            self.sink.unavailable(&error);
         }
         let verdict = match decide(&self.options.retry, &error, envelope.failed_attempts, streak) {
             Decision::Retry { wait, consumes_attempt } => {
@@ -242,11 +247,14 @@ impl<S: Stage> PoolSupervisor<S> {
         self.persist(envelope, verdict, ctx);
     }
 
-    /// Returns whether only this job sees an outage: it has failed for a long time, and other jobs of the pool have
-    /// succeeded meanwhile.
-    fn is_alone(&self, failing: Duration) -> bool {
+    /// Returns whether few jobs see an outage: this one has failed for a long time, hardly any other job waits for the
+    /// end of an outage, and a job that was started meanwhile has just succeeded.
+    fn is_alone(&self, envelope: &Envelope<S::Job>, failing: Duration) -> bool {
+        let others = self.waiting.values().filter(|other| other.serial != envelope.serial && other.is_unavailable());
+        let success = |(began, ended): (Instant, Instant)| began.elapsed() < failing && ended.elapsed() < RECENT;
         failing >= Duration::from_secs(self.options.retry.alone_seconds)
-            && self.last_success.is_some_and(|at| at.elapsed() < failing)
+            && self.last_success.is_some_and(success)
+            && others.count() < FEW_JOBS
     }
 
     /// Makes a verdict durable. The job is released, retried or forwarded only after that.
@@ -375,13 +383,13 @@ async fn persist_with_retries<J, D, P>(
     options: &RetryOptions,
 ) -> Result<Persisted, StageError> {
     let began = Instant::now();
-    let mut failures = 0;
+    let (mut outages, mut failures) = (0, 0);
     loop {
         let answer = AssertUnwindSafe(sink.persist(&envelope.payload, verdict)).catch_unwind().await;
         let error = match answer {
             Ok(Ok(persisted)) => {
-                if failures > 0 {
-                    sink.outage(None);
+                if matches!(verdict, Verdict::Done(_)) {
+                    sink.available(envelope.began);
                 }
                 return Ok(persisted);
             }
@@ -392,14 +400,15 @@ async fn persist_with_retries<J, D, P>(
             ErrorClass::Unavailable => error,
             _ => StageError { class: ErrorClass::System, ..error },
         };
+        let counter = if error.class == ErrorClass::Unavailable { &mut outages } else { &mut failures };
         if error.class == ErrorClass::Unavailable {
-            sink.outage(Some(&error));
+            sink.unavailable(&error);
         }
-        match decide(options, &error, 0, Streak { failures, lasts: began.elapsed() }) {
+        match decide(options, &error, 0, Streak { failures: *counter, lasts: began.elapsed() }) {
             Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
             Decision::Quarantine | Decision::Escalate => return Err(error),
         }
-        failures += 1;
+        *counter += 1;
     }
 }
 

@@ -202,9 +202,14 @@ impl OutcomeSink<Task, u32, ()> for TestSink {
         Ok(Persisted::Release)
     }
 
-    fn outage(&self, error: Option<&StageError>) {
+    fn unavailable(&self, _: &StageError) {
         let (lasts, over) = self.log.outage_reports.get();
-        self.log.outage_reports.set(if error.is_some() { (lasts + 1, over) } else { (lasts, over + 1) });
+        self.log.outage_reports.set((lasts + 1, over));
+    }
+
+    fn available(&self, _: tokio::time::Instant) {
+        let (lasts, over) = self.log.outage_reports.get();
+        self.log.outage_reports.set((lasts, over + 1));
     }
 
     async fn forward(&self, job: &Arc<Task>, done: u32) -> Result<(), Closed> {

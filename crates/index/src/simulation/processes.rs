@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::{Clock, ManualClock};
-use docweir_core::error::ErrorClass;
 use docweir_objects::lease::LeaseRegister;
 use docweir_objects::memory::MemoryObjects;
 
@@ -106,7 +105,7 @@ async fn wait(world: &Rc<RefCell<World>>, milliseconds: u64) {
 
 /// Accepts the error if the faulty store may have caused it. Otherwise records the error as a fault.
 fn may_pass(world: &Rc<RefCell<World>>, what: &str, error: &VectorError) {
-    if !matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled | ErrorClass::Unavailable) {
+    if !error.class().is_temporary() {
         world.borrow_mut().faults.push(format!("{what}: {error}"));
     }
 }
