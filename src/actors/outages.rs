@@ -27,7 +27,7 @@ const FILE: &str = "outage.json";
 /// Describes an outage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outage {
-    /// What does not answer, such as `object store`.
+    /// Name of the store or service that does not answer, such as `object store`.
     pub what: String,
     /// Message of the last failed call.
     pub cause: String,
