@@ -117,7 +117,12 @@ impl Intake {
                         Some((id, status)) => Ok(Inspection::Known(id, status)),
                         None => {
                             let look = async || self.look_at_object(&object).await;
-                            let look = retry_while_unavailable(&self.retry, look).await;
+                            // One object that cannot be read must not keep out the others for as long as an outage.
+                            let retry = RetryOptions {
+                                outage_seconds: self.retry.outage_seconds.min(self.retry.alone_seconds),
+                                ..self.retry.clone()
+                            };
+                            let look = retry_while_unavailable(&retry, look).await;
                             look.map(Inspection::New).map_err(|e| e.to_string())
                         }
                     };

@@ -58,8 +58,6 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
                     self.done(job, result).await?
                 }
             }
-            // Nothing changes for the document, and an outage may last for hours.
-            Verdict::Retry { error, .. } if error.class == ErrorClass::Unavailable => return Ok(Persisted::Release),
             Verdict::Retry { error, wait, consumes_attempt, .. } => {
                 let transition = Transition::StageRetry {
                     stage: self.stage,
@@ -68,7 +66,8 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
                     consumes_attempt: *consumes_attempt,
                 };
                 let ours = self.context.apply(claim, transition).await?;
-                if ours {
+                // An outage is announced once for all documents.
+                if ours && error.class != ErrorClass::Unavailable {
                     self.context.events.emit(Event::Retried {
                         document: claim.key.id.clone(),
                         source: claim.source.clone(),
