@@ -24,6 +24,7 @@ mod decide;
 mod failure;
 mod fence;
 mod items;
+mod pending;
 mod recent;
 pub mod store;
 pub mod tables;

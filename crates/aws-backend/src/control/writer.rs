@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_aws::DynamoOptions;
-use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
+use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, Write};
 use docweir_aws::{Fault, FaultKind};
 use docweir_core::backoff::Backoff;
 use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
@@ -32,11 +32,10 @@ use super::decide::{Command, ControlReply, Current, Decided, decide};
 use super::failure::told;
 use super::fence;
 use super::items::{self, SourceEntry, WRITE_ID, string};
+use super::pending::{Document, Prepared, already_applied, answer, documents, packed, unreadable};
 use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
 
-/// Maximum number of commands on one document in one write.
-const MOST_OF_ONE: usize = 16;
 /// Largest clock difference that is corrected. If this process's clock is behind the last writer's clock by less than
 /// this value, a write gets a timestamp just after the last write. If the difference is larger, a write gets the time
 /// of this process's clock.
@@ -58,9 +57,9 @@ pub enum Subject {
 type Reply = oneshot::Sender<Result<ControlReply, ControlError>>;
 
 pub struct Job {
-    subject: Subject,
-    command: Command,
-    reply: Reply,
+    pub subject: Subject,
+    pub command: Command,
+    pub reply: Reply,
 }
 
 /// Sends commands to the task that writes control records.
@@ -130,32 +129,6 @@ impl ControlWriter {
             hint: "restart docweir, and report this with the log",
         }
     }
-}
-
-/// Holds a document, and the commands on this document whose effects are written together.
-struct Document {
-    subject: Subject,
-    jobs: Vec<Job>,
-    /// Parent document's claim, if all jobs depend on this claim; `None` if the jobs depend on no claim.
-    under: Option<Box<ClaimKey>>,
-    /// Prepared writes that may already have been applied.
-    uncertain: Vec<Prepared>,
-    /// If true, the document is written in its own transaction.
-    alone: bool,
-    /// Time at which the first of the commands was taken from the queue.
-    began: Instant,
-}
-
-/// Holds the pending writes to one document's record, and the answers to the commands that caused these writes.
-#[derive(Default)]
-struct Prepared {
-    write_id: String,
-    writes: Vec<Write>,
-    answers: Vec<Result<ControlReply, ControlError>>,
-    metrics: Vec<(String, f64)>,
-    /// Id of the document, and the time since which the document has been pending. The time is `None` if the document
-    /// is not pending after the write.
-    left: Option<(DocumentId, Option<String>)>,
 }
 
 /// Holds a document as it was read.
@@ -265,7 +238,7 @@ impl Task {
             // Further commands on the document must not overtake it, so it takes part in every round.
             let is_kept = |d: &Document| !d.uncertain.is_empty() && d.began.elapsed() <= LONGEST;
             if tries >= self.options.attempts || open.iter().all(|d| is_kept(d) && d.began < began) {
-                let (kept, given_up): (Vec<_>, Vec<_>) = std::mem::take(&mut open).into_iter().partition(is_kept);
+                let (kept, given_up): (Vec<_>, Vec<_>) = open.into_iter().partition(is_kept);
                 self.uncertain = kept;
                 if !given_up.is_empty() {
                     tracing::warn!(%fault, documents = given_up.len(), "control store not written; commands failed");
@@ -279,8 +252,8 @@ impl Task {
         }
     }
 
-    /// Makes one attempt to read the documents, to decide the outcome of each command, and to write the results. Returns the documents that
-    /// need another attempt, and the fault if a call failed.
+    /// Makes one attempt to read the documents, to decide the outcome of each command, and to write the results. Returns
+    /// the documents that need another attempt, and the fault if a call failed.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let (mut reads, valid) = match self.read(&documents).await {
             Ok(read) => read,
@@ -606,113 +579,9 @@ fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     condition_values.into_iter().fold(condition, |condition, (placeholder, value)| condition.value(placeholder, value))
 }
 
-/// Groups the commands by document, and keeps their order.
-fn documents(jobs: Vec<Job>) -> Vec<Document> {
-    let mut all: Vec<Document> = Vec::new();
-    let mut latest: HashMap<Subject, usize> = HashMap::new();
-    for job in jobs {
-        // The caller is gone, so nothing would use a claim.
-        if job.reply.is_closed() {
-            continue;
-        }
-        let under = job.command.under();
-        let joins = |d: &Document| d.jobs.len() < MOST_OF_ONE && d.under.as_deref() == under;
-        let place = latest.get(&job.subject).copied().filter(|i| all.get(*i).is_some_and(joins));
-        match place.and_then(|i| all.get_mut(i)) {
-            Some(document) => document.jobs.push(job),
-            None => {
-                latest.insert(job.subject.clone(), all.len());
-                let (subject, under) = (job.subject.clone(), under.cloned().map(Box::new));
-                all.push(Document {
-                    subject,
-                    jobs: vec![job],
-                    under,
-                    uncertain: Vec::new(),
-                    alone: false,
-                    began: Instant::now(),
-                });
-            }
-        }
-    }
-    all
-}
-
 fn id_of(found: &Current) -> DocumentId {
     match found {
         Current::Record(record) => record.document_id.clone(),
         Current::Nothing(id) => id.clone(),
     }
-}
-
-/// Checks whether one of the document's uncertain writes was applied. The item contains the id of the write that was
-/// applied last. Returns `Ok` with the document and the applied write. If none was applied, returns the document
-/// unchanged, as `Err`.
-fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
-    let write_id = items::text(item, WRITE_ID);
-    match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
-        Some(at) => {
-            let applied = document.uncertain.swap_remove(at);
-            Ok((document, applied))
-        }
-        None => Err(document),
-    }
-}
-
-/// Replies to the commands on a document whose item cannot be parsed, so that these commands do not block other
-/// documents. No claim succeeds, existing claims count as invalid, and most other commands are refused.
-fn unreadable(document: Document) {
-    for job in document.jobs {
-        let text = "the item can't be parsed (see the log); correct the item, or delete it and submit its file again";
-        let answer = match &job.command {
-            Command::Claim { .. } => Ok(ControlReply::Claimed(None)),
-            Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(ControlReply::Yes(false)),
-            Command::Apply { claim, .. }
-            | Command::Reversion { claim, .. }
-            | Command::AnnounceChildren { claim, .. }
-            | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
-            // The document counts as missing, so there is nothing to remove.
-            Command::RemoveChild { .. } => Ok(ControlReply::Yes(false)),
-            Command::Register(_)
-            | Command::RegisterChild { .. }
-            | Command::Reset { .. }
-            | Command::Delete
-            | Command::Discard => Err(ControlError::Refused(format!("{:?}: {text}", job.subject))),
-        };
-        let _ = job.reply.send(answer);
-    }
-}
-
-fn answer(document: Document, answers: Vec<Result<ControlReply, ControlError>>) {
-    for (job, answer) in document.jobs.into_iter().zip(answers) {
-        let _ = job.reply.send(answer);
-    }
-}
-
-/// Splits documents into transactions of limited size. Each document is written in a single transaction. All
-/// documents of a transaction depend on the same claim, or none of them depends on a claim.
-fn packed(mut prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
-    let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
-    let (mut writes, mut bytes, mut under) = (usize::MAX, usize::MAX, None);
-    prepared.sort_by_cached_key(|(document, _)| document.under.as_ref().map(|claim| (claim.id.clone(), claim.epoch)));
-    for (document, ready) in prepared {
-        let size: usize = ready.writes.iter().map(Write::bytes).sum();
-        // A transaction with a claim needs room for the check of the claim.
-        let most = MOST - usize::from(document.under.is_some());
-        let full = writes.saturating_add(ready.writes.len()) > most || bytes.saturating_add(size) > MOST_BYTES;
-        let other = document.under != under;
-        under.clone_from(&document.under);
-        if full || other || document.alone {
-            parts.push(Vec::new());
-            (writes, bytes) = (0, 0);
-        }
-        writes += ready.writes.len();
-        bytes += size;
-        if document.alone {
-            (writes, bytes) = (usize::MAX, usize::MAX);
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push((document, ready));
-        }
-    }
-    parts
 }
