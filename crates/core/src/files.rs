@@ -13,11 +13,7 @@ use rustix::fs::OFlags;
 /// # Errors
 /// Returns the error of the system, or `InvalidInput` if the file is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(not_regular())
+    only_regular(open_without_waiting(path, OFlags::empty())?)
 }
 
 /// Opens a regular file like [`open_regular`], but refuses a path with a symbolic link in any of its parts. Use this
@@ -27,12 +23,18 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Returns the error of the system, or `InvalidInput` if the file is not a regular file or its path contains a link.
 pub fn open_resolved(path: &Path) -> io::Result<File> {
-    let file = open_without_links(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+    only_regular(open_without_links(path)?)
 }
 
-fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+fn open_without_waiting(path: &Path, more: OFlags) -> io::Result<File> {
+    File::options().read(true).custom_flags((OFlags::NONBLOCK | more).bits() as i32).open(path)
+}
+
+fn only_regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 fn has_link() -> io::Error {
@@ -60,7 +62,7 @@ fn open_without_links(path: &Path) -> io::Result<File> {
 fn open_and_compare(path: &Path) -> io::Result<File> {
     use std::os::fd::AsRawFd;
 
-    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let file = open_without_waiting(path, OFlags::empty())?;
     let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     if opened == path { Ok(file) } else { Err(has_link()) }
 }
@@ -69,8 +71,7 @@ fn open_and_compare(path: &Path) -> io::Result<File> {
 /// between the two calls is not noticed.
 #[cfg(not(target_os = "linux"))]
 fn open_without_links(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let file = open_without_waiting(path, OFlags::NOFOLLOW)?;
     if std::fs::canonicalize(path)? == path { Ok(file) } else { Err(has_link()) }
 }
 

@@ -222,12 +222,12 @@ impl Extractor {
                     continue;
                 }
                 () = sleep_until(next_deadline) => {
-                    let used = child.cpu_time().unwrap_or_default();
-                    let end = match next_deadline < deadline {
-                        true => TimeLimit { key: "stall_seconds", seconds: o.stall_seconds, used: used.saturating_sub(cpu_at_reply) },
-                        false => TimeLimit { key: "deadline_seconds", seconds: o.deadline_seconds, used: used.saturating_sub(cpu_at_start) },
+                    let (limit, seconds, cpu_before) = match next_deadline < deadline {
+                        true => (TimeLimit::Stall, o.stall_seconds, cpu_at_reply),
+                        false => (TimeLimit::Deadline, o.deadline_seconds, cpu_at_start),
                     };
-                    return answer.or(end.error());
+                    let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_before);
+                    return answer.or(limit.error(seconds, used));
                 }
             };
             let (reply, bytes) = match heard {
@@ -324,29 +324,29 @@ fn nonsense(what: &str) -> StageError {
     )
 }
 
-/// Describes a wall-clock limit that a child has reached.
-struct TimeLimit {
-    key: &'static str,
-    seconds: u64,
-    /// Processor time of the child during the limit.
-    used: Duration,
+/// Names a wall-clock limit that a child has reached.
+#[derive(Clone, Copy, Debug)]
+enum TimeLimit {
+    /// The time between two pages.
+    Stall,
+    /// The time for the whole document.
+    Deadline,
 }
 
 impl TimeLimit {
-    /// Returns the error of the document. A child that computed for much of the time would do the same again, so its
-    /// document is not retried. A child that computed little was held up, by a slow disk or by other processes.
-    fn error(&self) -> StageError {
-        let Self { key, seconds, used } = self;
-        let what = match *key {
-            "stall_seconds" => "the extractor read no further page for",
-            _ => "the document took more than",
+    /// Returns the error of the document. `used` is the processor time of the child during the limit. A child that
+    /// computed for much of the time would do the same again, so its document is not retried. A child that computed
+    /// little was held up, by a slow disk or by other processes.
+    fn error(self, seconds: u64, used: Duration) -> StageError {
+        let (code, key, what) = match self {
+            Self::Stall => ("extractor_stalled", "stall_seconds", "the extractor read no further page for"),
+            Self::Deadline => ("extractor_deadline", "deadline_seconds", "the document took more than"),
         };
         let message = format!(
             "{what} {seconds} s ({:.1} s of processor time); raise `extract.options.{key}` to allow more",
             used.as_secs_f64()
         );
-        let code = if *key == "stall_seconds" { "extractor_stalled" } else { "extractor_deadline" };
-        if *used >= Duration::from_secs(*seconds) / BUSY_SHARE {
+        if used >= Duration::from_secs(seconds) / BUSY_SHARE {
             StageError::permanent(code, message)
         } else {
             StageError::timeout(code, message)
@@ -378,9 +378,13 @@ mod tests {
 
     #[test]
     fn a_child_that_computed_is_not_asked_again_and_one_that_was_held_up_is() {
-        for (key, code) in [("stall_seconds", "extractor_stalled"), ("deadline_seconds", "extractor_deadline")] {
+        let limits = [
+            (TimeLimit::Stall, "stall_seconds", "extractor_stalled"),
+            (TimeLimit::Deadline, "deadline_seconds", "extractor_deadline"),
+        ];
+        for (limit, key, code) in limits {
             for (used, class) in [(60, ErrorClass::Permanent), (15, ErrorClass::Permanent), (14, ErrorClass::Timeout)] {
-                let error = TimeLimit { key, seconds: 60, used: Duration::from_secs(used) }.error();
+                let error = limit.error(60, Duration::from_secs(used));
                 assert_eq!((error.code.as_str(), error.class), (code, class), "{used} s: {error}");
                 assert!(error.message.contains(key) && error.message.contains(" 60 s"), "{error}");
             }

@@ -40,8 +40,7 @@ pub fn worker_main() -> ExitCode {
         let _ = io::Write::write_all(&mut io::stderr(), format!("panic at {place}\n").as_bytes());
     }));
     if let Err(error) = limit() {
-        let _ = io::Write::write_all(&mut io::stderr(), format!("{NO_LIMITS}: {error}\n").as_bytes());
-        return ExitCode::from(3);
+        return without_limits(&error);
     }
     let Ok(socket) = rustix::io::dup(rustix::stdio::stdin()).map(UnixStream::from) else {
         return ExitCode::from(3);
@@ -51,8 +50,7 @@ pub fn worker_main() -> ExitCode {
         match receive_request(&socket) {
             Ok(Some((request, file))) => {
                 if let Err(error) = limit_memory(&mut memory_limited, &request) {
-                    let _ = io::Write::write_all(&mut io::stderr(), format!("{NO_LIMITS}: {error}\n").as_bytes());
-                    return ExitCode::from(3);
+                    return without_limits(&error);
                 }
                 match serve(&socket, &request, file) {
                     Ok(true) => {}
@@ -68,6 +66,12 @@ pub fn worker_main() -> ExitCode {
             }
         }
     }
+}
+
+/// Reports that this process cannot set its limits, and returns the exit code for that.
+fn without_limits(error: &io::Error) -> ExitCode {
+    let _ = io::Write::write_all(&mut io::stderr(), format!("{NO_LIMITS}: {error}\n").as_bytes());
+    ExitCode::from(3)
 }
 
 fn limit() -> io::Result<()> {
