@@ -19,7 +19,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::actors::outcomes::{Claims, control};
 use crate::messages::commit::{Commit, Committed};
-use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
 
 /// Limits the size of a commit. All documents of a commit become visible in one step.
@@ -64,7 +63,6 @@ pub struct Committer {
     /// group.
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
-    pub retry: RetryOptions,
     /// Duration for which a claim is renewed before its document is committed.
     pub lease: Duration,
     /// Request that did not fit into the previous group.

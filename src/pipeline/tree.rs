@@ -442,7 +442,7 @@ fn start_committer(
 ) -> (ServiceHandle<Commit>, Running) {
     let (target, model, claims) = (target.clone(), model.clone(), context.claims.clone());
     let options = settings.load.options.clone();
-    let (control, retry) = (context.control.clone(), settings.retry.clone());
+    let control = context.control.clone();
     let lease = Duration::from_secs(settings.lease.seconds);
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {
@@ -454,7 +454,6 @@ fn start_committer(
             target: target.capabilities(),
             claims: claims.clone(),
             control: control.clone(),
-            retry: retry.clone(),
             lease,
             carried: None,
         };
