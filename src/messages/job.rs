@@ -157,6 +157,10 @@ mod tests {
         StageResult { output: None, metrics, duration, next, children: Vec::new() }
     }
 
+    fn json_bytes(value: &impl serde::Serialize) -> usize {
+        serde_json::to_vec(value).unwrap().len()
+    }
+
     /// Passes a text with many findings through the stages. At each stage, the charge must cover the input, the result
     /// and the text of the artefact.
     #[tokio::test]
@@ -173,7 +177,6 @@ mod tests {
             assert!(charge >= becomes, "{stage}: {charge} bytes are charged, and the job becomes {becomes}");
             assert!(charge <= 10 * becomes, "{stage}: {charge} bytes are charged for {becomes}");
         };
-        let json = |value: &dyn Fn() -> serde_json::Result<Vec<u8>>| value().unwrap().len();
 
         let document = extract_in_process(text.into_bytes(), MediaType::Text, &ExtractOptions::default()).unwrap();
         let document = Arc::new(document);
@@ -182,21 +185,21 @@ mod tests {
         let id = DocumentId::mint(0, 1);
         let chunks = chunk_document(&document, &id, tokens.as_ref(), &ChunkOptions::default(), &cancel).unwrap();
         let chunks = Arc::new(chunks);
-        let written = json(&|| serde_json::to_vec(&chunks));
+        let written = json_bytes(&chunks);
         covers(&job(Input::Extracted(document), bytes), Some(Input::Chunks(chunks.clone())), written, "chunking");
 
         let enricher = LocalEnricher::new(EnrichOptions::default(), tokens);
         let call = enrich::Call::new("a", &cancel);
         let enriched = Arc::new(enricher.enrich((*chunks).clone(), call).await.unwrap().chunks);
         assert!(enriched.weight_bytes() > 4 * chunks.weight_bytes(), "the text has many findings");
-        let written = json(&|| serde_json::to_vec(&enriched));
+        let written = json_bytes(&enriched);
         covers(&job(Input::Chunks(chunks), bytes), Some(Input::Enriched(enriched.clone())), written, "enrichment");
 
         let (in_flight, options) = (InFlight::default(), EmbedOptions::default());
         let call = Call { subject: "a", collection: None, cancel: &cancel };
         let embedded = embed_document(embedder.as_ref(), &NoCache, &in_flight, enriched.clone(), &options, call);
         let embedded = Arc::new(embedded.await.unwrap());
-        let written = json(&|| serde_json::to_vec(&embedded));
+        let written = json_bytes(&embedded);
         covers(&job(Input::Enriched(enriched), bytes), Some(Input::Embedded(embedded.clone())), written, "embedding");
 
         let rows = DocumentRows::of_embedded(id, 1, String::new(), Default::default(), &embedded).unwrap();

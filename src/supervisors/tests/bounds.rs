@@ -3,6 +3,13 @@
 
 use super::*;
 
+/// Starts a pool that forwards to `next`. Returns the pool and its log.
+fn pool(options: PoolOptions, next: Option<PoolHandle<Task>>, root: &RootHandle) -> (PoolHandle<Task>, Rc<TestLog>) {
+    let log = Rc::new(TestLog::default());
+    let sink = Rc::new(TestSink { log: log.clone(), next });
+    (start_pool(options, TestStage(log.clone()), sink, root), log)
+}
+
 #[test]
 fn the_bound_counts_everything_that_the_pool_holds_whoever_submits() {
     with_pool(options(2, 6), |pool, log, _| async move {
@@ -40,13 +47,9 @@ fn bytes_are_bounded_too_and_a_giant_passes_alone() {
 fn results_that_wait_for_the_next_pool_count_and_stop_further_work() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let (first_log, last_log): (Rc<TestLog>, Rc<TestLog>) = Default::default();
-        let sink = Rc::new(TestSink { log: last_log.clone(), next: None });
-        let last = PoolOptions { name: "last".into(), ..options(1, 1) };
-        let last = start_pool(last, TestStage(last_log.clone()), sink, &root);
-        let sink = Rc::new(TestSink { log: first_log.clone(), next: Some(last.clone()) });
+        let (last, last_log) = pool(PoolOptions { name: "last".into(), ..options(1, 1) }, None, &root);
         let first = PoolOptions { name: "first".into(), max_bytes: 10 * 1024, ..options(4, 100) };
-        let first = start_pool(first, TestStage(first_log.clone()), sink, &root);
+        let (first, first_log) = pool(first, Some(last.clone()), &root);
         // Each job of 1 KiB becomes 8 KiB, and the last pool takes a job per second.
         first_log.fence_late.borrow_mut().push(1);
         for id in 0..8 {
@@ -71,15 +74,12 @@ fn results_that_wait_for_the_next_pool_count_and_stop_further_work() {
 fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let logs: Vec<Rc<TestLog>> = (0..3).map(|_| Rc::default()).collect();
-        let mut next = None;
-        let mut pools = Vec::new();
-        for (i, log) in logs.iter().enumerate().rev() {
-            let sink = Rc::new(TestSink { log: log.clone(), next: next.take() });
+        let (mut pools, mut logs) = (Vec::new(), Vec::new());
+        for i in (0..3).rev() {
             let options = PoolOptions { name: format!("p{i}"), ..options(1, 2) };
-            let pool = start_pool(options, TestStage(log.clone()), sink, &root);
-            next = Some(pool.clone());
+            let (pool, log) = pool(options, pools.first().cloned(), &root);
             pools.insert(0, pool);
+            logs.insert(0, log);
         }
         let first = pools[0].clone();
         // Each task sleeps for 5 s in each pool: a new task is made for each pool, and its first act is used.
@@ -106,12 +106,8 @@ fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
 fn the_time_blocked_on_the_next_pool_is_measured() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let (fast, slow): (Rc<TestLog>, Rc<TestLog>) = Default::default();
-        let sink = Rc::new(TestSink { log: slow.clone(), next: None });
-        let last =
-            start_pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, TestStage(slow.clone()), sink, &root);
-        let sink = Rc::new(TestSink { log: fast.clone(), next: Some(last.clone()) });
-        let first = start_pool(PoolOptions { name: "fast".into(), ..options(4, 4) }, TestStage(fast), sink, &root);
+        let (last, slow) = pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, None, &root);
+        let (first, _) = pool(PoolOptions { name: "fast".into(), ..options(4, 4) }, Some(last.clone()), &root);
         for id in 0..4 {
             first.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
         }
