@@ -36,8 +36,6 @@ use crate::telemetry::trace;
 
 /// Maximum interval between two checks of other processes' claims, once this run has no work left.
 const LOOK: Duration = Duration::from_secs(2);
-/// Time for which a submission shows that the artefacts of other documents can be read.
-const RECENT: Duration = Duration::from_secs(120);
 /// Minimum interval between two searches for parked documents that need not wait any longer. Applies while other
 /// documents are available.
 const RESUME: Duration = Duration::from_secs(1);
@@ -117,8 +115,8 @@ pub struct Dispatcher {
     /// Claimed documents that are not yet in a pool, in order. They outlive a restart of the dispatcher, because nobody
     /// else can claim them.
     pub claimed: RefCell<VecDeque<Claimed>>,
-    /// Time at which a document was last submitted to its pool.
-    pub last_submission: Cell<Option<Instant>>,
+    /// Times at which the last submission of a document to its pool began and ended.
+    pub last_submission: Cell<Option<(Instant, Instant)>>,
     /// Interval at which processes renew their claims.
     pub heartbeat: Duration,
     /// True once no more documents may be claimed.
@@ -275,17 +273,15 @@ impl Dispatcher {
         let mut left = self.claimed.borrow().len();
         while left > 0 {
             let Some(first) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+            let began = Instant::now();
             let sent = match self.is_suspect(&first.claim) {
-                true => {
-                    let waiting = self.claimed.borrow().len();
-                    self.dispatch_alone(first, waiting).await
-                }
+                true => self.dispatch_alone(first).await,
                 false => self.dispatch(first).await,
             };
             left -= 1;
             let Err(error) = sent else {
                 self.claimed.borrow_mut().pop_front();
-                self.last_submission.set(Some(Instant::now()));
+                self.last_submission.set(Some((began, Instant::now())));
                 continue;
             };
             let since = self.claimed.borrow_mut().pop_front().map(|mut first| {
@@ -328,8 +324,9 @@ impl Dispatcher {
 
     /// Processes a document alone, while this process works on no other document. The document is a suspect, because
     /// the process died repeatedly while processing it. If the process dies again, the document is certainly the
-    /// cause. `waiting` is the number of claimed suspects that are not yet dispatched, including this document.
-    async fn dispatch_alone(&self, first: Claimed, waiting: usize) -> Result<(), StageError> {
+    /// cause.
+    async fn dispatch_alone(&self, first: Claimed) -> Result<(), StageError> {
+        let waiting = self.claimed.borrow().len();
         self.until(|claims| claims.len() <= waiting).await;
         let id = first.claim.key.id.clone();
         self.dispatch(first).await?;
@@ -365,14 +362,6 @@ impl Dispatcher {
                 self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
         }
-    }
-
-    /// Returns whether only this document sees an outage: it has failed for a long time, and another document has just
-    /// been submitted.
-    fn is_alone(&self, failing_since: Option<Instant>) -> bool {
-        let lasts = failing_since.map(|at| at.elapsed()).unwrap_or_default();
-        lasts >= Duration::from_secs(self.retry.alone_seconds)
-            && self.last_submission.get().is_some_and(|at| at.elapsed() < RECENT)
     }
 
     async fn send(&self, Claimed { claim, failing_since }: Claimed) -> Result<(), StageError> {
@@ -417,7 +406,9 @@ impl Dispatcher {
             return Ok(());
         }
         failpoint::reach("dispatcher.resume", &claim.source);
-        let input = match self.context.artefacts.resume(&claim, self.is_alone(failing_since)).await {
+        let failing = failing_since.map(|at| at.elapsed()).unwrap_or_default();
+        let is_alone = self.retry.is_alone(failing, self.last_submission.get());
+        let input = match self.context.artefacts.resume(&claim, is_alone).await {
             Ok(input) => input,
             Err(error) if matches!(error.class, ErrorClass::System | ErrorClass::Unavailable) => return Err(error),
             Err(error) => {

@@ -58,9 +58,7 @@ impl Heartbeat {
             }
         }
     }
-}
 
-impl Heartbeat {
     /// Returns the time limit of one renewal. A renewal that hangs must not keep the next one from being in time.
     fn deadline(&self) -> Duration {
         self.lease.saturating_sub(self.interval) / 2

@@ -99,6 +99,8 @@ impl Intake {
 
     /// Registers the objects at a URI. An unreadable object is reported, and the other objects are still registered.
     async fn objects(&self, uri: &str) -> Result<u64, StageError> {
+        // One object that cannot be read must not keep out the others for as long as an outage.
+        let of_one = RetryOptions { outage_seconds: self.retry.alone_seconds, ..self.retry.clone() };
         let (mut files, mut after) = (0, None::<String>);
         loop {
             let list = async || self.originals.list(uri, after.as_deref()).await;
@@ -110,19 +112,14 @@ impl Intake {
             let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
             // If the lookup fails, no object counts as known, and all objects are read.
             let mut known = self.known(&wanted).await.unwrap_or_default();
-            let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object));
+            let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object, &of_one));
             let looked_at = stream::iter(looks)
-                .map(|(known, object)| async move {
+                .map(|(known, object, of_one)| async move {
                     let look = match known {
                         Some((id, status)) => Ok(Inspection::Known(id, status)),
                         None => {
                             let look = async || self.look_at_object(&object).await;
-                            // One object that cannot be read must not keep out the others for as long as an outage.
-                            let retry = RetryOptions {
-                                outage_seconds: self.retry.outage_seconds.min(self.retry.alone_seconds),
-                                ..self.retry.clone()
-                            };
-                            let look = retry_while_unavailable(&retry, look).await;
+                            let look = retry_while_unavailable(of_one, look).await;
                             look.map(Inspection::New).map_err(|e| e.to_string())
                         }
                     };

@@ -1,16 +1,18 @@
 //! Tracks outages: times in which a store or a service of Docweir does not answer. Work waits meanwhile, and no document
 //! is blamed.
 //!
-//! An outage is announced when it has lasted for some seconds. It is over as soon as a job succeeds. A file in the state
-//! folder names the outage to other commands.
+//! An outage is announced when it has lasted for some seconds. It is over when the part of the process that reported it
+//! succeeds in an attempt that began later. A file in the state folder names the outage to other commands.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::{Read, read_to_string};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use docweir_core::clock::{SharedClock, UnixMicros};
 use docweir_core::error::StageError;
+use docweir_core::files::open_regular;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -173,10 +175,9 @@ impl Outage {
 }
 
 /// Reads the outages that a running process sees. Returns an empty list if no process runs.
-pub fn published(folder: &std::path::Path) -> Vec<Outage> {
+pub fn published(folder: &Path) -> Vec<Outage> {
     const MAX_BYTES: u64 = 1 << 20;
-    let read = docweir_core::files::open_regular(&folder.join(FILE))
-        .and_then(|file| std::io::read_to_string(std::io::Read::take(file, MAX_BYTES)));
+    let read = open_regular(&folder.join(FILE)).and_then(|file| read_to_string(file.take(MAX_BYTES)));
     let page = read.ok().and_then(|text| serde_json::from_str::<Page>(&text).ok());
     let runs = |page: &Page| {
         let process = i32::try_from(page.process).ok().and_then(rustix::process::Pid::from_raw);

@@ -1,5 +1,5 @@
-//! Retries operations while the control store is unavailable: it does not answer, or another process uses it for longer
-//! than an operation can wait.
+//! Retries operations while a store is unavailable: it does not answer, or another process uses it for longer than an
+//! operation can wait.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;

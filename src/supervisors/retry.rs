@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use docweir_core::backoff::Backoff;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::ranges::out_of_range;
+use tokio::time::Instant;
 
 /// Maximum wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
+/// Time for which a success shows that the stores and services work.
+const RECENT: Duration = Duration::from_secs(120);
 /// Maximum wait between two attempts during an outage, in seconds. Work resumes at most this long after its end.
 const LONGEST_OUTAGE_SECONDS: f64 = 30.0;
 
@@ -79,6 +82,14 @@ impl RetryOptions {
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("system_failures", f64::from(self.system_failures), 1.0, 1_000.0);
         found
+    }
+
+    /// Returns whether an outage that has lasted for `failing` is seen by few: the time for that is over, and something
+    /// that needs the same stores began meanwhile and has just succeeded. `success` holds the times at which it began
+    /// and ended.
+    pub fn is_alone(&self, failing: Duration, success: Option<(Instant, Instant)>) -> bool {
+        failing >= Duration::from_secs(self.alone_seconds)
+            && success.is_some_and(|(began, ended)| began.elapsed() < failing && ended.elapsed() < RECENT)
     }
 
     /// Returns the wait before the next attempt. `failed` is the number of attempts that have failed so far.

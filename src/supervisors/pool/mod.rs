@@ -43,8 +43,6 @@ use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicke
 /// Memory of a finished job, in bytes, from which the freed memory is returned to the system.
 const LARGE_JOB_BYTES: usize = 8 << 20;
 
-/// Time for which a success shows that the stores and services of a stage work.
-const RECENT: Duration = Duration::from_secs(120);
 /// Number of jobs that see an outage, from which on it is not the failure of a single document.
 const FEW_JOBS: usize = 3;
 
@@ -215,7 +213,7 @@ impl<S: Stage> PoolSupervisor<S> {
 
     fn failed(&mut self, mut envelope: Envelope<S::Job>, error: StageError, ctx: &mut Context<Self>) {
         let streak = envelope.streak(error.class);
-        let alone = error.class == ErrorClass::Unavailable && self.is_alone(&envelope, streak.lasts);
+        let alone = error.class == ErrorClass::Unavailable && self.is_alone(streak.lasts);
         let error = if alone { StageError { class: ErrorClass::Transient, ..error } } else { error };
         if error.class == ErrorClass::Unavailable {
             self.sink.unavailable(&error);
@@ -249,12 +247,9 @@ impl<S: Stage> PoolSupervisor<S> {
 
     /// Returns whether few jobs see an outage: this one has failed for a long time, hardly any other job waits for the
     /// end of an outage, and a job that was started meanwhile has just succeeded.
-    fn is_alone(&self, envelope: &Envelope<S::Job>, failing: Duration) -> bool {
-        let others = self.waiting.values().filter(|other| other.serial != envelope.serial && other.is_unavailable());
-        let success = |(began, ended): (Instant, Instant)| began.elapsed() < failing && ended.elapsed() < RECENT;
-        failing >= Duration::from_secs(self.options.retry.alone_seconds)
-            && self.last_success.is_some_and(success)
-            && others.count() < FEW_JOBS
+    fn is_alone(&self, failing: Duration) -> bool {
+        let others = || self.waiting.values().filter(|other| other.is_unavailable());
+        self.options.retry.is_alone(failing, self.last_success) && others().count() < FEW_JOBS
     }
 
     /// Makes a verdict durable. The job is released, retried or forwarded only after that.
