@@ -22,6 +22,8 @@ pub enum Exit {
     Configuration,
     /// Another process is working on the state folder.
     Busy,
+    /// Documents or records wait for the budget.
+    Budget,
     /// System failure, such as a full disk or a broken store. No data is lost; the command can be run again.
     System,
     /// A signal with this number stopped the process.
@@ -37,6 +39,7 @@ impl Exit {
             Exit::Rejected => 3,
             Exit::Configuration => 4,
             Exit::Busy => 5,
+            Exit::Budget => 6,
             Exit::System => 70,
             Exit::Signal(number) => u8::try_from(number).unwrap_or(127).saturating_add(128),
         }
@@ -193,6 +196,7 @@ mod tests {
             (Exit::Rejected, 3),
             (Exit::Configuration, 4),
             (Exit::Busy, 5),
+            (Exit::Budget, 6),
             (Exit::System, 70),
             (Exit::Signal(2), 130),
             (Exit::Signal(15), 143),

@@ -7,6 +7,7 @@
 //!
 //! An object is not read again if its tag is the same as at its registration.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -28,7 +29,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::actors::outcomes::control;
 use crate::actors::retry_while_busy::{retry_while_busy, retry_while_unavailable};
+use crate::intake::left_alone::LeftAlone;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
+use crate::intake::walk::{Reason, extension};
 use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
@@ -62,17 +65,25 @@ impl Intake {
     pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
         let limit = self.options.max_file_bytes;
-        let looked_at = stream::iter(request.walk)
-            .map(|found| async move {
-                match found {
-                    WalkEntry::Unreadable { path, reason } => (source::of_path(&path), Err(reason)),
-                    WalkEntry::File(path) => {
-                        let source = source::of_path(&path);
-                        let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
-                        let look = look.unwrap_or_else(|e| Err(format!("inspecting the file failed: {e}")));
-                        (source, look.map(Inspection::New))
-                    }
+        let skipped = RefCell::new(LeftAlone::default());
+        let found = request.walk.filter_map(|found| match found {
+            WalkEntry::Unreadable { path, reason } => Some((path, Some(reason))),
+            WalkEntry::File(path) => Some((path, None)),
+            WalkEntry::LeftAlone(reason) => {
+                skipped.borrow_mut().add(reason);
+                None
+            }
+        });
+        let looked_at = stream::iter(found)
+            .map(|(path, unreadable)| async move {
+                let source = source::of_path(&path);
+                if let Some(reason) = unreadable {
+                    return (source, Err(LookError::Unreadable(reason)));
                 }
+                let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
+                let look =
+                    look.unwrap_or_else(|e| Err(LookError::Unreadable(format!("inspecting the file failed: {e}"))));
+                (source, look.map(Inspection::New))
             })
             .buffered(self.options.hashers);
         let remember = |source: &str| {
@@ -80,7 +91,7 @@ impl Intake {
                 seen.insert(short_hash(source));
             }
         };
-        let (mut files, blind) = self.take_in(looked_at, remember).await.map_err(control)?;
+        let (mut files, blind) = self.take_in(looked_at, remember, &skipped).await.map_err(control)?;
         if !request.prune.is_empty() {
             if blind {
                 let text = "no documents were removed by `--prune`, because some files or folders could not be read"
@@ -91,14 +102,14 @@ impl Intake {
             }
         }
         for uri in &request.objects {
-            files += self.objects(uri).await?;
+            files += self.objects(uri, &skipped).await?;
         }
-        self.events.emit(Event::IntakeFinished { files });
+        self.events.emit(Event::IntakeFinished { files, left_alone: skipped.take() });
         Ok(())
     }
 
     /// Registers the objects at a URI. An unreadable object is reported, and the other objects are still registered.
-    async fn objects(&self, uri: &str) -> Result<u64, StageError> {
+    async fn objects(&self, uri: &str, skipped: &RefCell<LeftAlone>) -> Result<u64, StageError> {
         // One object that cannot be read must not keep out the others for as long as an outage.
         let of_one = RetryOptions { outage_seconds: self.retry.alone_seconds, ..self.retry.clone() };
         let (mut files, mut after) = (0, None::<String>);
@@ -109,7 +120,13 @@ impl Intake {
             if after.is_none() {
                 return Ok(files);
             }
-            let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
+            let (wanted, others): (Vec<_>, Vec<_>) =
+                page.into_iter().partition(|object| self.is_wanted(uri, &object.source));
+            let keys = others.iter().filter_map(|object| source::to_object(&object.source)).map(|(_, key)| key);
+            // A key that ends with a slash stands for a folder.
+            for key in keys.filter(|key| !is_quarantined(key) && !key.ends_with('/')) {
+                skipped.borrow_mut().add(Reason::Extension(extension(Path::new(key))));
+            }
             // If the lookup fails, no object counts as known, and all objects are read.
             let mut known = self.known(&wanted).await.unwrap_or_default();
             let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object, &of_one));
@@ -120,13 +137,13 @@ impl Intake {
                         None => {
                             let look = async || self.look_at_object(&object).await;
                             let look = retry_while_unavailable(of_one, look).await;
-                            look.map(Inspection::New).map_err(|e| e.to_string())
+                            look.map(Inspection::New).map_err(|e| LookError::of(&e))
                         }
                     };
                     (object.source, look)
                 })
                 .buffered(self.options.hashers);
-            files += self.take_in(looked_at, |_| {}).await.map_err(control)?.0;
+            files += self.take_in(looked_at, |_| {}, skipped).await.map_err(control)?.0;
         }
     }
 
@@ -134,8 +151,9 @@ impl Intake {
     /// readable file. Returns the number of files, and whether any file was unreadable.
     async fn take_in(
         &self,
-        looked_at: impl Stream<Item = (String, Result<Inspection, String>)>,
+        looked_at: impl Stream<Item = (String, Result<Inspection, LookError>)>,
         mut each: impl FnMut(&str),
+        left_alone: &RefCell<LeftAlone>,
     ) -> Result<(u64, bool), ControlError> {
         let (mut files, mut blind) = (0, false);
         let mut looked_at = std::pin::pin!(looked_at);
@@ -157,9 +175,12 @@ impl Intake {
                         each(&source);
                         self.tell_unchanged(document, source, status);
                     }
-                    Err(reason) => {
+                    Err(error) => {
                         blind = true;
-                        self.events.emit(Event::Unreadable { source, reason });
+                        if matches!(error, LookError::TooLarge(_)) {
+                            left_alone.borrow_mut().add(Reason::Size);
+                        }
+                        self.events.emit(Event::Unreadable { source, reason: error.to_string() });
                     }
                 }
             }
@@ -201,18 +222,14 @@ impl Intake {
     /// Returns the errors of [`Originals::open`], and a permanent error if the object is too large or unreadable.
     pub async fn look_at_object(&self, object: &Listed) -> Result<FileSummary, StageError> {
         let limit = self.options.max_file_bytes;
-        let unreadable = |text: String| StageError::permanent("unreadable", text);
         if object.bytes > limit {
-            return Err(unreadable(format!(
-                "the object has {} bytes, more than intake.max_file_bytes ({limit})",
-                object.bytes
-            )));
+            return Err(too_large("object", object.bytes, limit).into());
         }
         let Original { mut file, tag } = self.originals.open(&object.source).await?;
         let name = source::file_name(&object.source);
         let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
         let look = look.map_err(|e| StageError::crash("unreadable", format!("inspecting the object failed: {e}")))?;
-        Ok(FileSummary { tag, ..look.map_err(unreadable)? })
+        Ok(FileSummary { tag, ..look? })
     }
 
     pub fn tell_unchanged(&self, document: DocumentId, source: String, status: DocumentStatus) {
@@ -342,25 +359,60 @@ pub struct FileSummary {
     pub tag: Option<String>,
 }
 
+/// Describes why a file or object cannot be ingested.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// Error code for a file or object that is larger than `intake.max_file_bytes`.
+const TOO_LARGE: &str = "too_large";
+
+fn too_large(what: &str, bytes: u64, limit: u64) -> LookError {
+    LookError::TooLarge(format!("the {what} has {bytes} bytes, more than intake.max_file_bytes ({limit})"))
+}
+
+impl LookError {
+    fn of(error: &StageError) -> Self {
+        let text = error.to_string();
+        if error.code == TOO_LARGE { LookError::TooLarge(text) } else { LookError::Unreadable(text) }
+    }
+}
+
+impl From<std::io::Error> for LookError {
+    fn from(error: std::io::Error) -> Self {
+        LookError::Unreadable(error.to_string())
+    }
+}
+
+impl From<LookError> for StageError {
+    fn from(error: LookError) -> Self {
+        let code = if matches!(error, LookError::TooLarge(_)) { TOO_LARGE } else { "unreadable" };
+        StageError::permanent(code, error.to_string())
+    }
+}
+
 /// Hashes a file in one pass with constant memory, and detects the media type from the file's first bytes. A file of
 /// unknown type is registered too. The extraction stage then detects the type again and refuses the file, so that the
 /// file's document appears in the quarantine.
-pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
-    let mut file = open_resolved(path).map_err(|e| e.to_string())?;
+pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, LookError> {
+    let mut file = open_resolved(path)?;
     let name = path.file_name().map(|n| n.to_string_lossy());
     look_at_file(&mut file, name.as_deref(), limit)
 }
 
-fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileSummary, String> {
-    let too_large = |bytes: u64| format!("the file has {bytes} bytes, more than intake.max_file_bytes ({limit})");
-    let size = file.metadata().map_err(|e| e.to_string())?.len();
+fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileSummary, LookError> {
+    let size = file.metadata()?.len();
     if size > limit {
-        return Err(too_large(size));
+        return Err(too_large("file", size, limit));
     }
     // The file may grow while it is read.
-    let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
+    let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1)))?;
     if bytes > limit {
-        return Err(too_large(bytes));
+        return Err(too_large("file", bytes, limit));
     }
     let media_type = detect(&head, name).unwrap_or(MediaType::Pdf);
     Ok(FileSummary { content, bytes, media_type, tag: None })

@@ -7,6 +7,7 @@ use docweir_core::error::StageError;
 use docweir_stores::batches::DOCUMENTS;
 use serde::Serialize;
 
+use crate::intake::left_alone::LeftAlone;
 use crate::messages::event::Event;
 
 /// Maximum number of documents and of records that the summary lists with reasons. All others are only counted;
@@ -17,6 +18,8 @@ const LISTED: usize = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunSummary {
     pub files: u64,
+    /// Entries of folders and buckets that are not ingested, by reason.
+    pub left_alone: LeftAlone,
     pub registered: u64,
     pub unchanged: u64,
     pub resumed: u64,
@@ -49,6 +52,9 @@ pub struct RunSummary {
     pub batches: BatchCounts,
     /// Notes about documents. Each note is stored with the number of documents that have it.
     pub notes: BTreeMap<String, u64>,
+    /// Reason why work waits for the budget, if the budget was used up in this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_spent: Option<String>,
 }
 
 /// Names the external event that a document waits for.
@@ -142,7 +148,10 @@ impl RunSummary {
                     self.unreadable_unlisted += 1;
                 }
             }
-            Event::IntakeFinished { files } => self.files += files,
+            Event::IntakeFinished { files, left_alone } => {
+                self.files += files;
+                self.left_alone.merge(left_alone);
+            }
             // A document that was parked in this run was already counted.
             Event::Resumed { document, .. } => self.resumed += u64::from(!self.unpark(document)),
             Event::StageCompleted { metrics, .. } => {
@@ -168,7 +177,11 @@ impl RunSummary {
                 }
             }
             Event::Parked { document, reason, .. } => {
-                self.waiting.insert(document.clone(), WaitReason::of(reason));
+                let wait = WaitReason::of(reason);
+                if wait == WaitReason::Budget {
+                    self.budget_spent = Some(reason.clone());
+                }
+                self.waiting.insert(document.clone(), wait);
                 self.parked = self.waiting.len() as u64;
             }
             Event::Completed { document, replaced, notes, .. } => {
@@ -215,6 +228,7 @@ impl RunSummary {
                     self.cost_usd += cost_usd;
                 }
             }
+            Event::BudgetSpent { text } => self.budget_spent = Some(text.clone()),
             Event::RemovalRequested { .. } | Event::Notice { .. } => {}
         }
     }

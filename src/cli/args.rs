@@ -26,6 +26,7 @@ Exit codes:
   0  success                                  3  some documents are quarantined or unreadable
   1  nothing found, or a check failed         4  the configuration is invalid
   2  the command line is invalid              5  another process is working on the state folder
+  6  the budget is used up, and the rest waits for it
   70 system failure (full disk, broken store); no data is lost, run the command again
   130, 143  stopped by SIGINT or SIGTERM; run the command again to continue";
 

@@ -214,6 +214,7 @@ impl Estimator {
                     let next = walk.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let refused = match next {
                         None => break,
+                        Some(WalkEntry::LeftAlone(_)) => continue,
                         Some(WalkEntry::Unreadable { path, reason }) => Some((path, reason)),
                         Some(WalkEntry::File(path)) => {
                             this.document(&path, &mut extractor).await.err().map(|e| (path, e.to_string()))
@@ -239,7 +240,7 @@ impl Estimator {
         let refuse = |text: String| StageError::permanent("unreadable", text);
         let (file, limit) = (path.to_owned(), settings.intake.max_file_bytes);
         let look = tokio::task::spawn_blocking(move || look_at(&file, limit)).await;
-        let look = look.map_err(|e| refuse(e.to_string()))?.map_err(refuse)?;
+        let look = look.map_err(|e| refuse(e.to_string()))??;
         if let Some(control) = &self.known.control {
             let record = control.by_source(&source::of_path(path)).await.map_err(|e| refuse(e.to_string()))?;
             let same = |r: &docweir_stores::control::ControlRecord| {

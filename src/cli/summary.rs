@@ -53,9 +53,16 @@ impl RunReport<'_> {
         match (self.failed, self.interrupted) {
             (Some(_), _) => Exit::System,
             (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) if self.summary.all_well() => Exit::Success,
-            (None, None) => Exit::Rejected,
+            (None, None) if !self.summary.all_well() => Exit::Rejected,
+            (None, None) if self.waits_for_budget().is_some() => Exit::Budget,
+            (None, None) => Exit::Success,
         }
+    }
+
+    /// Returns why documents or items wait for the budget, or `None` if none do.
+    fn waits_for_budget(&self) -> Option<&str> {
+        let waits = self.summary.parked_for(WaitReason::Budget) + self.outside.1 > 0;
+        self.summary.budget_spent.as_deref().filter(|_| waits)
     }
 
     fn pages_per_second(&self) -> f64 {
@@ -93,6 +100,9 @@ impl RunReport<'_> {
     pub fn lines(&self, out: &Out) -> Vec<String> {
         let mut lines = vec![self.headline(out), String::new()];
         lines.extend(self.sums().lines(out));
+        if let Some(reason) = self.waits_for_budget() {
+            lines.extend([String::new(), out.bold("Waiting"), format!("  {}", printable(reason))]);
+        }
         self.rejected(out, &mut lines);
         self.unreadable(out, &mut lines);
         self.refused(out, &mut lines);
@@ -121,12 +131,14 @@ impl RunReport<'_> {
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
         let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
         let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
+            _ if self.waits_for_budget().is_some() => format!("Stopped at the budget after {time}"),
             (false, 0, _) if self.outside.0 > 0 => format!("No batch ended within {time}"),
             (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do: no documents were found ({time})"),
             (false, 0, _) => format!("Nothing to do: everything is up to date ({time})"),
             _ => format!("Done in {time}"),
         };
         match (rejected, r.refused_now() + r.failed + r.still_failed) {
+            (0, 0) if self.waits_for_budget().is_some() => out.yellow(&text),
             (0, 0) => out.green(&text),
             (0, n) => out.yellow(&format!("{text}; {} rejected", plural(n, "record"))),
             (n, _) => out.yellow(&format!("{text}; {} rejected", plural(n, "document"))),
@@ -160,6 +172,7 @@ impl RunReport<'_> {
         let outside: Vec<String> =
             outside.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{} {text}", count(*n))).collect();
         some("waiting", t.parked, outside.join(", "));
+        some("left alone", t.left_alone.total(), printable(&t.left_alone.describe()));
         some("superseded", t.superseded, "changed or claimed by another process meanwhile".into());
         let still = match t.still_quarantined {
             0 => String::new(),
@@ -287,8 +300,11 @@ impl RunReport<'_> {
         if t.records.failed + t.records.still_failed > 0 {
             return Some("docweir batch retry");
         }
+        if self.waits_for_budget().is_some() {
+            return None;
+        }
         match self.outside {
-            (_, 1..) if t.parked_for(WaitReason::Budget) == 0 => return Some("docweir batch submit --wait"),
+            (_, 1..) => return Some("docweir batch submit --wait"),
             (1.., _) => return Some("docweir batch poll --wait"),
             _ => {}
         }
@@ -322,6 +338,8 @@ mod tests {
 
     use super::*;
     use crate::actors::run_summary::{Rejected, Unreadable};
+    use crate::intake::walk::Reason;
+    use crate::messages::event::Event;
 
     const PLAIN: Out = Out { colour: false };
 
@@ -422,6 +440,47 @@ Notes
         assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do: everything is up to date (10.0 s)");
         let still = RunSummary { files: 3, unchanged: 3, still_quarantined: 1, ..RunSummary::default() };
         assert_eq!(report(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
+    }
+
+    #[test]
+    fn work_that_waits_for_the_budget_is_told_with_the_reason() {
+        let mut summary = RunSummary { files: 3, registered: 3, ..RunSummary::default() };
+        let reason = "the budget for today is used up ($1.00 of $1.00): raise `budget.day_usd` or wait";
+        summary.add(&Event::Parked {
+            document: DocumentId::mint(0, 1),
+            source: "file:///a.pdf".into(),
+            stage: Stage::Embedding,
+            reason: reason.into(),
+        });
+        let run = report(&summary, None, None);
+        assert_eq!(run.exit(), Exit::Budget);
+        let text = run.lines(&PLAIN).join("\n");
+        assert!(text.starts_with("Stopped at the budget after 10.0 s\n"), "{text}");
+        assert!(
+            text.contains("waiting  1  1 for the budget") && text.contains(&format!("\nWaiting\n  {reason}")),
+            "{text}"
+        );
+        // Records wait too. They are counted as unsent.
+        let mut summary = RunSummary::default();
+        summary.add(&Event::BudgetSpent { text: reason.into() });
+        assert_eq!(report(&summary, None, None).exit(), Exit::Success, "nothing waits");
+        let run = RunReport { outside: (0, 60), ..report(&summary, None, None) };
+        assert_eq!(run.exit(), Exit::Budget);
+        assert_eq!(run.lines(&PLAIN)[0], "Stopped at the budget after 10.0 s");
+        summary.quarantined.push(rejected(1));
+        assert_eq!(report(&summary, None, None).exit(), Exit::Rejected, "a rejection is told first");
+    }
+
+    #[test]
+    fn what_was_left_alone_is_counted_by_reason() {
+        let mut summary = RunSummary { files: 1, unchanged: 1, ..RunSummary::default() };
+        summary.left_alone.add(Reason::Extension("docx".into()));
+        summary.left_alone.add(Reason::Hidden);
+        let run = report(&summary, None, None);
+        let text = run.lines(&PLAIN).join("\n");
+        assert!(text.contains("\n  left alone  2  1 by extension (1 .docx), 1 hidden\n"), "{text}");
+        let json = serde_json::to_value(run.json()).unwrap();
+        assert_eq!((&json["left_alone"]["hidden"], &json["left_alone"]["extensions"]["docx"]), (&1.into(), &1.into()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use docweir_core::display::printable_line;
+use docweir_core::files::resolve;
 use docweir_core::member::split_member;
 
 const SCHEME: &str = "file://";
@@ -86,11 +87,11 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
-/// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved if
-/// the file exists, or if at least the folder of the file exists.
+/// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved
+/// ([`resolve`]) if the file exists, or if at least the folder of the file exists.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
-    if let Ok(resolved) = std::fs::canonicalize(&joined) {
+    if let Ok(resolved) = resolve(&joined) {
         return resolved;
     }
     // The file does not exist, but its folder may exist behind a link.

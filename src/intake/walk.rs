@@ -1,15 +1,17 @@
 //! Selects the files to ingest from the given paths.
 //!
 //! If a path is a file, the file is always ingested, and its content determines its type. If a path is a folder, files
-//! with a known extension or an `--include` match are ingested. Hidden entries, state folders and symbolic links in a
-//! folder are skipped.
+//! with a known extension or an `--include` match are ingested. Hidden entries and state folders are skipped. Symbolic
+//! links are followed if they stay inside the folder and lead to something that the walk does not find by itself, such
+//! as the hidden folders in which Kubernetes and git-annex keep files.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
+use docweir_core::files::{has_hidden_part, is_name_of_hidden, resolve as resolve_links};
 use docweir_core::ranges::out_of_range;
 use docweir_stores::state::is_state_folder;
 
@@ -81,13 +83,28 @@ impl IntakeOptions {
     }
 }
 
-/// Describes a file that the walk found, or a path that the walk could not read.
+/// Describes a file that the walk found, a path that it could not read, or an entry that it left alone.
 #[derive(Debug, PartialEq)]
 pub enum WalkEntry {
-    /// Absolute path of a regular file.
+    /// Absolute path of a regular file. Its last part may be a link to a hidden file ([`is_name_of_hidden`]).
     File(PathBuf),
     /// Path that could not be read, and the reason.
     Unreadable { path: PathBuf, reason: String },
+    /// Entry that is not ingested. A folder counts as one entry.
+    LeftAlone(Reason),
+}
+
+/// Names the reason why an entry of a folder is not ingested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The entry is a link that leads out of the folder, into an excluded folder, or nowhere.
+    Link,
+    Hidden,
+    Excluded,
+    /// The file's extension, in lower case, is not among those to ingest. Empty for a file without an extension.
+    Extension(String),
+    /// The file is larger than `intake.max_file_bytes`. Reported by intake, not by the walk.
+    Size,
 }
 
 /// Iterates over the files under the given paths, folder by folder in order of name.
@@ -96,15 +113,29 @@ pub struct Walk {
     include: GlobSet,
     exclude: GlobSet,
     waiting: VecDeque<Entry>,
+    /// Resolved paths of the folders that links have led to, so that each is walked once.
+    followed: HashSet<PathBuf>,
 }
 
 enum Entry {
     Named(PathBuf),
-    /// Remaining entries of a folder, and the resolved path of the folder.
-    Folder {
-        root: PathBuf,
-        entries: Box<walkdir::IntoIter>,
-    },
+    Folder(Folder),
+}
+
+/// Holds the remaining entries of a folder.
+struct Folder {
+    /// Resolved path of the folder that was given. Links are followed only inside it.
+    scope: PathBuf,
+    /// Resolved path of the folder itself. It differs from `scope` if a link led to it.
+    root: PathBuf,
+    entries: Box<walkdir::IntoIter>,
+}
+
+impl Folder {
+    fn new(scope: PathBuf, root: PathBuf) -> Self {
+        let entries = Box::new(walkdir::WalkDir::new(&root).sort_by_file_name().into_iter());
+        Self { scope, root, entries }
+    }
 }
 
 /// Describes why a walk cannot start. Either a given path does not exist or cannot be read, or a glob is invalid.
@@ -125,25 +156,55 @@ impl Walk {
         let mut waiting = VecDeque::new();
         for path in paths {
             let absolute = resolve(path)?;
-            if absolute.is_dir() {
-                let entries = walkdir::WalkDir::new(&absolute).sort_by_file_name().into_iter();
-                waiting.push_back(Entry::Folder { root: absolute, entries: Box::new(entries) });
-            } else {
-                waiting.push_back(Entry::Named(absolute));
-            }
+            waiting.push_back(match absolute.is_dir() {
+                true => Entry::Folder(Folder::new(absolute.clone(), absolute)),
+                false => Entry::Named(absolute),
+            });
         }
         Ok(Self {
             extensions: options.extensions.iter().map(|e| e.to_lowercase()).collect(),
             include: glob_set(&options.include).map_err(WalkError::Glob)?,
             exclude: glob_set(&options.exclude).map_err(WalkError::Glob)?,
             waiting,
+            followed: HashSet::new(),
         })
     }
 
     fn wanted(&self, below: &Path) -> bool {
-        let extension = below.extension().map(|e| e.to_string_lossy().to_lowercase());
-        extension.is_some_and(|e| self.extensions.contains(&e)) || self.include.is_match(below)
+        self.extensions.contains(&extension(below)) || self.include.is_match(below)
     }
+
+    /// Returns what a link inside a folder leads to, or `None` if the walk finds it by itself or has found it.
+    fn follow(&mut self, scope: &Path, link: &Path, below: &Path) -> Option<WalkEntry> {
+        let left_alone = Some(WalkEntry::LeftAlone(Reason::Link));
+        let Ok(target) = std::fs::canonicalize(link) else { return left_alone };
+        let Ok(inside) = target.strip_prefix(scope) else { return left_alone };
+        let (is_dir, inside) = (target.is_dir(), inside.to_owned());
+        if !is_dir && !self.wanted(below) {
+            return Some(WalkEntry::LeftAlone(Reason::Extension(extension(below))));
+        }
+        let folders = inside.ancestors().filter(|part| !part.as_os_str().is_empty());
+        let mut folders = folders.map(|part| (self.exclude.is_match(part), scope.join(part)));
+        if folders.any(|(excluded, path)| excluded || (path.is_dir() && is_state_folder(&path))) {
+            return left_alone;
+        }
+        if is_dir {
+            if has_hidden_part(&inside) && self.followed.insert(target.clone()) {
+                self.waiting.push_back(Entry::Folder(Folder::new(scope.to_owned(), target)));
+            }
+            return None;
+        }
+        if is_name_of_hidden(link, &target) {
+            return Some(WalkEntry::File(link.to_owned()));
+        }
+        let found_anyway = !has_hidden_part(&inside) && self.wanted(&inside);
+        (!found_anyway && target.is_file()).then_some(WalkEntry::File(target))
+    }
+}
+
+/// Returns the extension of a file in lower case, or an empty text.
+pub fn extension(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 impl Iterator for Walk {
@@ -151,44 +212,52 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<WalkEntry> {
         loop {
-            let (root, step) = match self.waiting.front_mut()? {
+            let (scope, root, step) = match self.waiting.front_mut()? {
                 Entry::Named(_) => match self.waiting.pop_front()? {
                     Entry::Named(path) => return Some(WalkEntry::File(path)),
-                    Entry::Folder { .. } => continue,
+                    Entry::Folder(_) => continue,
                 },
-                Entry::Folder { root, entries } => match entries.next() {
+                Entry::Folder(folder) => match folder.entries.next() {
                     None => {
                         self.waiting.pop_front();
                         continue;
                     }
                     Some(Err(e)) => {
-                        let path = e.path().unwrap_or(root).to_owned();
+                        let path = e.path().unwrap_or(&folder.root).to_owned();
                         let reason = e.into_io_error().map_or_else(|| "a loop of links".into(), |e| e.to_string());
                         return Some(WalkEntry::Unreadable { path, reason });
                     }
-                    Some(Ok(entry)) => (root.clone(), entry),
+                    Some(Ok(entry)) => (folder.scope.clone(), folder.root.clone(), entry),
                 },
             };
             let below = step.path().strip_prefix(&root).unwrap_or(step.path()).to_owned();
-            let left_alone = step.depth() > 0 && (is_hidden(&step) || self.exclude.is_match(&below));
+            let left_alone = match step.depth() {
+                0 => None,
+                _ if self.exclude.is_match(&below) => Some(Reason::Excluded),
+                _ => is_hidden(&step).then_some(Reason::Hidden),
+            };
             if step.file_type().is_dir() {
-                let skipped = left_alone || (step.depth() > 0 && is_state_folder(step.path()));
-                if skipped && let Some(Entry::Folder { entries, .. }) = self.waiting.front_mut() {
-                    entries.skip_current_dir();
+                let skipped = left_alone.is_some() || (step.depth() > 0 && is_state_folder(step.path()));
+                if skipped && let Some(Entry::Folder(folder)) = self.waiting.front_mut() {
+                    folder.entries.skip_current_dir();
                 }
+            }
+            if let Some(reason) = left_alone {
+                return Some(WalkEntry::LeftAlone(reason));
+            }
+            if step.path_is_symlink() && step.depth() > 0 {
+                match self.follow(&scope, step.path(), &below) {
+                    Some(found) => return Some(found),
+                    None => continue,
+                }
+            }
+            if !step.file_type().is_file() {
                 continue;
             }
-            if left_alone || !self.wanted(&below) {
-                continue;
-            }
-            if step.path_is_symlink() {
-                // A link to a file inside the folder would ingest that file twice; a link that leads out of the
-                // folder is outside its scope.
-                continue;
-            }
-            if step.file_type().is_file() {
-                return Some(WalkEntry::File(step.into_path()));
-            }
+            return Some(match self.wanted(&below) {
+                true => WalkEntry::File(step.into_path()),
+                false => WalkEntry::LeftAlone(Reason::Extension(extension(&below))),
+            });
         }
     }
 }
@@ -197,10 +266,10 @@ fn is_hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
 
-/// Returns the absolute path, with symbolic links and `..` resolved. Two paths that lead to the same file therefore
-/// give the same source.
+/// Returns the absolute path, with `..` and symbolic links resolved ([`resolve_links`]). Two paths that lead to the same
+/// file therefore give the same source.
 pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
-    std::fs::canonicalize(path).map_err(|e| match e.kind() {
+    resolve_links(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => WalkError::Missing(path.to_owned()),
         _ => WalkError::Unreadable { path: path.to_owned(), reason: e },
     })
@@ -225,8 +294,9 @@ mod tests {
         let root = fs::canonicalize(root).unwrap();
         Walk::new(paths, options)
             .unwrap()
-            .map(|found| match found {
-                WalkEntry::File(path) => path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
+            .filter_map(|found| match found {
+                WalkEntry::File(path) => Some(path.strip_prefix(&root).unwrap().to_string_lossy().into_owned()),
+                WalkEntry::LeftAlone(_) => None,
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -264,6 +334,76 @@ mod tests {
         let dir = tree();
         let all = names(&[dir.path().into()], &IntakeOptions::default(), dir.path());
         assert_eq!(all, ["a.PDF", "b.pdf", "format/f.txt", "notes.md", "sub/c.txt"]);
+    }
+
+    #[test]
+    fn what_is_left_alone_is_told_with_the_reason() {
+        let dir = tree();
+        let options = IntakeOptions { exclude: vec!["sub".into()], ..Default::default() };
+        let reasons: Vec<Reason> = Walk::new(&[dir.path().into()], &options)
+            .unwrap()
+            .filter_map(|found| match found {
+                WalkEntry::LeftAlone(reason) => Some(reason),
+                _ => None,
+            })
+            .collect();
+        let png = Reason::Extension("png".into());
+        let expected = [Reason::Hidden, Reason::Hidden, png, Reason::Link, Reason::Link, Reason::Excluded];
+        assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn links_that_stay_inside_are_followed_to_what_is_not_found_otherwise() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            "map/..2026_01/a.txt",
+            "map/..2026_01/b.md",
+            "map/..2026_01/c.png",
+            "plain.txt",
+            "notes.rst",
+            "sub/d.txt",
+            ".store/e.txt",
+            ".store/deep/f.txt",
+            "drafts/g.txt",
+            "h/state/objects/i.txt",
+        ];
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        fs::write(dir.path().join("h/state/format"), "docweir state 1\n").unwrap();
+        let links = [
+            ("map/..data", "..2026_01"),
+            ("map/a.txt", "..data/a.txt"),
+            ("map/b.md", "..data/b.md"),
+            ("map/c.png", "..data/c.png"),
+            ("again.txt", "plain.txt"),
+            ("notes.txt", "notes.rst"),
+            ("sub/to-hidden.txt", "../.store/e.txt"),
+            ("published", ".store/deep"),
+            ("published-too", ".store/deep"),
+            ("loop", "."),
+            ("sub/up", ".."),
+            ("draft.txt", "drafts/g.txt"),
+            ("i.txt", "h/state/objects/i.txt"),
+            ("dangling.txt", "nowhere.txt"),
+        ];
+        for (link, target) in links {
+            symlink(target, dir.path().join(link)).unwrap();
+        }
+        let options = IntakeOptions { exclude: vec!["drafts".into()], ..Default::default() };
+        let mut all = names(&[dir.path().into()], &options, dir.path());
+        all.sort();
+        let expected =
+            [".store/deep/f.txt", ".store/e.txt", "map/a.txt", "map/b.md", "notes.rst", "plain.txt", "sub/d.txt"];
+        assert_eq!(all, expected);
+        for file in Walk::new(&[dir.path().into()], &options).unwrap() {
+            if let WalkEntry::File(path) = file {
+                docweir_core::files::open_resolved(&path).unwrap();
+            }
+        }
     }
 
     #[test]

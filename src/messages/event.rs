@@ -6,6 +6,8 @@ use serde::Serialize;
 use docweir_core::documents::{DocumentId, Stage, Version};
 use docweir_core::error::StageError;
 
+use crate::intake::left_alone::LeftAlone;
+
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -32,9 +34,10 @@ pub enum Event {
         document: DocumentId,
         source: String,
     },
-    /// Intake has inspected all files.
+    /// Intake has inspected all files. `left_alone` counts the entries that are not ingested.
     IntakeFinished {
         files: u64,
+        left_alone: LeftAlone,
     },
     /// A document that an earlier run left unfinished is resumed.
     Resumed {
@@ -134,6 +137,10 @@ pub enum Event {
         /// Line number of the record in its source, counted from 1. The number is 0 if the source has no lines.
         line: u64,
         reason: String,
+    },
+    /// Nothing more can be paid for within the budget. The rest of the work waits.
+    BudgetSpent {
+        text: String,
     },
     /// A message for the user that concerns the run as a whole and not one document. Examples are the download of a
     /// model and the start of a drain.

@@ -68,9 +68,13 @@ fn a_spent_budget_pauses_and_says_so() {
     let shop = batches(Vec::new());
     shop.records(60, plain);
     let ran = shop.run(&[RECORDS, &["--wait", "--set", "budget.run_usd=0.000004"]].concat());
-    ran.code(0);
-    let notices: Vec<_> = ran.json().iter().filter(|e| e["event"] == "notice").map(|e| e["text"].to_string()).collect();
-    assert!(notices.iter().any(|n| n.contains("budget.run_usd")), "{notices:?}");
+    ran.code(6);
+    let told = |what: &str| -> Vec<_> {
+        ran.json().iter().filter(|e| e["event"] == what).map(|e| e["text"].to_string()).collect()
+    };
+    assert!(told("budget_spent").iter().any(|text| text.contains("budget.run_usd")), "{}", ran.out);
+    assert!(ran.summary()["budget_spent"].as_str().unwrap().contains("budget.run_usd"), "{}", ran.out);
+    let notices = told("notice");
     assert!(notices.iter().any(|n| n.contains("% of the budget")), "{notices:?}");
     assert!(shop.mock.charges().nanodollars() <= 4_000);
     let left = shop.items("products");
@@ -87,13 +91,27 @@ fn documents_wait_for_money_and_go_on_with_it() {
     shop.place.generate(10);
     let ingest = ["ingest", "docs", "--json", "--progress", "none", "--set", "embed.mode=live"];
     let ran = shop.run(&[&ingest[..], &["--set", "budget.day_usd=0.000012"]].concat());
-    let summary = ran.code(0).summary();
+    let summary = ran.code(6).summary();
     let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
     assert!(done > 0 && parked > 0 && done + parked == 10, "{summary}");
     assert!(shop.mock.charges().nanodollars() <= 12_000);
     // A second run on the same day with the same budget spends nothing and loses nothing.
     let again = shop.run(&[&ingest[..], &["--set", "budget.day_usd=0.000012"]].concat());
-    assert_eq!(again.code(0).summary()["parked"], parked, "{}", again.out);
+    assert_eq!(again.code(6).summary()["parked"], parked, "{}", again.out);
+    // A budget that is too small for the first call is no success either, and the reason is told.
+    let shown = shop.run(&[
+        "ingest",
+        "docs",
+        "--progress",
+        "none",
+        "--set",
+        "embed.mode=live",
+        "--set",
+        "budget.run_usd=0.000000001",
+    ]);
+    shown.code(6);
+    assert!(shown.out.starts_with("Stopped at the budget after"), "{}", shown.out);
+    assert!(shown.out.contains("raise `budget.run_usd`"), "{}", shown.out);
     shop.run(&ingest).code(0);
     shop.place.assert_complete(10);
     shop.assert_ledger_agree();

@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -16,9 +16,38 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     only_regular(open_without_waiting(path, OFlags::empty())?)
 }
 
-/// Opens a regular file like [`open_regular`], but refuses a path with a symbolic link in any of its parts. Use this
-/// function for a path that was resolved earlier: another user may since have replaced a folder of the path by a link
-/// to files outside.
+/// Resolves all symbolic links in a path, except for a link to a file that [`is_name_of_hidden`] accepts. Such a link
+/// keeps its own name, because the name of the hidden file may change while the link stays.
+///
+/// # Errors
+/// Returns the error of the system if the file does not exist or cannot be inspected.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let resolved = std::fs::canonicalize(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(resolved) };
+    if resolved.is_dir() {
+        return Ok(resolved);
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let named = std::fs::canonicalize(folder)?.join(name);
+    Ok(if is_name_of_hidden(&named, &resolved) { named } else { resolved })
+}
+
+/// Returns whether `link` names a hidden file in its own folder or below, as the files of a Kubernetes ConfigMap do:
+/// `a.txt` is a link to `..data/a.txt`. `resolved` is the file that the link leads to. Both paths must be absolute, and
+/// neither the folder of `link` nor `resolved` may contain a link.
+pub fn is_name_of_hidden(link: &Path, resolved: &Path) -> bool {
+    let Some(below) = link.parent().and_then(|folder| resolved.strip_prefix(folder).ok()) else { return false };
+    link != resolved && has_hidden_part(below)
+}
+
+/// Returns whether a part of a path is hidden, which means that its name begins with a dot.
+pub fn has_hidden_part(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
+}
+
+/// Opens a regular file like [`open_regular`], but refuses a path with a symbolic link in any of its parts, unless the
+/// last part is a link that [`is_name_of_hidden`] accepts. Use this function for a path that was resolved earlier:
+/// another user may since have replaced a folder of the path by a link to files outside.
 ///
 /// # Errors
 /// Returns the error of the system, or `InvalidInput` if the file is not a regular file or its path contains a link.
@@ -49,30 +78,30 @@ fn open_without_links(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
         Ok(file) => Ok(file.into()),
-        Err(Errno::LOOP) => Err(has_link()),
         // Kernels before 5.6 do not have the call, and the filters of some container engines refuse it.
-        Err(Errno::NOSYS | Errno::PERM) => open_and_compare(path),
+        Err(Errno::LOOP | Errno::NOSYS | Errno::PERM) => open_and_compare(path),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Opens a file, then asks the kernel for the path of the opened file. The answer differs from `path` if a link was
-/// followed.
+/// followed. The answer is where the opened file really is, so nobody can move the file in between.
 #[cfg(target_os = "linux")]
 fn open_and_compare(path: &Path) -> io::Result<File> {
     use std::os::fd::AsRawFd;
 
     let file = open_without_waiting(path, OFlags::empty())?;
     let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    if opened == path { Ok(file) } else { Err(has_link()) }
+    if opened == path || is_name_of_hidden(path, &opened) { Ok(file) } else { Err(has_link()) }
 }
 
-/// Opens a file whose last part is not a link, and compares the path with its resolved form. A folder that is replaced
-/// between the two calls is not noticed.
+/// Opens a file, and compares the path with its resolved form. A folder that is replaced between the two calls is not
+/// noticed.
 #[cfg(not(target_os = "linux"))]
 fn open_without_links(path: &Path) -> io::Result<File> {
-    let file = open_without_waiting(path, OFlags::NOFOLLOW)?;
-    if std::fs::canonicalize(path)? == path { Ok(file) } else { Err(has_link()) }
+    let file = open_without_waiting(path, OFlags::empty())?;
+    let opened = std::fs::canonicalize(path)?;
+    if opened == path || is_name_of_hidden(path, &opened) { Ok(file) } else { Err(has_link()) }
 }
 
 /// Returns whether a file belongs to the user of this process.
@@ -108,6 +137,36 @@ mod tests {
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{linked}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_link_to_a_hidden_file_of_its_folder_is_a_name_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir_all(root.join("map/..2026_01")).unwrap();
+        std::fs::create_dir(root.join("other")).unwrap();
+        for file in ["map/..2026_01/a.txt", "map/plain.txt", ".hidden.txt"] {
+            std::fs::write(root.join(file), file).unwrap();
+        }
+        // The link, its target, the resolved form, and whether the link can be opened under its own name.
+        let table = [
+            ("map/..data", "..2026_01", "map/..2026_01", false),
+            ("map/a.txt", "..data/a.txt", "map/a.txt", true),
+            ("map/b.txt", "plain.txt", "map/plain.txt", false),
+            ("map/c.txt", "../.hidden.txt", ".hidden.txt", false),
+            ("map/d.txt", "/etc/hostname", "/etc/hostname", false),
+            ("other/e.txt", "../map/a.txt", "map/..2026_01/a.txt", false),
+        ];
+        for (link, target, resolved, opens) in table {
+            symlink(target, root.join(link)).unwrap();
+            assert_eq!(resolve(&root.join(link)).unwrap(), root.join(resolved), "{link}");
+            assert_eq!(open_resolved(&root.join(link)).is_ok(), opens, "{link}");
+        }
+        // A folder of the path that becomes a link is still refused.
+        symlink(root.join("map"), root.join("moved")).unwrap();
+        assert!(open_resolved(&root.join("moved/a.txt")).is_err());
+        assert_eq!(resolve(&root.join("moved/a.txt")).unwrap(), root.join("map/a.txt"));
+        assert_eq!(resolve(&root.join("map/gone.txt")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

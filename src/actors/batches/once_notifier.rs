@@ -19,9 +19,18 @@ impl OnceNotifier {
 
     /// Emits a message unless it was already emitted. Returns whether it is emitted now.
     pub fn tell_once(&self, text: String) -> bool {
-        let news = self.told.borrow_mut().insert(text.clone());
+        self.emit_once(&text, || Event::Notice { text: text.clone() })
+    }
+
+    /// Reports that work waits for the budget, unless the same was already reported.
+    pub fn tell_budget_spent(&self, text: String) {
+        self.emit_once(&text, || Event::BudgetSpent { text: text.clone() });
+    }
+
+    fn emit_once(&self, text: &str, event: impl FnOnce() -> Event) -> bool {
+        let news = self.told.borrow_mut().insert(text.to_owned());
         if news {
-            self.events.emit(Event::Notice { text });
+            self.events.emit(event());
         }
         news
     }

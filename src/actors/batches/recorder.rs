@@ -50,7 +50,7 @@ impl Recorder {
             match self.round().await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(error) if error.code == BUDGET_SPENT => {
-                    self.recording.notifier.tell_once(error.message);
+                    self.recording.notifier.tell_budget_spent(error.message);
                     stopped = true;
                 }
                 Err(error) if error.class == ErrorClass::System => return Err(error),

@@ -199,7 +199,7 @@ impl Submitter {
                 match self.pack(&space, most).await? {
                     Packed::Nothing | Packed::Full => break,
                     Packed::Refused { period, spent, limit } => {
-                        context.notifier.tell_once(refused(period, spent, limit).message);
+                        context.notifier.tell_budget_spent(refused(period, spent, limit).message);
                         stopped = true;
                         break;
                     }

@@ -46,7 +46,7 @@ impl Live {
 
 impl ProgressDisplay for Live {
     fn event(&mut self, event: &Event) {
-        if let Event::Notice { text } = event {
+        if let Event::Notice { text } | Event::BudgetSpent { text } = event {
             let _ = self.display.println(printable(text));
         }
     }

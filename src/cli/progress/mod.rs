@@ -261,7 +261,7 @@ mod tests {
         let reporter = Reporter::start(Style::of(Progress::None, false, false));
         let sink = reporter.sink();
         for _ in 0..QUEUE + 10 {
-            sink.emit(Event::IntakeFinished { files: 1 });
+            sink.emit(Event::IntakeFinished { files: 1, left_alone: Default::default() });
         }
         assert_eq!(reporter.end().files, QUEUE as u64 + 10);
     }

@@ -76,7 +76,7 @@ pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
             parts.extend(asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))));
             format!("{}: {batch}: {space}: {}", status.to_lowercase(), parts.join(", "))
         }
-        Event::Notice { text } => text.clone(),
+        Event::Notice { text } | Event::BudgetSpent { text } => text.clone(),
         _ => return None,
     };
     Some(printable(&line))
