@@ -140,7 +140,8 @@ impl ExtractWorker {
                 let text = format!("the file changed {changes} times before it was read; ingest it once it is stable");
                 return Err(StageError::permanent("source_unstable", text));
             }
-            self.context.control.register(vec![document]).await.map_err(control)?;
+            // Under the claim, so that a deletion that was requested meanwhile is not undone.
+            self.context.control.register_changed(&claim.key, document).await.map_err(control)?;
             self.wake.notify_one();
             return Err(StageError::transient(
                 "source_changed",

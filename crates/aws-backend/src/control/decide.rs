@@ -52,6 +52,11 @@ pub enum Command {
         claim: ClaimKey,
         transition: Transition,
     },
+    /// Registers the changed content of a claimed document.
+    RegisterChanged {
+        claim: ClaimKey,
+        document: NewDocument,
+    },
     Reversion {
         claim: ClaimKey,
         fingerprint: Sha256Hex,
@@ -149,6 +154,7 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
         (
             Current::Nothing(_),
             Command::Apply { claim, .. }
+            | Command::RegisterChanged { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. },
@@ -202,6 +208,10 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
             rules::check_claim(Some(&record), claim)?;
             let effects = rules::apply(&mut record, transition.clone(), now)?;
             Ok(Decided::written(record, effects, ControlReply::Yes(true)))
+        }
+        Command::RegisterChanged { claim, document } => {
+            let (answer, effects) = rules::register_changed(Some(&mut record), claim, document.clone(), now)?;
+            Ok(Decided::perhaps(record, effects, ControlReply::Registered(answer)))
         }
         Command::Reversion { claim, fingerprint } => {
             rules::check_claim(Some(&record), claim)?;

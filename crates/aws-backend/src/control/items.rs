@@ -93,7 +93,12 @@ pub fn source_entry(item: &Item) -> Option<SourceEntry> {
 
 /// Returns the tag and content hash of the object that a command registers.
 pub fn seen(command: &Command) -> Option<KnownObject> {
-    let (Command::Register(document) | Command::RegisterChild { child: document, .. }) = command else { return None };
+    let (Command::Register(document)
+    | Command::RegisterChild { child: document, .. }
+    | Command::RegisterChanged { document, .. }) = command
+    else {
+        return None;
+    };
     Some(KnownObject { tag: document.tag.clone()?, content: document.content.clone() })
 }
 

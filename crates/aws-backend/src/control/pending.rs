@@ -94,6 +94,7 @@ pub fn unreadable(document: Document) {
             Command::Claim { .. } => Ok(ControlReply::Claimed(None)),
             Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(ControlReply::Yes(false)),
             Command::Apply { claim, .. }
+            | Command::RegisterChanged { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),

@@ -335,6 +335,14 @@ impl ControlStore for DynamoControlStore {
         self.declare_children(claim, children).await
     }
 
+    async fn register_changed(&self, claim: &ClaimKey, document: NewDocument) -> Result<Registered, ControlError> {
+        let command = Command::RegisterChanged { claim: claim.clone(), document };
+        match self.on(&claim.id, command).await? {
+            ControlReply::Registered(registered) => Ok(registered),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
         let command = Command::Reversion { claim: claim.clone(), fingerprint: fingerprint.clone() };
         match self.on(&claim.id, command).await? {

@@ -472,7 +472,6 @@ impl Task {
             Current::Nothing(_) => None,
         };
         let (mut effects, mut changed) = (Effects::default(), false);
-        let seen = document.jobs.iter().rev().find_map(|job| items::seen(&job.command));
         for job in &document.jobs {
             match decide(&job.command, &found, self.options.max_retries, now) {
                 Ok(Decided { record, effects: more, answer }) => {
@@ -487,6 +486,9 @@ impl Task {
                 Err(refusal) => prepared.answers.push(Err(refusal)),
             }
         }
+        // A refused registration says nothing about the object.
+        let mut accepted = document.jobs.iter().zip(&prepared.answers).rev().filter(|(_, answer)| answer.is_ok());
+        let seen = accepted.find_map(|(job, _)| items::seen(&job.command));
         // The object's tag or content hash is updated even if nothing else about its source changes.
         if let (Some(seen), Current::Record(record), None) = (&seen, &found, &read.source)
             && read.seen.as_ref() != Some(seen)

@@ -403,6 +403,14 @@ pub trait ControlStore: Send + Sync + 'static {
     /// or removed. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError>;
 
+    /// Registers the current content of a claimed document's source, because the file has changed since it was
+    /// registered. The claim ends.
+    ///
+    /// # Errors
+    /// Returns [`ControlError::Fenced`] if the claim is no longer valid, for example because the document is to be
+    /// deleted. In this case nothing is registered.
+    async fn register_changed(&self, claim: &ClaimKey, document: NewDocument) -> Result<Registered, ControlError>;
+
     /// Gives a claimed document a new version with a new fingerprint, and restarts the document from extraction. Call
     /// this for an unfinished document whose configuration has changed. Returns the renewed claim.
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError>;
@@ -432,6 +440,23 @@ pub trait ControlStore: Send + Sync + 'static {
 
     /// Returns the record of a source, or `None` if the source has none.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
+
+    /// Returns documents with the given contents that come from files of this machine and are not deleted, at most 20 for
+    /// each content. Intake uses them to recognise moved files. A store without an index of contents returns none.
+    async fn with_contents(&self, contents: &[Sha256Hex]) -> Result<Vec<ControlRecord>, ControlError> {
+        let _ = contents;
+        Ok(Vec::new())
+    }
+
+    /// Gives a document another source, because its file was moved. If its rows are loaded, the document gets a new
+    /// version, of which only the loading stage is left to do.
+    ///
+    /// # Errors
+    /// Returns [`ControlError::Refused`] if another document has the source, if the document is deleted or is to be
+    /// deleted, or if the store has no index of contents.
+    async fn relocate(&self, id: &DocumentId, source: &str) -> Result<DocumentKey, ControlError> {
+        Err(ControlError::Refused(format!("this store cannot change the source of document {id} to {source}")))
+    }
 
     /// Returns the record of each source. Each record comes with the tag and the content hash that were last
     /// registered for the source's object. Intake compares the tags, and does not read unchanged objects again.

@@ -267,3 +267,24 @@ pub async fn the_same_file_twice_in_one_batch_is_one_document(f: &mut impl World
     };
     assert!(a == b && c.id == a.id && c.version == 2);
 }
+
+/// Checks that a file that changes while its document is deleted does not bring the document back.
+pub async fn changed_content_is_registered_only_under_a_valid_claim(f: &mut impl World) {
+    let key = register_one(f, "a.pdf").await;
+    let claim = claim_one(f).await;
+    let changed = f.store().register_changed(&claim.key, document("a.pdf", "two")).await.unwrap();
+    assert_eq!(changed, Registered::Replaces(DocumentKey { id: key.id.clone(), version: 2 }));
+    let again = f.store().register_changed(&claim.key, document("a.pdf", "three")).await;
+    assert!(matches!(again, Err(ControlError::Fenced(_))), "the claim has ended: {again:?}");
+
+    let claim = claim_one(f).await;
+    f.store().request_delete(&key.id).await.unwrap();
+    let late = f.store().register_changed(&claim.key, document("a.pdf", "three")).await;
+    assert!(matches!(late, Err(ControlError::Fenced(_))), "{late:?}");
+    let removal = claim_one(f).await;
+    assert_eq!(removal.intent, Intent::Delete);
+    let late = f.store().register_changed(&removal.key, document("a.pdf", "three")).await;
+    assert!(matches!(late, Err(ControlError::Fenced(_))), "{late:?}");
+    finish(f.store(), &removal).await.unwrap();
+    assert_eq!(f.store().record(&key.id).await.unwrap().status, DocumentStatus::Deleted);
+}

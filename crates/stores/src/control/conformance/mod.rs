@@ -49,6 +49,7 @@ macro_rules! control_conformance {
             first_in_first_out,
             what_was_begun_and_left_goes_before_what_was_not_begun,
             claims_of_one_intent,
+            changed_content_is_registered_only_under_a_valid_claim,
             a_lease_ends_is_renewed_and_is_taken_over,
             a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way,
             quarantine_retry_discard,

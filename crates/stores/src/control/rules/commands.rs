@@ -5,10 +5,12 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 
 use super::transitions::completed;
-use super::{Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, claims, entry, events, first_unfinished};
+use super::{
+    Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, check_claim, claims, entry, events, first_unfinished,
+};
 use super::{forget_from, leave_aside, name, set_back_attempts, start_anew, void_claim};
 use crate::control::{
-    Claim, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered,
+    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered,
 };
 
 pub(super) fn key(record: &ControlRecord) -> DocumentKey {
@@ -116,6 +118,54 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     received(record, &mut effects);
     let answer = if was_deleted { Registered::New(key(record)) } else { Registered::Replaces(key(record)) };
     (answer, Some(effects))
+}
+
+/// Registers the changed content of a claimed document, and thereby ends the claim.
+pub fn register_changed(
+    record: Option<&mut ControlRecord>,
+    claim: &ClaimKey,
+    document: NewDocument,
+    now: UnixMicros,
+) -> Result<(Registered, Option<Effects>), ControlError> {
+    check_claim(record.as_deref(), claim)?;
+    let record = record.filter(|record| record.source == document.source && record.intent == Intent::Process);
+    let record = record.ok_or_else(|| ControlError::Fenced(claim.clone()))?;
+    Ok(register(record, document, now))
+}
+
+/// Changes the source of a document whose file was moved. Rows in the index contain the source, so a loaded document
+/// gets a new version. Its results up to the embeddings stay valid, and only loading is left to do. A document that
+/// contains others starts anew, because the sources of these begin with its own.
+pub fn relocate(record: &mut ControlRecord, source: &str) -> Result<Effects, ControlError> {
+    if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted {
+        return Err(refused(record, "move", "ingest its file again"));
+    }
+    let was = record.status;
+    let from = std::mem::replace(&mut record.source, source.to_owned());
+    let (bucket, path) = bucket_and_key(source);
+    (record.source_bucket, record.source_s3_key) = (bucket.to_owned(), path.to_owned());
+    match was {
+        DocumentStatus::Completed | DocumentStatus::InProgress => {
+            void_claim(record);
+            if !record.children.is_empty() {
+                start_anew(record);
+                record.children_content = None;
+            } else if was == DocumentStatus::Completed || record.loaded_version >= Some(record.version) {
+                record.version += 1;
+                record.completed_at = None;
+                forget_from(record, Stage::Loading);
+                set_back_attempts(record);
+            }
+            record.status = DocumentStatus::Pending;
+            RETRY_QUEUED.clone_into(&mut record.current_stage);
+        }
+        // The next run reads the source, or a person decides.
+        DocumentStatus::Pending | DocumentStatus::Parked | DocumentStatus::Quarantined | DocumentStatus::Failed => {}
+        DocumentStatus::Deleted => {}
+    }
+    let mut effects = Effects::default();
+    effects.status_change(record, was).with("reason", "the file was moved").with("moved_from", from);
+    Ok(effects)
 }
 
 /// Gives a claimed document a new version with a new configuration, and renews the claim.

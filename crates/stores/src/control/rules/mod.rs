@@ -16,7 +16,9 @@ pub use children::{
     MAX_CHILDREN, announce_children, check_children, finish_children, register_child, remove_child, stays_deleted,
 };
 pub use claims::{Taken, check_claim, first_unfinished, take};
-pub use commands::{discard, mark_loaded, new_record, register, request_delete, reset, resume, reversion};
+pub use commands::{
+    discard, mark_loaded, new_record, register, register_changed, relocate, request_delete, reset, resume, reversion,
+};
 pub use transitions::apply;
 
 use std::time::Duration;

@@ -28,7 +28,7 @@ use rusqlite::params;
 pub use options::SqliteControlOptions;
 
 use self::failure::OpError;
-use self::operations::{apply, claim, durability, key, register, set_children, signed};
+use self::operations::{apply, claim, durability, key, register, register_changed, relocate, set_children, signed};
 use self::readers::Readers;
 use self::unit::Changed;
 use self::writer::{CommitDurability, SqliteWriter};
@@ -179,6 +179,37 @@ impl ControlStore for SqliteControlStore {
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError> {
         let claim = claim.clone();
         self.writer.write(CommitDurability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
+    }
+
+    async fn register_changed(&self, claim: &ClaimKey, document: NewDocument) -> Result<Registered, ControlError> {
+        let claim = claim.clone();
+        self.writer.write(CommitDurability::PowerLoss, move |unit| register_changed(unit, &claim, document)).await
+    }
+
+    async fn relocate(&self, id: &DocumentId, source: &str) -> Result<DocumentKey, ControlError> {
+        let (id, source) = (id.clone(), source.to_owned());
+        self.writer.write(CommitDurability::PowerLoss, move |unit| relocate(unit, &id, &source)).await
+    }
+
+    async fn with_contents(&self, contents: &[Sha256Hex]) -> Result<Vec<ControlRecord>, ControlError> {
+        let contents = contents.to_vec();
+        self.readers
+            .read(move |connection| {
+                let sql = format!(
+                    "SELECT {} FROM document_processing_control WHERE content_sha256 = ?1 AND intent = 'PROCESS' AND \
+                     +status <> 'DELETED' AND parent IS NULL AND source_bucket = 'file://' LIMIT 20",
+                    *rows::COLUMNS
+                );
+                let mut statement = connection.prepare_cached(&sql)?;
+                let mut found = Vec::new();
+                for content in contents {
+                    for record in statement.query_and_then([content.as_str()], rows::record)? {
+                        found.push(record?);
+                    }
+                }
+                Ok(found)
+            })
+            .await
     }
 
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {

@@ -34,6 +34,25 @@ pub fn register(unit: &mut Unit<'_>, document: NewDocument) -> OpResult<Register
     Ok(Registered::New(key(&record)))
 }
 
+pub fn register_changed(unit: &mut Unit<'_>, claim: &ClaimKey, document: NewDocument) -> OpResult<Registered> {
+    let mut record = unit.by_id(&claim.id)?;
+    let (answer, effects) = rules::register_changed(record.as_mut(), claim, document, unit.now)?;
+    if let (Some(record), Some(effects)) = (&mut record, effects) {
+        unit.save(record, Changed::All, effects)?;
+    }
+    Ok(answer)
+}
+
+pub fn relocate(unit: &mut Unit<'_>, id: &DocumentId, source: &str) -> OpResult<DocumentKey> {
+    if unit.by_source(source)?.is_some() {
+        return Err(ControlError::Refused(format!("another document has the source {source}")).into());
+    }
+    let mut record = unit.existing(id)?;
+    let effects = rules::relocate(&mut record, source)?;
+    unit.save(&mut record, Changed::Source, effects)?;
+    Ok(key(&record))
+}
+
 fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
     // Two ids of the same second collide with a probability of about one in four thousand million.
     let mut id = DocumentId::mint(unit.now, fastrand::u32(..));

@@ -18,10 +18,12 @@ use super::failure::{OpError, OpResult};
 use crate::control::rules::name;
 use crate::control::{AuditEvent, ControlRecord, DocumentStatus, Resume, StageRecord};
 
-/// Columns that are written only once. (Columns are grouped by how often they change, so that an update touches no
+/// Columns that are written only once, except for the source of a moved file. (Columns are grouped by how often they change, so that an update touches no
 /// index unnecessarily.)
 const IDENTITY: [&str; 7] =
     ["document_id", "processing_version", "source", "source_bucket", "source_s3_key", "created_at", "max_retries"];
+/// Columns that a move of the file changes.
+const SOURCE: [&str; 3] = ["source", "source_bucket", "source_s3_key"];
 /// Columns that claims and commands change.
 const STATE: [&str; 23] = [
     "version",
@@ -60,6 +62,7 @@ pub static INSERT: LazyLock<String> = LazyLock::new(|| {
 });
 
 pub static UPDATE: LazyLock<String> = LazyLock::new(|| update(&[&STATE[..], &PROGRESS].concat()));
+pub static UPDATE_SOURCE: LazyLock<String> = LazyLock::new(|| update(&[&SOURCE[..], &STATE, &PROGRESS].concat()));
 pub static UPDATE_PROGRESS: LazyLock<String> = LazyLock::new(|| update(&PROGRESS));
 
 fn update(columns: &[&str]) -> String {
@@ -87,6 +90,18 @@ pub fn insert_values(record: &ControlRecord) -> Vec<Value> {
 
 pub fn update_values(record: &ControlRecord) -> Vec<Value> {
     let mut values = vec![text(record.document_id.as_str())];
+    push_state(record, &mut values);
+    push_progress(record, &mut values);
+    values
+}
+
+pub fn source_values(record: &ControlRecord) -> Vec<Value> {
+    let mut values = vec![
+        text(record.document_id.as_str()),
+        text(&record.source),
+        text(&record.source_bucket),
+        text(&record.source_s3_key),
+    ];
     push_state(record, &mut values);
     push_progress(record, &mut values);
     values

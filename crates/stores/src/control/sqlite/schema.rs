@@ -6,7 +6,8 @@
 use crate::sqlite::Schema;
 
 /// Schema of the control store. The application id spells `DCWR`.
-pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 2, tables: TABLES, upgrades: &[CHILDREN] };
+pub const SCHEMA: Schema =
+    Schema { application_id: 0x4443_5752, version: 3, tables: TABLES, upgrades: &[CHILDREN, CONTENTS] };
 
 /// Statements that upgrade a file to version 2, which supports documents within documents.
 const CHILDREN: &str = "
@@ -14,6 +15,9 @@ ALTER TABLE document_processing_control ADD COLUMN parent TEXT;
 ALTER TABLE document_processing_control ADD COLUMN children TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE document_processing_control ADD COLUMN children_content TEXT;
 ";
+
+/// Statement that upgrades a file to version 3, which finds documents by their content.
+const CONTENTS: &str = "CREATE INDEX content_index ON document_processing_control (content_sha256);";
 
 const TABLES: &str = "
 CREATE TABLE document_processing_control (
@@ -59,6 +63,7 @@ CREATE TABLE document_processing_control (
     PRIMARY KEY (document_id, processing_version)
 );
 CREATE UNIQUE INDEX source_index ON document_processing_control (source);
+CREATE INDEX content_index ON document_processing_control (content_sha256);
 CREATE INDEX status_updated_index ON document_processing_control (status, updated_at);
 CREATE INDEX status_id_index ON document_processing_control (status, document_id);
 CREATE INDEX parked_event_index ON document_processing_control (parked_resume) WHERE status = 'PARKED';

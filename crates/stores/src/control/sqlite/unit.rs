@@ -36,6 +36,8 @@ impl Terms {
 pub enum Changed {
     New,
     All,
+    /// The source and possibly all other columns have changed.
+    Source,
     /// Only the stage map, attempts and errors have changed.
     Progress,
 }
@@ -107,6 +109,7 @@ impl<'c> Unit<'c> {
         record.ttl = seconds + self.terms.record_seconds;
         let (sql, values) = match changed {
             Changed::New => (&*rows::INSERT, rows::insert_values(record)),
+            Changed::Source => (&*rows::UPDATE_SOURCE, rows::source_values(record)),
             Changed::All => (&*rows::UPDATE, rows::update_values(record)),
             Changed::Progress => (&*rows::UPDATE_PROGRESS, rows::progress_values(record)),
         };

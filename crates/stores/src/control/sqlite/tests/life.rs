@@ -96,9 +96,9 @@ async fn expired_entries_go_and_records_stay() {
 async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let (path, clock) = (dir.path().join("control.db"), Arc::new(ManualClock::at(NOW)));
-    let added = |line: &&str| line.contains("parent ") || line.contains("children");
+    let added = |line: &&str| ["parent ", "children", "content_index"].iter().any(|new| line.contains(new));
     let before: String = schema::SCHEMA.tables.lines().filter(|line| !added(line)).collect();
-    assert_eq!(schema::SCHEMA.tables.lines().filter(added).count(), 3);
+    assert_eq!(schema::SCHEMA.tables.lines().filter(added).count(), 4);
     let shell = rusqlite::Connection::open(&path).unwrap();
     shell.execute_batch(&before).unwrap();
     let hash = "a".repeat(64);
@@ -120,7 +120,59 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
         assert_eq!((record.parent, record.children, record.children_content), (None, vec![], None));
     }
     let store = open(&path, &clock).await;
+    let content = Sha256Hex::parse(&hash).unwrap();
+    assert_eq!(store.with_contents(&[content]).await.unwrap().len(), 1);
     let claim = store.claim("owner", LEASE, 1, None).await.unwrap().remove(0);
     let changes = store.set_children(&claim.key, vec![conformance::child(&claim, "a", "1")]).await.unwrap();
     assert_eq!(store.record(&claim.key.id).await.unwrap().children, [changes.registered[0].key().id.clone()]);
+}
+
+#[tokio::test]
+async fn a_moved_file_keeps_its_document_and_only_loading_is_left_to_do() {
+    let f = Fixture::new().await;
+    let content = Sha256Hex::of(b"one");
+    let found = async || -> Vec<String> {
+        let mut found: Vec<String> = f
+            .store
+            .with_contents(std::slice::from_ref(&content))
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|r| r.source)
+            .collect();
+        found.sort();
+        found
+    };
+    let done = f.register_one("done").await;
+    finish(&f.store, &f.claim_one().await).await.unwrap();
+    let begun = f.register_one("begun").await;
+    let claim = f.claim_one().await;
+    for transition in [started(Stage::Extraction), completed(Stage::Extraction)] {
+        f.store.apply(&claim.key, transition).await.unwrap();
+    }
+    let waits = f.register_one("waits").await;
+    let gone = f.register_one("gone").await;
+    f.store.request_delete(&gone.id).await.unwrap();
+    assert_eq!(found().await, ["file:///begun", "file:///done", "file:///waits"]);
+
+    let table = [
+        (&done.id, "file:///new/done", 2, Some(Stage::Loading)),
+        (&begun.id, "file:///new/begun", 1, Some(Stage::Chunking)),
+        (&waits.id, "file:///new/waits", 1, Some(Stage::Extraction)),
+    ];
+    for (id, source, version, left) in table {
+        let key = f.store.relocate(id, source).await.unwrap();
+        assert_eq!((&key.id, key.version), (id, version), "{source}");
+        let record = f.store.by_source(source).await.unwrap().unwrap();
+        assert_eq!((record.status, rules::first_unfinished(&record)), (DocumentStatus::Pending, left), "{source}");
+        assert_eq!((record.source_bucket.as_str(), record.source_s3_key.as_str()), ("file://", &source[7..]));
+    }
+    assert_eq!(f.store.by_source("file:///done").await.unwrap(), None);
+    assert_eq!(found().await, ["file:///new/begun", "file:///new/done", "file:///new/waits"]);
+    let late = f.store.apply(&claim.key, started(Stage::Chunking)).await;
+    assert!(matches!(late, Err(ControlError::Fenced(_))), "the work under the old source ends: {late:?}");
+    for (id, source) in [(&done.id, "file:///new/waits"), (&gone.id, "file:///elsewhere")] {
+        let refused = f.store.relocate(id, source).await;
+        assert!(matches!(refused, Err(ControlError::Refused(_))), "{source}: {refused:?}");
+    }
 }
