@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +20,13 @@ use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_core::files::open_resolved;
 use docweir_extract::{HEAD_BYTES, detect};
-use docweir_stores::control::{
-    ControlError, ControlStore, DocumentStatus, Intent, NewDocument, RecordFilter, Registered,
-};
+use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, Intent, NewDocument, Registered};
 use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::actors::outcomes::control;
+use crate::actors::prune::{Prune, short_hash};
 use crate::actors::retry_while_busy::{retry_while_busy, retry_while_unavailable};
 use crate::intake::left_alone::LeftAlone;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
@@ -54,9 +53,7 @@ pub struct Request {
     pub walk: Walk,
     /// URIs of the objects to ingest. A URI that ends with a slash stands for all objects whose keys begin with it.
     pub objects: Vec<String>,
-    /// Folders for `--prune`. If a file in one of these folders no longer exists, its document is removed. Empty
-    /// without `--prune`.
-    pub prune: Vec<PathBuf>,
+    pub prune: Prune,
 }
 
 impl Intake {
@@ -87,12 +84,12 @@ impl Intake {
             })
             .buffered(self.options.hashers);
         let remember = |source: &str| {
-            if !request.prune.is_empty() {
+            if !request.prune.folders.is_empty() {
                 seen.insert(short_hash(source));
             }
         };
         let (mut files, blind) = self.take_in(looked_at, remember, &skipped).await.map_err(control)?;
-        if !request.prune.is_empty() {
+        if !request.prune.folders.is_empty() {
             if blind {
                 let text = "no documents were removed by `--prune`, because some files or folders could not be read"
                     .to_owned();
@@ -250,19 +247,21 @@ impl Intake {
         }
     }
 
-    /// Registers documents in one write. Returns the number of new and changed documents.
+    /// Registers documents in one write. Returns the number of new, changed and moved documents.
     pub async fn register(&self, documents: Vec<NewDocument>) -> Result<usize, ControlError> {
         if documents.is_empty() {
             return Ok(0);
         }
+        let moved = self.follow_moves(&documents).await?;
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
         let answers = retry_while_busy(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
-        let mut to_be_done = 0;
+        let mut to_be_done = moved.len();
         for (source, answer) in sources.into_iter().zip(answers) {
             let (key, replaces) = match answer {
                 Registered::New(key) => (key, false),
                 Registered::Replaces(key) => (key, true),
+                Registered::Unchanged(key, _) if moved.contains(&key.id) => continue,
                 Registered::Unchanged(key, status) => {
                     self.tell_unchanged(key.id, source, status);
                     continue;
@@ -273,44 +272,6 @@ impl Intake {
         }
         self.wake.notify_one();
         Ok(to_be_done)
-    }
-
-    async fn prune(&self, folders: &[PathBuf], seen: &HashSet<u64>) -> Result<(), ControlError> {
-        const PAGE: usize = 1_000;
-        for folder in folders {
-            let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
-            let mut after = None;
-            loop {
-                let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
-                for record in &page {
-                    let seen = seen.contains(&short_hash(&record.source));
-                    // A document that another document contains is removed together with that document.
-                    if record.parent.is_some() {
-                        continue;
-                    }
-                    // A file that this walk skipped (because of its name or `--exclude`) still exists and keeps its
-                    // document.
-                    if record.status == DocumentStatus::Deleted || seen || !has_left(&record.source) {
-                        continue;
-                    }
-                    match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
-                        // The document was deleted after this page of records was read.
-                        Err(ControlError::Refused(_)) => continue,
-                        requested => drop(requested?),
-                    }
-                    self.events.emit(Event::RemovalRequested {
-                        document: record.document_id.clone(),
-                        source: record.source.clone(),
-                    });
-                }
-                after = page.last().map(|r| r.document_id.clone());
-                if page.len() < PAGE {
-                    break;
-                }
-            }
-        }
-        self.wake.notify_one();
-        Ok(())
     }
 }
 
@@ -326,21 +287,6 @@ async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait
         batch.push(item);
     }
     batch
-}
-
-/// Returns whether the file of a source no longer exists. A file that cannot be inspected counts as existing.
-fn has_left(source: &str) -> bool {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    let Some(path) = source::to_path(source) else { return false };
-    std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
-}
-
-/// Returns the first eight bytes of the hash of a source. For `--prune`, intake remembers the sources of all files.
-/// With eight bytes each, millions of sources fit in a few megabytes. If two sources have the same eight bytes, a
-/// document without a file may remain in the index until the next `--prune`. For a million files, the probability is
-/// one in 10^12.
-fn short_hash(source: &str) -> u64 {
-    Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// Describes the result of inspecting a file or object.

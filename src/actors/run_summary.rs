@@ -27,6 +27,11 @@ pub struct RunSummary {
     pub completed: u64,
     pub replaced: u64,
     pub deleted: u64,
+    /// Number of documents whose files were moved.
+    pub moved: u64,
+    /// Folders of which `--prune` removed no documents, because too many files are gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prune_refused: Vec<PruneRefused>,
     pub retried: u64,
     pub parked: u64,
     pub superseded: u64,
@@ -124,6 +129,17 @@ pub struct Rejected {
     pub source: String,
     pub stage: Stage,
     pub error: StageError,
+}
+
+/// Describes a folder of which `--prune` removed no documents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PruneRefused {
+    pub folder: String,
+    /// Number of documents whose files are gone.
+    pub gone: u64,
+    /// Number of all documents of the folder.
+    pub documents: u64,
+    pub reason: String,
 }
 
 /// Describes a file that could not be read.
@@ -228,6 +244,13 @@ impl RunSummary {
                     self.cost_usd += cost_usd;
                 }
             }
+            Event::Moved { .. } => self.moved += 1,
+            Event::PruneRefused { folder, gone, documents, reason } => self.prune_refused.push(PruneRefused {
+                folder: folder.clone(),
+                gone: *gone,
+                documents: *documents,
+                reason: reason.clone(),
+            }),
             Event::BudgetSpent { text } => self.budget_spent = Some(text.clone()),
             Event::RemovalRequested { .. } | Event::Notice { .. } => {}
         }

@@ -139,9 +139,10 @@ pub struct Ingest {
     /// Exclude files and folders that match this glob, even if they match --include
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// Delete documents from the index if their files are no longer in the given folders
-    #[arg(long)]
-    pub prune: bool,
+    /// Delete documents from the index if their files are no longer in the given folders. Refused if all or many files
+    /// of a folder are gone (intake.prune_percent); `--prune=force` deletes them nevertheless
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "checked")]
+    pub prune: Option<PruneMode>,
     #[command(flatten)]
     pub records: RecordArgs,
     #[command(flatten)]
@@ -303,13 +304,24 @@ pub struct Retry {
     pub from: Option<Stage>,
 }
 
+/// Selects whether `--prune` checks how many documents it removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PruneMode {
+    /// Removes nothing from a folder if all or many of its files are gone
+    Checked,
+    /// Removes all documents whose files are gone
+    Force,
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   docweir delete ./papers/draft.pdf
+  docweir delete ./papers/2019
   docweir delete --collection products P-0005 P-0006")]
 pub struct Delete {
-    /// Ids of the documents to delete, or paths of their files; with --collection, ids of the records to delete
+    /// Ids of the documents to delete, paths of their files, or folders, even if they no longer exist; with --collection,
+    /// ids of the records to delete
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
     /// Collection of records to delete from

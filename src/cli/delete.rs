@@ -11,12 +11,12 @@ use std::time::Duration;
 use docweir_core::documents::DocumentId;
 use docweir_index::Write;
 use docweir_stores::batches::Space;
-use docweir_stores::control::{ControlRecord, DocumentStatus};
+use docweir_stores::control::{ControlRecord, ControlStore, DocumentStatus, RecordFilter};
 use docweir_stores::state::LockError;
 
 use super::args;
 use super::context::Context;
-use super::documents::{contained, find};
+use super::documents::{contained, each, find, folder};
 use super::output::{plural, print_error, printable};
 use crate::actors::batches::tombstones;
 use crate::engine::Engine;
@@ -24,6 +24,8 @@ use crate::exit::{EngineError, Exit, Failure};
 use crate::intake::source;
 use crate::pipeline;
 
+/// Number of documents of a folder that are deleted together.
+const PAGE: usize = 500;
 /// Maximum number of record tombstones in one commit.
 const TOMBSTONES: usize = 2_000;
 /// Interval at which the control record is polled while another process carries out the deletion.
@@ -40,11 +42,23 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         let engine = Engine::open(context.config()?).await?;
         let control = engine.control.as_ref();
         // Resolve all names before anything is deleted.
-        let mut records = Vec::new();
+        let (mut records, mut folders) = (Vec::new(), Vec::new());
         for name in &args.documents {
-            records.push(find(control, name, &context.here).await?);
+            match find(control, name, &context.here).await {
+                Ok(record) => records.push(record),
+                Err(absent) => {
+                    let below = folder(name, &context.here);
+                    if !has_documents(control, &below).await? {
+                        return Err(absent);
+                    }
+                    folders.push(below);
+                }
+            }
         }
-        let left = documents(context, &engine, &records).await?;
+        let mut left = documents(context, &engine, &records).await?;
+        for below in folders {
+            left += documents_below(context, &engine, below).await?;
+        }
         if left == 0 {
             return Ok(Exit::Success);
         }
@@ -53,6 +67,28 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         let text = format!("{count} not deleted yet; the request is recorded and the next run carries it out{working}");
         Err(Failure::new(Exit::Busy, text))
     })
+}
+
+/// Returns whether any document that is not deleted has a source with this prefix.
+async fn has_documents(control: &dyn ControlStore, prefix: &str) -> Result<bool, Failure> {
+    let filter = RecordFilter { source_prefix: Some(prefix.to_owned()), ..Default::default() };
+    let mut any = false;
+    each(control, &filter, |record| any |= record.status != DocumentStatus::Deleted).await?;
+    Ok(any)
+}
+
+/// Deletes all documents whose sources begin with a prefix, page by page. Returns the number of documents that could
+/// not be deleted within the time limit.
+async fn documents_below(context: &Context, engine: &Engine, prefix: String) -> Result<u64, Failure> {
+    let filter = RecordFilter { source_prefix: Some(prefix), ..Default::default() };
+    let (mut after, mut left) = (None, 0);
+    loop {
+        let mut page = engine.control.list(&filter, after.as_ref(), PAGE).await?;
+        let Some(last) = page.last().map(|record| record.document_id.clone()) else { return Ok(left) };
+        after = Some(last);
+        page.retain(|record| record.status != DocumentStatus::Deleted);
+        left += documents(context, engine, &page).await?;
+    }
 }
 
 /// Deletes records immediately. No other process has to do this, because any process may write tombstones to a

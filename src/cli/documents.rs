@@ -37,6 +37,15 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
     }))
 }
 
+/// Returns the common prefix of the sources below a folder or bucket prefix that `name` identifies.
+pub fn folder(name: &OsStr, here: &Path) -> String {
+    match name.to_str().filter(|n| n.contains("://")) {
+        Some(uri) if uri.ends_with('/') => uri.to_owned(),
+        Some(uri) => format!("{uri}/"),
+        None => source::of_folder(&source::absolute(Path::new(name), here)),
+    }
+}
+
 /// Returns all documents that a document contains, directly or through other documents.
 pub async fn contained(control: &dyn ControlStore, record: &ControlRecord) -> Result<Vec<ControlRecord>, Failure> {
     let mut seen = HashSet::from([record.document_id.clone()]);

@@ -7,7 +7,7 @@ use docweir_records::Shape;
 use docweir_records::table::is_collection_name;
 use docweir_stores::batches::DOCUMENTS;
 
-use super::args::{self, RecordShape};
+use super::args::{self, PruneMode, RecordShape};
 use super::context::Context;
 use super::drive::drive;
 use crate::actors::records_intake::RecordsRequest;
@@ -44,7 +44,7 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
     let records = records(args, &config)?;
-    if args.prune && config.settings.state.control_in() != "sqlite" {
+    if args.prune.is_some() && config.settings.state.control_in() != "sqlite" {
         let text = "--prune needs a local control store, because other machines may add documents to a shared one; \
             use `docweir delete` for documents whose files are gone";
         return Err(Failure::usage(text));
@@ -57,7 +57,8 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
         serves: false,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
-        prune: args.prune,
+        prune: args.prune.is_some(),
+        force_prune: args.prune == Some(PruneMode::Force),
         records,
         wait: args.run.wait,
         polls_only: false,
@@ -73,7 +74,7 @@ pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
 }
 
 fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest>, Failure> {
-    if args.records.shape.is_some() && (args.prune || !args.include.is_empty() || !args.exclude.is_empty()) {
+    if args.records.shape.is_some() && (args.prune.is_some() || !args.include.is_empty() || !args.exclude.is_empty()) {
         return Err(Failure::usage("--include, --exclude and --prune apply to folders of documents, not to records"));
     }
     records_of(&args.records, &args.paths, &config.settings.state.collection)

@@ -18,6 +18,7 @@ mod documents;
 mod drive;
 mod erase;
 mod estimate;
+mod gone_sources;
 mod hits;
 #[cfg(feature = "aws")]
 mod infra;

@@ -16,6 +16,7 @@ use super::batch;
 use super::context::Context;
 use super::documents::{each, find};
 use super::drive::place_of_state;
+use super::gone_sources::GoneSources;
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
 use crate::actors::outages::{Outage, published};
@@ -81,6 +82,7 @@ struct Overview {
     stages: BTreeMap<String, u64>,
     /// Number of quarantined documents by reason.
     reasons: BTreeMap<String, u64>,
+    sources: GoneSources,
     index: Index,
     /// Number of items in each status, listed for each collection of records and for the documents. In a collection
     /// of records, an item is a record. For documents, an item is a text that a batch embeds.
@@ -140,6 +142,7 @@ impl Overview {
             documents,
             stages,
             reasons,
+            sources: GoneSources::count(control).await?,
             index,
             items,
             working: engine.working(),
@@ -185,6 +188,17 @@ impl Overview {
                 left(word(status)).painted(paint(status)),
                 right(count(n)),
                 left(printable(&aside)).painted(Paint::Dim),
+            ]);
+        }
+        if self.sources.gone > 0 {
+            let of = format!(
+                "of {} checked; `docweir ingest FOLDER --prune` or `docweir delete PATH`",
+                count(self.sources.checked)
+            );
+            table.row([
+                left("without file").painted(Paint::Yellow),
+                right(count(self.sources.gone)),
+                left(of).painted(Paint::Dim),
             ]);
         }
         lines.extend(table.lines(out));
@@ -355,6 +369,7 @@ mod tests {
         let counts = |list: &[(&str, u64)]| list.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
         let overview = Overview {
             state: "/data/.docweir".into(),
+            sources: GoneSources { gone: 7, checked: 1200 },
             documents: counts(&[
                 ("COMPLETED", 1200),
                 ("PENDING", 3),
@@ -379,10 +394,11 @@ mod tests {
         };
         let expected = "\
 Documents  /data/.docweir
-  completed    1,200
-  pending          3
-  in progress      2  next: extract 4, embed 1
-  quarantined      4  encrypted 3, no_text 1
+  completed     1,200
+  pending           3
+  in progress       2  next: extract 4, embed 1
+  quarantined       4  encrypted 3, no_text 1
+  without file      7  of 1,200 checked; `docweir ingest FOLDER --prune` or `docweir delete PATH`
 
 Index
   documents  1,200

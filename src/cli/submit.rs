@@ -9,6 +9,7 @@ use super::context::Context;
 use super::ingest::split;
 use super::output::{Out, count, plural, printable};
 use crate::actors::intake::{Intake, Request};
+use crate::actors::prune::Prune;
 use crate::engine::{Engine, counter, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
@@ -70,7 +71,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
         retry: settings.retry.clone(),
         wake: Arc::default(),
     };
-    let done = intake.run(Request { walk, objects, prune: Vec::new() }).await;
+    let done = intake.run(Request { walk, objects, prune: Prune::default() }).await;
     engine.control.flush().await?;
     done.map_err(|e| Failure::system(e.to_string()))?;
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);

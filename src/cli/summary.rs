@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Paint, Table, left, right};
-use crate::actors::run_summary::{Records, RunSummary, WaitReason};
+use crate::actors::run_summary::{PruneRefused, Records, RunSummary, WaitReason};
 use crate::exit::Exit;
 use crate::intake::source;
 
@@ -53,6 +53,7 @@ impl RunReport<'_> {
         match (self.failed, self.interrupted) {
             (Some(_), _) => Exit::System,
             (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) if !self.summary.prune_refused.is_empty() => Exit::Failed,
             (None, None) if !self.summary.all_well() => Exit::Rejected,
             (None, None) if self.waits_for_budget().is_some() => Exit::Budget,
             (None, None) => Exit::Success,
@@ -103,6 +104,7 @@ impl RunReport<'_> {
         if let Some(reason) = self.waits_for_budget() {
             lines.extend([String::new(), out.bold("Waiting"), format!("  {}", printable(reason))]);
         }
+        self.not_pruned(out, &mut lines);
         self.rejected(out, &mut lines);
         self.unreadable(out, &mut lines);
         self.refused(out, &mut lines);
@@ -129,7 +131,7 @@ impl RunReport<'_> {
         }
         let r = &t.records;
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
-        let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
+        let did = t.completed + t.deleted + t.moved + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
         let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
             _ if self.waits_for_budget().is_some() => format!("Stopped at the budget after {time}"),
             (false, 0, _) if self.outside.0 > 0 => format!("No batch ended within {time}"),
@@ -137,7 +139,9 @@ impl RunReport<'_> {
             (false, 0, _) => format!("Nothing to do: everything is up to date ({time})"),
             _ => format!("Done in {time}"),
         };
+        let text = if t.prune_refused.is_empty() { text } else { format!("{text}; not pruned") };
         match (rejected, r.refused_now() + r.failed + r.still_failed) {
+            (0, 0) if !t.prune_refused.is_empty() => out.yellow(&text),
             (0, 0) if self.waits_for_budget().is_some() => out.yellow(&text),
             (0, 0) => out.green(&text),
             (0, n) => out.yellow(&format!("{text}; {} rejected", plural(n, "record"))),
@@ -165,6 +169,7 @@ impl RunReport<'_> {
             }
         };
         some("unchanged", t.unchanged, String::new());
+        some("moved", t.moved, "the same documents under new paths".into());
         some("deleted", t.deleted, String::new());
         let outside =
             [(WaitReason::Batch, "for a batch"), (WaitReason::Budget, "for the budget"), (WaitReason::Other, "other")];
@@ -233,6 +238,16 @@ impl RunReport<'_> {
         if more > 0 {
             lines.push(format!("  and {} more: docweir quarantine list", count(more)));
         }
+    }
+
+    fn not_pruned(&self, out: &Out, lines: &mut Vec<String>) {
+        let refused = &self.summary.prune_refused;
+        if refused.is_empty() {
+            return;
+        }
+        lines.extend([String::new(), out.bold("Not pruned")]);
+        let line = |one: &PruneRefused| format!("  {}: {}", source::display(&one.folder, self.here), one.reason);
+        lines.extend(refused.iter().take(LISTED).map(line));
     }
 
     fn unreadable(&self, out: &Out, lines: &mut Vec<String>) {

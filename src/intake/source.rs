@@ -88,19 +88,25 @@ pub fn display(uri: &str, here: &Path) -> String {
 }
 
 /// Returns the absolute form of a path. A relative path is resolved against `here`. Symbolic links are resolved
-/// ([`resolve`]) if the file exists, or if at least the folder of the file exists.
+/// ([`resolve`]) as far as the path exists.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
     if let Ok(resolved) = resolve(&joined) {
         return resolved;
     }
-    // The file does not exist, but its folder may exist behind a link.
-    let parent = joined.parent().and_then(|p| std::fs::canonicalize(p).ok());
-    if let (Some(parent), Some(name)) = (parent, joined.file_name()) {
-        return parent.join(name);
+    // The file does not exist, but one of its folders may exist behind a link.
+    for folder in joined.ancestors().skip(1) {
+        if let (Ok(resolved), Ok(rest)) = (std::fs::canonicalize(folder), joined.strip_prefix(folder)) {
+            return without_dots(&resolved.join(rest));
+        }
     }
+    without_dots(&joined)
+}
+
+/// Removes `.` and `..` from a path, without a look at the file system.
+fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
-    for part in joined.components() {
+    for part in path.components() {
         match part {
             std::path::Component::CurDir => {}
             std::path::Component::ParentDir => {
@@ -152,6 +158,8 @@ mod tests {
         std::fs::create_dir(root.join("real")).unwrap();
         std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
         assert_eq!(absolute(Path::new("link/gone.pdf"), &root), root.join("real/gone.pdf"));
+        assert_eq!(absolute(Path::new("link/no/../a/gone.pdf"), &root), root.join("real/a/gone.pdf"));
+        assert_eq!(absolute(Path::new("../no/such"), &root), root.parent().unwrap().join("no/such"));
     }
 
     proptest! {

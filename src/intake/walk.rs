@@ -36,6 +36,10 @@ pub struct IntakeOptions {
     /// Maximum number of times that one run accepts a change of a file between the registration and the reading of
     /// the file. A file that changes more often is quarantined.
     pub max_changes: u32,
+    /// Maximum share of a folder's documents that `ingest --prune` removes, in percent. If more files are gone, nothing is
+    /// removed from that folder, because it may be incomplete or not mounted. Fewer than 10 documents are always removed,
+    /// unless they are all of the folder. `--prune=force` removes any number.
+    pub prune_percent: u64,
     /// Maximum number of documents that are claimed in one call. A larger number saves calls but leaves fewer documents
     /// for other processes.
     pub claim_batch: usize,
@@ -57,6 +61,7 @@ impl Default for IntakeOptions {
             register_batch: 256,
             register_wait_milliseconds: 100,
             max_changes: 5,
+            prune_percent: 30,
             claim_batch: 10,
             poll_seconds: 30,
             hashers: 2,
@@ -76,6 +81,7 @@ impl IntakeOptions {
         range("max_file_bytes", self.max_file_bytes, 1, 1 << 40);
         range("register_batch", self.register_batch as u64, 1, 10_000);
         range("max_changes", u64::from(self.max_changes), 0, 1_000);
+        range("prune_percent", self.prune_percent, 0, 100);
         range("register_wait_milliseconds", self.register_wait_milliseconds, 0, 60_000);
         range("claim_batch", self.claim_batch as u64, 1, 1_000);
         range("poll_seconds", self.poll_seconds, 1, 3_600);

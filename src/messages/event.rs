@@ -34,6 +34,19 @@ pub enum Event {
         document: DocumentId,
         source: String,
     },
+    /// The file of a document was moved. The document keeps its id and its vectors.
+    Moved {
+        document: DocumentId,
+        from: String,
+        to: String,
+    },
+    /// `--prune` removed no documents of this folder. `gone` of its `documents` documents have no file any more.
+    PruneRefused {
+        folder: String,
+        gone: u64,
+        documents: u64,
+        reason: String,
+    },
     /// Intake has inspected all files. `left_alone` counts the entries that are not ingested.
     IntakeFinished {
         files: u64,

@@ -25,6 +25,7 @@ use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
 use crate::actors::outages::Outages;
 use crate::actors::outcomes::{Claims, StageContext};
+use crate::actors::prune::Prune;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::table_intake::TableIntake;
 use crate::config::{Register, Settings};
@@ -54,6 +55,8 @@ pub struct IngestRequest {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub prune: bool,
+    /// If true, `prune` removes documents however many they are.
+    pub force_prune: bool,
     /// Files or tables of records to ingest instead of documents.
     pub records: Option<RecordsRequest>,
     /// If true, the run waits until every batch has ended.
@@ -130,8 +133,8 @@ pub async fn ingest(
     intake_options.exclude.extend(request.exclude);
     let walk = Walk::new(&request.paths, &intake_options)?;
     let prune = match request.prune {
-        true => folders(&request.paths)?,
-        false => Vec::new(),
+        true => Prune { folders: folders(&request.paths)?, force: request.force_prune },
+        false => Prune::default(),
     };
     let queues = listening::queues(engine, request.serves).await?;
     let _notifying = listening::set_compaction_notifier(engine, &queues);

@@ -201,7 +201,7 @@ fn a_document_that_is_deleted_while_it_waits_is_not_sent() {
     let shop = batches(Vec::new());
     shop.place.generate(3);
     let ingest = ["ingest", "docs", "--json", "--progress", "none", "--set", "budget.run_usd=0.00000001"];
-    assert_eq!(shop.run(&ingest).code(0).summary()["parked"], 3);
+    assert_eq!(shop.run(&ingest).code(6).summary()["parked"], 3);
     shop.run(&["erase", "docs/0001.pdf"]).code(0);
     let left = shop.items("documents")["none"].as_u64().unwrap();
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);

@@ -265,7 +265,7 @@ mod with_aws {
     fn documents_wait_for_money_and_go_on_with_it() {
         let shop = ComprehendTest::new(Vec::new());
         shop.place.generate(8);
-        let summary = shop.ingest(&["--set", "budget.run_usd=0.02"]).code(0).summary();
+        let summary = shop.ingest(&["--set", "budget.run_usd=0.02"]).code(6).summary();
         let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
         assert!(parked > 0 && done + parked == 8, "{summary}");
         assert!(shop.charges().all.nanodollars <= 20_000_000);

@@ -33,6 +33,7 @@ mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
 mod first_run;
+mod folders;
 mod kit;
 #[cfg(feature = "aws")]
 mod ledger;
