@@ -541,7 +541,7 @@ pub enum Store {
     /// Read every file; check checksums, counts, and agreement with the control store
     Verify {
         /// Repair what can be repaired: documents missing from the index become pending again, orphan files are
-        /// deleted
+        /// deleted, and a lost manifest is rebuilt from the files
         #[arg(long)]
         repair: bool,
         /// Print JSON

@@ -10,7 +10,7 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_index::manifest::{FileKind, Manifest};
 use docweir_index::verify::{Disagreement, Recorded, compare};
-use docweir_index::{Collected, CollectionScope, VectorError, VectorStore};
+use docweir_index::{Collected, CollectionScope, VectorError, VectorStore, Write};
 use docweir_objects::lease::LeaseRegister;
 use docweir_records::document_id;
 use docweir_stores::batches::{Batches, RecordOutbox, Space};
@@ -25,6 +25,8 @@ use super::table::{Table, left, right};
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 
+/// Maximum number of tombstones in one commit.
+const TOMBSTONES: usize = 2_000;
 /// Target size of an exported file, in bytes.
 const PART_BYTES: u64 = 64 << 20;
 
@@ -148,10 +150,16 @@ fn versions(manifest: &Manifest) -> Table {
 async fn verify(
     context: &Context,
     engine: &Engine,
-    vectors: &VectorStore,
+    vectors: &Arc<VectorStore>,
     repair: bool,
     json: bool,
 ) -> Result<Exit, Failure> {
+    // The lock excludes a running ingest, which repairs such documents by itself.
+    let _lock = if repair { Some(engine.lock("docweir store verify --repair")?) } else { None };
+    let rebuilt = if repair { vectors.rebuild_manifest().await? } else { None };
+    if rebuilt.is_some() {
+        delete_again(engine, vectors).await?;
+    }
     let verified = vectors.verify().await?;
     // If a live file is damaged, the state of its documents is unknown.
     let damaged = verified.findings.iter().any(|f| f.live);
@@ -159,8 +167,6 @@ async fn verify(
     let out = &context.out;
     let mut mended = 0;
     if repair {
-        // The lock excludes a running ingest, which repairs such documents by itself.
-        let _lock = engine.lock("docweir store verify --repair")?;
         for disagreement in &disagreements {
             if let Disagreement::NotVisible { document, .. } = disagreement {
                 engine.control.reset(document, Some(Stage::Loading)).await?;
@@ -172,8 +178,14 @@ async fn verify(
         }
     }
     if json {
-        out.json(&json!({ "verified": verified, "disagreements": disagreements, "mended": mended }));
+        out.json(
+            &json!({ "verified": verified, "disagreements": disagreements, "mended": mended, "rebuilt": rebuilt }),
+        );
     } else {
+        if let Some(rebuilt) = &rebuilt {
+            let (files, rows) = (plural(rebuilt.files, "file"), plural(rebuilt.rows, "passage"));
+            out.line(format!("rebuilt the manifest from {files} with {rows}"));
+        }
         out.line(format!(
             "read {}, {}, {}",
             plural(verified.files, "file"),
@@ -222,6 +234,32 @@ async fn verify(
         out.line(out.green("no problems found"));
     }
     Ok(if well { Exit::Success } else { Exit::Failed })
+}
+
+/// Deletes the documents and marks the records that a rebuilt manifest shows again, although they were deleted. Their
+/// rows are still in files that a merge had replaced.
+async fn delete_again(engine: &Engine, vectors: &Arc<VectorStore>) -> Result<(), Failure> {
+    if let Some(batches) = record_items(engine, vectors).await? {
+        reconcile(batches.as_ref(), vectors).await?;
+        return Ok(());
+    }
+    let found = disagreements(engine, vectors).await?;
+    let tombstone = |disagreement| match disagreement {
+        Disagreement::NotRecorded { document, visible } => {
+            Some(Write::Delete { document_id: document, version: visible })
+        }
+        Disagreement::NotVisible { .. } => None,
+    };
+    let tombstones: Vec<Write> = found.into_iter().filter_map(tombstone).collect();
+    let manifest = vectors.manifest().await?;
+    let Some(model) = manifest.as_ref().and_then(|m| m.model()).filter(|_| !tombstones.is_empty()) else {
+        return Ok(());
+    };
+    let mut writer = vectors.writer();
+    for part in tombstones.chunks(TOMBSTONES) {
+        writer.commit(part.to_vec(), model).await?;
+    }
+    Ok(())
 }
 
 async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {

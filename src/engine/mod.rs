@@ -311,6 +311,11 @@ impl Engine {
         Self { targets: Some(targets), ..self }
     }
 
+    /// Returns whether vectors are written to the index, and not to a target that replaces it.
+    pub fn has_own_index(&self) -> bool {
+        self.targets.is_none()
+    }
+
     /// Returns a function that opens a collection for writing vectors. If a target replaces the index, the function
     /// opens a collection of the target. Otherwise, the function opens a collection of the index.
     pub fn open_target(&self) -> OpenTarget {

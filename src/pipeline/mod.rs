@@ -145,6 +145,7 @@ pub async fn ingest(
         Some(address) => Some(http::bind(address).await.map_err(|error| RunError::Listen { address, error })?),
         None => None,
     };
+    reconcile::check_manifest(engine, &vectors).await?;
     reconcile::take_over(engine, owner, target.as_ref()).await?;
     reconcile::reconcile_ledger(engine, owner).await?;
     reconcile::wake_documents_of_other_models(engine, embedder.identity()).await?;

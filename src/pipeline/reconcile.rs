@@ -170,20 +170,27 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Returns true if no document was ever loaded into the index. In the worst case, this function reads all control
-/// records. These are usually few, because the function is called only if the index has no manifest.
-async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
-    let mut after = None;
-    loop {
-        let page = records(engine, &RecordFilter::default(), after.as_ref()).await?;
-        if page.iter().any(|r| r.loaded_version.is_some()) {
-            return Ok(false);
-        }
-        if page.len() < PAGE {
-            return Ok(true);
-        }
-        after = page.last().map(|r| r.document_id.clone());
+/// Returns whether the control store records any document as loaded. A lost manifest is noticed by this even if no file
+/// of the collection is left.
+async fn is_any_loaded(engine: &Engine) -> Result<bool, RunError> {
+    let filter = RecordFilter { status: Some(DocumentStatus::Completed), ..RecordFilter::default() };
+    let retry = &engine.config.settings.retry;
+    let page = retry_while_busy(retry, || engine.control.list(&filter, None, 1)).await;
+    Ok(!page.map_err(|e| RunError::system("control", control(e)))?.is_empty())
+}
+
+/// Checks that the index is not empty if documents are recorded as loaded.
+pub async fn check_manifest(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
+    let broken = |e| RunError::system("vectors", store(&e));
+    if !engine.has_own_index() || vectors.manifest().await.map_err(broken)?.is_some() || !is_any_loaded(engine).await? {
+        return Ok(());
     }
+    let text = format!(
+        "the manifest of collection `{}` is missing, but documents are recorded as loaded: restore it from a backup, or \
+         run `docweir store verify --repair`, which rebuilds it from the files and loads what is missing again",
+        vectors.collection()
+    );
+    Err(RunError::system("vectors", text))
 }
 
 /// Returns a page of control records. Waits while the control store is busy.
@@ -206,9 +213,7 @@ pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunErro
     let quarantine = engine.quarantine_store();
     let swept = quarantine.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));
-    // Without a manifest, the files may be all that is left of a collection, so they are kept unless nothing was ever
-    // committed.
-    if vectors.manifest().await.map_err(broken)?.is_none() && never_committed(engine).await? {
+    if vectors.manifest().await.map_err(broken)?.is_none() {
         vectors.begin_if_staged().await.map_err(broken)?;
     }
     // Other processes that work on the collection restart their commit or merge.

@@ -274,3 +274,33 @@ fn damage_is_found_and_said() {
     ran.code(1);
     assert!(ran.out.contains("does not match its checksum") && ran.out.contains("rollback"), "{}", ran.out);
 }
+
+#[test]
+fn a_lost_manifest_is_said_and_rebuilt() {
+    let place = TestFolder::new();
+    runs(&place, 0..5);
+    place.run(["delete", "docs/0004.txt"]).code(0);
+    place.run(["compact", "--all"]).code(0);
+    runs(&place, 5..7);
+    let before = answers(&place);
+    let manifest = place.state().join("objects/vectors/chunks/MANIFEST");
+    std::fs::remove_file(&manifest).unwrap();
+    let count = files(&place.state().join("objects/vectors/chunks")).len();
+    for args in [&["ingest", "docs", "--progress", "none"][..], &["search", "harbour"], &["store", "gc", "--all"]] {
+        let ran = place.run(args);
+        ran.code(70);
+        assert!(ran.err.contains("missing") && ran.err.contains("store verify --repair"), "{args:?}: {}", ran.err);
+    }
+    assert_eq!(files(&place.state().join("objects/vectors/chunks")).len(), count);
+    let repaired = place.run(["store", "verify", "--repair"]);
+    assert!(repaired.code(0).out.contains("rebuilt the manifest from"), "{}", repaired.out);
+    assert_eq!(answers(&place), before, "the deleted document is not found again");
+    verify(&place);
+    // Without any file, the documents are loaded again from their artefacts.
+    std::fs::remove_dir_all(place.state().join("objects/vectors/chunks")).unwrap();
+    place.ingest(&[]).code(70);
+    place.run(["store", "verify", "--repair"]).code(0);
+    let again = place.ingest(&[]);
+    assert_eq!(again.code(0).summary()["tokens"], 0);
+    assert_eq!(answers(&place), before);
+}

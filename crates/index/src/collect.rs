@@ -16,14 +16,13 @@ use std::sync::Arc;
 use docweir_objects::{Durability, ObjectError, ObjectMeta, Pages, Precondition, Tag};
 use serde::{Deserialize, Serialize};
 
-use super::delta::{self, TAIL_BYTES};
+use super::delta;
 use super::error::VectorError;
 use super::manifest::{Manifest, ManifestVersion};
 use super::planted::{SkippedRule, planted};
 use super::register::Swap;
 use super::retention::{self, Horizons, RetentionOptions, is_garbage, may_forget, may_raise};
 use super::retry::{Retries, passing, ulid};
-use super::snapshot;
 use super::validate::{Refusal, Stamp, may_roll_back};
 use super::{VectorStore, View};
 
@@ -70,7 +69,10 @@ impl VectorStore {
     /// Deletes files that are no longer needed. May run concurrently with any operation, including other collectors.
     pub async fn collect(&self, reach: CollectionScope) -> Result<Collected, VectorError> {
         let mut random = self.random();
-        let Some(manifest) = self.raise(reach, &mut random).await? else { return Ok(Collected::default()) };
+        let Some(manifest) = self.raise(reach, &mut random).await? else {
+            self.check_not_lost().await?;
+            return Ok(Collected::default());
+        };
         docweir_core::failpoint::reach("collect.raised", "");
 
         let mut garbage: Vec<ObjectMeta> = Vec::new();
@@ -135,6 +137,7 @@ impl VectorStore {
     /// Call this only if the collection is known to have never contained anything. If a manifest existed and was
     /// lost, the files are all that remains of the collection.
     pub async fn begin_if_staged(&self) -> Result<(), VectorError> {
+        self.check_not_lost().await?;
         let staged = self.objects.list(&self.key("delta/"), None, 1).await?;
         if staged.is_empty() {
             return Ok(());
@@ -261,21 +264,7 @@ impl VectorStore {
         if let Some(removed) = manifest.removed.iter().find(|r| r.file.file == file) {
             return Ok(Some(removed.file.base_version));
         }
-        if file.starts_with("delta/") {
-            return Ok(Some(self.footer(file, object.bytes).await?.header.base_version));
-        }
-        let mut length = (4 << 10).max(TAIL_BYTES).min(object.bytes);
-        loop {
-            let end = self.objects.get_range(&object.key, object.bytes - length, length).await?;
-            match snapshot::directory(&object.key, &end)? {
-                Ok(directory) => return Ok(Some(directory.header.origin.base_version)),
-                Err(needed) if needed > length && needed <= object.bytes => length = needed,
-                Err(needed) => {
-                    let reason = format!("directory claims to have {needed} bytes, but the file has {}", object.bytes);
-                    return Err(delta::damaged(&object.key, reason));
-                }
-            }
-        }
+        self.base_in(object).await.map(Some)
     }
 
     pub(super) fn file_of<'k>(&self, key: &'k str) -> &'k str {

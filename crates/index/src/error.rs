@@ -20,6 +20,12 @@ pub enum VectorError {
     /// The manifest is unreadable or contradictory. The program does not try to repair it.
     #[error("manifest `{key}` is invalid ({reason}); restore it from a backup of the state folder")]
     BadManifest { key: String, reason: String },
+    /// The manifest is missing, but the collection has files. Committing to an empty manifest would give up these files.
+    #[error(
+        "manifest `{key}` is missing, but {files} files of its collection exist; restore it from a backup, or rebuild it \
+         with `docweir store verify --repair` (nothing was changed)"
+    )]
+    ManifestLost { key: String, files: u64 },
     /// A live file is missing, truncated or altered.
     #[error("vector file `{file}` is damaged ({reason}); restore it from a backup, or ingest its documents again")]
     Damaged { file: String, reason: String },
@@ -90,6 +96,7 @@ impl VectorError {
             Self::BadCollection(_) => "bad_collection",
             Self::TooNew { .. } => "store_too_new",
             Self::BadManifest { .. } => "bad_manifest",
+            Self::ManifestLost { .. } => "manifest_lost",
             Self::Damaged { .. } => "damaged_vector_file",
             Self::ModelMismatch { .. } => "model_mismatch",
             Self::Rejected { .. } => "rejected_rows",
@@ -136,6 +143,7 @@ impl VectorError {
             Self::BadCollection(_)
             | Self::TooNew { .. }
             | Self::BadManifest { .. }
+            | Self::ManifestLost { .. }
             | Self::Damaged { .. }
             | Self::ModelMismatch { .. }
             | Self::Memory { .. } => ErrorClass::System,

@@ -19,6 +19,7 @@
 //! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one snapshot.
 //!   [`compaction`]: selects the files to merge, and installs the result.
 //! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
+//!   [`lost`]: rebuilds a lost manifest.
 //! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. [`view`]: all files of one
 //!   manifest version. `visible`: the visible rows of each file. [`search`]: queries.
 //!
@@ -32,6 +33,7 @@ pub mod compaction;
 pub mod delta;
 mod delta_columns;
 pub mod error;
+pub mod lost;
 pub mod manifest;
 pub mod merge;
 pub mod options;

@@ -44,7 +44,10 @@ impl VectorStore {
     /// counts, the order of its documents and the lengths of its vectors.
     pub async fn verify(&self) -> Result<Verified, VectorError> {
         let mut verified = Verified::default();
-        let Some(manifest) = self.manifest().await? else { return Ok(verified) };
+        let Some(manifest) = self.manifest().await? else {
+            self.check_not_lost().await?;
+            return Ok(verified);
+        };
         let past = manifest.removed.iter().filter(|r| r.at_version > manifest.retained_from).map(|r| &r.file);
         // A file that a rollback restored is listed twice; read it once.
         let named: BTreeMap<&str, &LiveFile> =
@@ -79,7 +82,7 @@ impl VectorStore {
     }
 
     /// Returns a description of the first fault in a file; `None` if the file is intact.
-    async fn verify_file(&self, file: &LiveFile) -> Result<Option<String>, VectorError> {
+    pub(super) async fn verify_file(&self, file: &LiveFile) -> Result<Option<String>, VectorError> {
         let segment = self.open_to_merge(file).await?;
         let (expected, kind) = ((file.rows, file.documents, file.tombstones), file.kind);
         Ok(blocking(move || fault(&segment, expected, kind)).await)

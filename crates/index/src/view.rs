@@ -80,6 +80,7 @@ impl VectorStore {
         let mut missing: Option<(ManifestVersion, String)> = None;
         for _ in 0..self.options.read_attempts {
             let Some((manifest, tag)) = self.register.load().await? else {
+                self.check_not_lost().await?;
                 let empty = Manifest::empty(&self.collection, self.clock.now());
                 return Ok(Arc::new(View::new(Arc::new(empty), Vec::new(), self.options.clone())));
             };
@@ -120,7 +121,10 @@ impl VectorStore {
     pub async fn inventory(&self) -> Result<Inventory, VectorError> {
         let mut missing: Option<(ManifestVersion, String)> = None;
         'again: for _ in 0..self.options.read_attempts {
-            let Some((manifest, _)) = self.register.load().await? else { return Ok(Inventory::default()) };
+            let Some((manifest, _)) = self.register.load().await? else {
+                self.check_not_lost().await?;
+                return Ok(Inventory::default());
+            };
             let mut entries = Vec::with_capacity(manifest.live.len());
             for live in &manifest.live {
                 match self.documents_of(live).await {

@@ -166,7 +166,10 @@ impl CollectionWriter {
         loop {
             match store.register.load().await {
                 Ok(Some((manifest, tag))) => return Ok((manifest, Some(tag))),
-                Ok(None) => return Ok((Manifest::empty(&store.collection, store.clock.now()), None)),
+                Ok(None) => {
+                    store.check_not_lost().await?;
+                    return Ok((Manifest::empty(&store.collection, store.clock.now()), None));
+                }
                 Err(VectorError::Object(e)) if passing(&e) && retries.may_retry() => {
                     retries.wait(&store, &mut self.random).await;
                 }
