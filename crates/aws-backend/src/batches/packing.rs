@@ -16,7 +16,7 @@ use docweir_core::failpoint;
 use docweir_stores::batches::rules::batch::packed;
 use docweir_stores::batches::rules::packing::{Offer, Selection, spend};
 use docweir_stores::batches::*;
-use docweir_stores::ledger::{Ledger, ReservationOutcome};
+use docweir_stores::ledger::ReservationOutcome;
 
 use super::apply::{self, Given};
 use super::item::{Item, Key, hex, number, unhex};
@@ -46,6 +46,8 @@ impl DynamoBatches {
         let reservation = match self.ledger.reserve_as(entry, spend(&order, tokens), order.budget).await? {
             ReservationOutcome::Given(reservation) => reservation,
             ReservationOutcome::Refused { period, spent, limit } => {
+                // Another leader may have undone the batch and made its reservation void.
+                self.amend(&order.id, Change::default()).await?;
                 self.forget(&record).await?;
                 return Ok(Packed::Refused { period, spent, limit });
             }
@@ -176,12 +178,13 @@ impl DynamoBatches {
         self.change(&keys, |_, now| unclaim(id, now)).await.map(drop)
     }
 
-    /// Undoes an incomplete packing: returns the items, deletes the list, releases the reservation, and deletes the
-    /// record, in this order.
+    /// Undoes an incomplete packing: returns the items, deletes the list, makes the reservation void, and deletes the
+    /// record, in this order. A void entry remains, because a paused leader may still reserve the money when it
+    /// continues.
     pub(super) async fn undo(&self, record: &Record) -> StoreResult<()> {
         self.give_back(record).await?;
         self.delete_list(&record.batch.id).await?;
-        self.ledger.release(&record.batch.entry).await?;
+        self.ledger.void(&record.batch.entry).await?;
         self.forget(record).await
     }
 }

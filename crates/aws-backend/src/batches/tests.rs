@@ -354,6 +354,43 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
     assert_eq!(fixture.counts().await[0], 6);
 }
 
+/// Checks that no reservation stays behind if a leader is paused just before it reserves the money of a batch, and
+/// continues after another process has undone the batch.
+#[tokio::test]
+async fn a_leader_that_is_paused_before_its_reservation_reserves_nothing_later() {
+    let Some(server) = shared_dynoxide() else { return };
+    let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
+    let shop = BatchesFixture::new(server.endpoint(), &format!("http://{}", proxy.address()), 3).await;
+    let fixture = BatchFixture::records(&shop);
+    fixture.put(&RECORDS).await;
+    let (reserving, mut is_reserving) = tokio::sync::mpsc::unbounded_channel();
+    let (goes_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let table = shop.options.ledger_table.clone();
+    let mut paused = false;
+    proxy.set_by_all(move |head, body| {
+        let reserves = head.contains("TransactWriteItems") && String::from_utf8_lossy(body).contains(&table);
+        if reserves && !std::mem::replace(&mut paused, true) {
+            reserving.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        }
+        Act::Pass
+    });
+    let next = shop.another().await;
+    let takes_over = async {
+        is_reserving.recv().await.unwrap();
+        next.batches.take_over(2).await.unwrap();
+        assert!(next.batches.open().await.unwrap().is_empty(), "the batch is undone");
+        goes_on.send(()).unwrap();
+    };
+    let (packed, ()) = tokio::join!(shop.batches.pack(fixture.order("b1", 4)), takes_over);
+    assert!(matches!(packed, Err(PaidError::Fenced(_))), "{packed:?}");
+    assert_eq!(next.spent().await, (0, 0, 0));
+    assert_eq!(BatchFixture::records(&next).counts().await, [5, 0, 0, 0, 0]);
+    // The new leader packs the same items.
+    BatchFixture::records(&next).pack("b2", 9).await;
+    assert!(next.spent().await.1 > 0);
+}
+
 /// Checks that claimed items return to the backlog if the record of their batch does not exist. This happens if a
 /// leader is paused, another process undoes the leader's batch, and the leader then claims more items and dies.
 #[tokio::test]

@@ -3,8 +3,8 @@
 //! The [`rules`] apply to every ledger. This module adds the cases that arise because DynamoDB may apply a write late:
 //! - A reservation may be repeated under an id that is known in advance.
 //! - The charge of a batch is divided into shares, one for each document. They are settled in several steps.
-//! - A reservation may be refused while DynamoDB may still apply an earlier attempt to reserve. A void entry then
-//!   blocks the earlier attempt.
+//! - A reservation may be refused or undone while DynamoDB may still apply an attempt to reserve. A void entry then
+//!   blocks this attempt.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
@@ -55,6 +55,8 @@ pub enum Command {
         shares: Vec<Share>,
         last: bool,
     },
+    /// Releases a reservation, and blocks its id.
+    Void,
     /// Marks a reservation as in doubt. If `of` names a process, only a reservation of the named process is changed.
     Doubt {
         of: Option<String>,
@@ -111,6 +113,7 @@ pub struct Asking<'a> {
 pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &Asking<'_>) -> Decided {
     match (command, entry) {
         (Command::Reserve { spend, budget }, entry) => reserve(spend, *budget, entry, spent, asking),
+        (Command::Void, entry) => void(entry, asking),
         // Released entries do not exist any more.
         (_, None) => Decided::nothing(LedgerReply::Done(false)),
         (Command::Settle { tokens, cost }, Some(entry)) => {
@@ -120,6 +123,32 @@ pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &A
         (Command::Doubt { of }, Some(entry)) => {
             let theirs = of.is_none() || *of == entry.process;
             becomes(entry, entry.standing().doubt().filter(|_| theirs), asking)
+        }
+    }
+}
+
+fn void(entry: Option<&Entry>, asking: &Asking<'_>) -> Decided {
+    let void = |entry: Entry| Entry { state: State::Void, amount: Amount::default(), process: None, ..entry };
+    match entry {
+        Some(entry) if entry.state.is_open() => {
+            let entry = void(Entry { write_id: asking.write_id.to_owned(), ..entry.clone() });
+            Decided::is(entry, LedgerReply::Done(true))
+        }
+        Some(_) => Decided::nothing(LedgerReply::Done(false)),
+        None => {
+            let group = Group { day: super::items::day_of(asking.id).to_owned(), ..Group::default() };
+            let entry = Entry {
+                id: asking.id.clone(),
+                group,
+                at: timestamp(asking.now),
+                subject: String::new(),
+                state: State::Void,
+                amount: Amount::default(),
+                process: None,
+                parts: 0,
+                write_id: asking.write_id.to_owned(),
+            };
+            Decided::is(entry, LedgerReply::Done(true))
         }
     }
 }

@@ -96,6 +96,12 @@ impl DynamoLedger {
         }
     }
 
+    /// Releases a reservation for which nothing was charged, and refuses to reserve under its id for a day. Another
+    /// process may be about to make the reservation.
+    pub async fn void(&self, id: &EntryId) -> Result<(), PaidError> {
+        self.ask(id.clone(), Command::Void).await.map(drop)
+    }
+
     /// Returns the entry id for `name` on the current day.
     pub fn entry_of(&self, name: &str) -> EntryId {
         items::entry_id(&timestamp(self.clock.now()), name)

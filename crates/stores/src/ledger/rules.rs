@@ -46,7 +46,7 @@ impl State {
 }
 
 /// Identifies the entries that share one sum.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
     pub day: String,
     pub run: String,
