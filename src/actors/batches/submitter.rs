@@ -243,6 +243,7 @@ impl Submitter {
         let context = &self.context;
         let queued = context.batches.queued_tokens().await?;
         let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
+        let encoding = context.client.encoding();
         let account = &context.account;
         let spend = account.spend(Mode::Batch, "", 0, Default::default());
         let order = Order {
@@ -253,7 +254,9 @@ impl Submitter {
             most_requests,
             most_bytes: context.options.max_file_bytes,
             most_tokens: context.options.max_enqueued_tokens.saturating_sub(queued),
-            line_bytes: Arc::new(move |key, input| RequestLines { model: &model, dimensions }.size(key, input)),
+            line_bytes: Arc::new(move |key, input| {
+                RequestLines { model: &model, dimensions, encoding }.size(key, input)
+            }),
             spend: Spend { collection: context.collection(space), ..spend },
             usd_per_million_tokens: account.price.batch,
             budget: account.options.budget(),
@@ -325,8 +328,9 @@ impl Submitter {
             let Some(last) = requests.last().map(|r| r.at) else { break };
             after = last;
             let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
+            let encoding = context.client.encoding();
             let written = tokio::task::spawn_blocking(move || {
-                let lines = RequestLines { model: &model, dimensions };
+                let lines = RequestLines { model: &model, dimensions, encoding };
                 let mut to = BufWriter::with_capacity(1 << 20, &mut upload);
                 for request in &requests {
                     lines.write(&request.key, &request.input, &mut to)?;

@@ -4,21 +4,25 @@
 //! Each request waits for admission, and money is reserved before the request is sent. A request that is refused
 //! because of its content is split in halves until the refused text is alone. The vectors of the other texts are still
 //! returned. A throttled request waits and is sent again. If the wait is too long, the document returns to the pool
-//! without using up an attempt. The pool retries all other failures.
+//! without using up an attempt. The pool retries all other failures. An outage of the endpoint, and answers that cannot be
+//! read, use up no attempt either.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use docweir_admission::{Admission, Ask, CallOutcome, Refused, Shut, Turn};
-use docweir_core::error::StageError;
+use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, packed};
 use tokio::time::Instant;
 
-use super::client::{Answered, CallError, Client};
+use super::answer::Vectors;
+use super::blame::Blame;
+use super::call_error::CallError;
+use super::client::{Answered, Client};
 use super::options::{OpenAiOptions, OverLong};
 use super::tokens;
 use crate::account::{Account, HeldReservation};
@@ -44,6 +48,11 @@ pub struct OpenAiEmbedder {
     /// True after the endpoint has accepted a request. A later refusal is then caused by the content of the refused
     /// request, and not by the configuration.
     accepted: AtomicBool,
+    /// Maximum number of texts that the endpoint accepts in one request, as far as it is known.
+    most_texts: AtomicUsize,
+    blame: Blame,
+    /// Description of the last answer that could not be read.
+    unreadable: Mutex<String>,
 }
 
 impl OpenAiEmbedder {
@@ -56,21 +65,31 @@ impl OpenAiEmbedder {
         price: Price,
     ) -> Self {
         let identity = identity(&options);
-        let (lane, accepted) = (lane.into(), AtomicBool::new(false));
-        Self { client, admission, options, identity, lane, account, price, accepted }
+        Self {
+            client,
+            admission,
+            identity,
+            lane: lane.into(),
+            account,
+            price,
+            accepted: AtomicBool::new(false),
+            most_texts: AtomicUsize::new(options.max_inputs),
+            blame: Blame::default(),
+            unreadable: Mutex::default(),
+            options,
+        }
     }
 
     /// Sends one request. A throttled request is sent again until the maximum wait has passed.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
-        let name = self.admission.name();
         let mut turn: Option<Turn> = None;
         loop {
             let lane: Arc<str> = call.collection.map_or_else(|| self.lane.clone(), Arc::from);
             let ask = Ask { weight: self.options.limits.weight(&lane), lane, tokens, turn };
             let entered = self.admission.enter(ask, call.cancel).await;
-            let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
+            let permit = entered.map_err(|refused| Failure::Stage(self.shut(refused)))?;
             turn = Some(permit.turn());
             let held = match &self.account {
                 Some(account) => {
@@ -87,11 +106,11 @@ impl OpenAiEmbedder {
                 }
             };
             match answer {
-                Ok(Answered { value: (vectors, charged), observed }) => {
+                Ok(Answered { value: Vectors { vectors, tokens: charged }, observed }) => {
                     permit.end(&CallOutcome::Answered(observed));
                     self.accepted.store(true, Ordering::Relaxed);
                     // Servers that report no usage charge nothing, or the tokens that we count.
-                    let tokens = if charged == 0 { tokens } else { charged };
+                    let tokens = charged.unwrap_or(tokens);
                     let cost = match held {
                         Some(held) => held.settle(tokens).await,
                         None => Nanodollars::of_tokens(tokens, self.price.live),
@@ -109,7 +128,9 @@ impl OpenAiEmbedder {
                             return Err(Failure::Refused("the text has more tokens than the limit per minute".into()));
                         }
                         CallError::Throttled { .. } if began.elapsed() < max_wait => {}
-                        CallError::Refused(what) => return Err(Failure::Refused(what)),
+                        CallError::Refused(what) | CallError::Encoding(what) => return Err(Failure::Refused(what)),
+                        CallError::TooLarge(what) => return Err(Failure::TooLarge(what)),
+                        CallError::Failed(what) | CallError::Lost(what) => return Err(Failure::Failed(what)),
                         error => return Err(Failure::Stage(self.told(error))),
                     }
                 }
@@ -125,7 +146,8 @@ impl OpenAiEmbedder {
         }
         match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
             Ok(made) => Ok(made),
-            Err(Failure::Refused(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Refused(what) | Failure::TooLarge(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Failed(what)) => Err(self.told(CallError::Failed(what))),
             Err(Failure::Stage(error)) => Err(error),
         }
     }
@@ -142,6 +164,7 @@ impl OpenAiEmbedder {
                 "provider_key",
                 format!("{name} answered {status}: check the key in {} and its permissions", options.key_place()),
             ),
+            CallError::Untrusted(what) => StageError::system("provider_certificate", what),
             CallError::Unkeyed(why) => {
                 StageError::system("provider_key", format!("no usable API key for {name}: {why}"))
             }
@@ -152,28 +175,60 @@ impl OpenAiEmbedder {
                     options.model, options.base_url
                 ),
             ),
-            CallError::Refused(what) => StageError::system(
+            CallError::Refused(what) | CallError::TooLarge(what) | CallError::Encoding(what) => StageError::system(
                 "provider_refused",
                 format!("{name} refuses every request ({what}): check `embed.options.openai`"),
             ),
             CallError::Failed(what) | CallError::Lost(what) => {
-                self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
+                StageError::unavailable("provider_failed", format!("{name} failed: {what}"))
             }
-            CallError::Garbled(what) => self
-                .or_shut(StageError::transient("provider_garbled", format!("{name} sent an invalid answer: {what}"))),
+            CallError::Garbled(what) => {
+                self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&what);
+                let text = format!("{name} sent an answer that cannot be read: {what}");
+                self.admission.shut().map_or(StageError::unavailable("provider_garbled", text), |shut| self.shut(shut))
+            }
         }
     }
 
-    /// Returns the gate's refusal if the gate is shut, and `error` if the gate is open. The refusal consumes no
-    /// attempt, because an outage of the endpoint must not count against a document.
-    fn or_shut(&self, error: StageError) -> StageError {
-        self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
+    /// Returns the error of a call that was not admitted. If the endpoint sends answers that cannot be read, the error
+    /// quotes the last one, and ends the run unless the process waits.
+    fn shut(&self, refused: Refused) -> StageError {
+        let unreadable = matches!(refused, Refused::Shut(Shut::Unreadable, _));
+        let error = refused.into_error(self.admission.name());
+        if !unreadable {
+            return error;
+        }
+        let last = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = format!("{}: {last}; check `embed.options.openai.base_url`", error.message);
+        let class = if self.options.waits_if_unreadable { error.class } else { ErrorClass::System };
+        StageError { class, message, ..error }
+    }
+
+    /// Returns the error for a failed call. The endpoint is to blame, unless it answers other calls while the calls for
+    /// this document fail again and again.
+    async fn failure(&self, what: String, call: Call<'_>) -> StageError {
+        let outage = self.told(CallError::Failed(what));
+        if !self.blame.failed(call.subject) || self.admission.shut().is_some() {
+            return outage;
+        }
+        match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
+            Ok(_) => StageError { class: ErrorClass::Transient, ..outage },
+            Err(_) => outage,
+        }
+    }
+
+    /// Records that a request with this number of texts was too large. Later requests have at most half as many texts.
+    fn learn(&self, texts: usize, what: &str) {
+        let most = (texts / 2).max(1);
+        if self.most_texts.fetch_min(most, Ordering::Relaxed) > most {
+            tracing::info!(texts, most, what, "endpoint refused a request as too large; sending fewer texts at once");
+        }
     }
 
     /// Scales the vector to unit length. Fails if the dimension is wrong or the vector has no valid length.
     fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
         let (name, wanted) = (self.admission.name(), self.identity.dimension as usize);
-        if vector.len() != wanted {
+        if vector.len() != wanted && !vector.is_empty() {
             let text = format!(
                 "{name} returns vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
                 vector.len()
@@ -222,6 +277,10 @@ async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: boo
 enum Failure {
     /// The request was refused. The cause is either a single text of the request, or the request as a whole.
     Refused(String),
+    /// The request has too many texts.
+    TooLarge(String),
+    /// There was no answer, or the endpoint reported a failure.
+    Failed(String),
     Stage(StageError),
 }
 
@@ -229,12 +288,16 @@ fn outcome(error: &CallError) -> CallOutcome {
     match error {
         CallError::Throttled { after, observed } => CallOutcome::Throttled(*after, *observed),
         CallError::QuotaSpent => CallOutcome::QuotaSpent,
-        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => CallOutcome::Failed,
+        CallError::Failed(_) | CallError::Lost(_) => CallOutcome::Failed,
+        CallError::Garbled(_) => CallOutcome::Unreadable,
         CallError::Unkeyed(_)
+        | CallError::Untrusted(_)
         | CallError::Forbidden(_)
         | CallError::Missing(_)
         | CallError::Unknown(_)
-        | CallError::Refused(_) => CallOutcome::Answered(None),
+        | CallError::Refused(_)
+        | CallError::TooLarge(_)
+        | CallError::Encoding(_) => CallOutcome::Answered(None),
     }
 }
 
@@ -254,7 +317,7 @@ impl Embedder for OpenAiEmbedder {
 
     fn most(&self) -> (usize, u64) {
         let a_minute = self.admission.tokens_per_minute().unwrap_or(u64::MAX).max(1);
-        (self.options.max_inputs, self.options.max_request_tokens.min(a_minute))
+        (self.most_texts.load(Ordering::Relaxed), self.options.max_request_tokens.min(a_minute))
     }
 
     fn splits_long_texts(&self) -> bool {
@@ -281,6 +344,7 @@ impl Embedder for OpenAiEmbedder {
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
             match self.request(&part, asked, call).await {
                 Ok(made) => {
+                    self.blame.answered(call.subject);
                     tokens += made.tokens;
                     cost += made.cost;
                     for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
@@ -291,7 +355,11 @@ impl Embedder for OpenAiEmbedder {
                     ended = Some(error);
                     break;
                 }
-                Err(Failure::Refused(what)) if range.len() == 1 => match self.takes_anything(call).await {
+                Err(Failure::Failed(what)) => {
+                    ended = Some(self.failure(what, call).await);
+                    break;
+                }
+                Err(Failure::Refused(what) | Failure::TooLarge(what)) if range.len() == 1 => match self.takes_anything(call).await {
                     Ok(probe) => {
                         tokens += probe.tokens;
                         cost += probe.cost;
@@ -304,7 +372,10 @@ impl Embedder for OpenAiEmbedder {
                         break;
                     }
                 },
-                Err(Failure::Refused(_)) => {
+                Err(failure) => {
+                    if let Failure::TooLarge(what) = failure {
+                        self.learn(range.len(), &what);
+                    }
                     let middle = range.start + range.len() / 2;
                     requests.push(middle..range.end);
                     requests.push(range.start..middle);
