@@ -17,6 +17,7 @@ mod ended;
 mod harvester;
 pub mod leader;
 mod lease_deadline;
+mod named_lines;
 mod once_notifier;
 mod options;
 mod poller;
@@ -107,6 +108,11 @@ fn forbidden(context: &BatchContext, what: &str) -> StageError {
     let place = context.endpoint.key_place();
     let text = format!("the provider answered {what}; check the key in {place} and its permissions");
     StageError::system("provider_key", text)
+}
+
+/// Returns the error which reports that the provider's certificate is not trusted.
+fn untrusted(what: String) -> StageError {
+    StageError::system("provider_certificate", what)
 }
 
 fn unkeyed(why: &str) -> StageError {

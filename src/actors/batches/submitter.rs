@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use super::batch_progress::Left;
 use super::context::{BatchContext, TAG};
 use super::options::EmbedMode;
-use super::{forbidden, unkeyed};
+use super::{forbidden, unkeyed, untrusted};
 use crate::messages::event::Event;
 
 /// Minimum pause between two rounds.
@@ -99,8 +99,8 @@ impl Submitter {
         }
         let mut held = context.batch_progress.claims.watch();
         let mut back_off: Option<Instant> = None;
-        // Number of consecutive failures that caused a wait.
-        let mut failures = 0;
+        // Number of consecutive failures that caused a wait, and the time of the first one.
+        let (mut failures, mut failing): (u32, Option<Instant>) = (0, None);
         loop {
             let began = Instant::now();
             let (asks, quiet) = (context.batch_progress.asks(), context.batch_progress.is_quiet());
@@ -124,6 +124,12 @@ impl Submitter {
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            failing = if failures == 0 { None } else { failing.or(Some(began)) };
+            let longest = Duration::from_secs(context.retry.outage_seconds);
+            if failing.is_some_and(|since| since.elapsed() >= longest) {
+                let text = "the provider has accepted no batch for longer than `retry.outage_seconds`; no work is lost";
+                return Err(StageError::system("provider_failed", text));
             }
             let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
@@ -366,10 +372,13 @@ impl Submitter {
                 error @ (CallError::Throttled { .. }
                 | CallError::QuotaSpent
                 | CallError::Unkeyed(_)
+                | CallError::Untrusted(_)
                 | CallError::Forbidden(_)
                 | CallError::Missing(_)
                 | CallError::Unknown(_)
-                | CallError::Refused(_)),
+                | CallError::Refused(_)
+                | CallError::TooLarge(_)
+                | CallError::Encoding(_)),
             ) => {
                 context.batches.not_taken(&batch.id).await?;
                 self.failed(batch, "create", error).await
@@ -425,7 +434,7 @@ impl Submitter {
                 match context.confirm_time().checked_sub(since) {
                     Some(left) if !left.is_zero() => Ok(Step::Later(Later::At(left))),
                     _ => {
-                        context.batches.not_taken(&batch.id).await?;
+                        context.batches.unconfirmed(&batch.id).await?;
                         Ok(Step::Later(Later::At(Duration::ZERO)))
                     }
                 }
@@ -449,6 +458,7 @@ impl Submitter {
             }
             CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),
+            CallError::Untrusted(what) => Err(untrusted(what)),
             // The provider may no longer have the file. If the batch is also refused with a new file, the batch
             // itself is the reason.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
@@ -462,7 +472,7 @@ impl Submitter {
             }
             // The provider may refuse every other batch for the same reason, so this does not count as an attempt of
             // the items.
-            CallError::Refused(why) => {
+            CallError::Refused(why) | CallError::TooLarge(why) | CallError::Encoding(why) => {
                 let error = format!("the provider refused the batch: {why}");
                 context
                     .notifier

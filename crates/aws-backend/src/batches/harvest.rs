@@ -92,21 +92,6 @@ impl DynamoBatches {
         self.look_at_texts(&keys).await
     }
 
-    pub(super) async fn blame_lines(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
-        let Some(last) = lines.iter().max().copied() else { return Ok(0) };
-        let Some(space) = self.space_of(batch).await? else { return Ok(0) };
-        // The file has one line for each item that was in the batch, in the order of the list.
-        let requests = self.requests_of(batch, 0, usize::try_from(last).unwrap_or(usize::MAX)).await?;
-        let wanted: BTreeSet<u64> = lines.iter().copied().collect();
-        let blamed = (1u64..).zip(&requests).filter(|(line, _)| wanted.contains(line));
-        let keys: Vec<Key> = blamed.map(|(_, request)| Key::of_item(&space, &request.key)).collect();
-        let fail =
-            |_: usize, now: Option<&Item>| change(now, Given::of(batch), |now| rules::sending::fail(now, batch, error));
-        let failed = self.changed(&keys, fail).await?;
-        self.look_at_texts(&keys).await?;
-        Ok(failed)
-    }
-
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> StoreResult<()> {

@@ -210,6 +210,10 @@ impl BatchLifecycle for DynamoBatches {
         self.happened(batch, &Event::NotTaken).await
     }
 
+    async fn unconfirmed(&self, batch: &str) -> StoreResult<()> {
+        self.happened(batch, &Event::Unconfirmed).await
+    }
+
     async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::FileLost).await
     }
@@ -259,10 +263,6 @@ impl BatchResults for DynamoBatches {
 
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> StoreResult<()> {
         self.refuse(batch, refusals, most_attempts).await
-    }
-
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
-        self.blame_lines(batch, lines, error).await
     }
 
     async fn end(&self, batch: &str, ending: Ending) -> StoreResult<()> {

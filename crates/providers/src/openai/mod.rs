@@ -41,5 +41,5 @@ pub use embedder::OpenAiEmbedder;
 pub use options::{OpenAiOptions, OverLong};
 pub use page::Page;
 pub use request_lines::RequestLines;
-pub use results::{Flaw, ItemResult, ReadOptions, read_results};
+pub use results::{Flaw, ItemResult, NO_BASE64, ReadOptions, open_results, read_results};
 pub use transfer::{TransferError, TransferOptions};
