@@ -13,8 +13,8 @@ use crate::clock::unix_millis;
 use crate::problem::Problem;
 use crate::reply::{Content, Reply};
 
-/// Word that marks a text. With [`Dialect::NullVector`] and [`Dialect::ZeroVector`], only texts that contain this word
-/// have no valid vector.
+/// Word that marks a text. Only texts that contain this word are affected by [`Dialect::NullVector`],
+/// [`Dialect::ZeroVector`] and [`Dialect::CrashOnText`].
 pub const UNEMBEDDABLE: &str = "unembeddable";
 
 /// Names a form of reply that differs from OpenAI's.
@@ -45,6 +45,8 @@ pub enum Dialect {
     NullVector,
     /// A marked text has a vector of zeros.
     ZeroVector,
+    /// A live request with a marked text makes the server fail.
+    CrashOnText,
     /// The time to wait is sent as a date.
     RetryAfterDate,
     /// A request with too many texts is refused with the status 413 and a string.

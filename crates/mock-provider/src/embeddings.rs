@@ -35,6 +35,10 @@ pub fn live(world: &World, key: &str, body: &[u8], flaw: Flaw) -> Result<Reply, 
     let model = model(world, &body)?;
     world.rates().request(key, &model.name, world.now())?;
     let asked = read(world, &body)?;
+    let crashes = world.options.dialects.contains(&Dialect::CrashOnText);
+    if crashes && asked.inputs.iter().any(|input| input.contains(UNEMBEDDABLE)) {
+        return Err(Problem::new(500, "The worker has died."));
+    }
     let headers = world.rates().tokens(key, &model.name, asked.tokens, world.now())?;
     let mut out = Vec::new();
     write(world, &asked, flaw, &mut out).map_err(|error| Problem::internal("write a reply", error))?;

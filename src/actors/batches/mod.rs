@@ -85,6 +85,8 @@ pub struct RecorderConfig {
     /// True if live calls embed all records. If false, live calls embed only the records of collections that are too
     /// small for a batch.
     pub live: bool,
+    /// Maximum number of attempts to embed a record.
+    pub attempts: u32,
 }
 
 /// Starts the recorder. Dropping the returned service ends it.

@@ -203,18 +203,24 @@ impl Recorder {
             Err(error) if error.class == ErrorClass::Permanent => (vec![Err(error); texts.len()], Usage::default()),
             Err(error) => return Err(error),
         };
-        let (mut made, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut made, mut refused, mut tried, mut later) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((sent, _), result) in taken.into_iter().zip(results) {
             match result {
                 Ok(vector) => made.push((sent, vector)),
                 Err(error) if error.class == ErrorClass::Permanent => refused.push((sent, error)),
+                // The failure of one record counts as an attempt. An outage does not.
+                Err(error) if error.class == ErrorClass::Transient => tried.push((sent, error)),
                 Err(error) => later.push(Err::<(), _>(error)),
             }
         }
         let items = self.keep(collection, name, made, writer).await?;
         for (sent, error) in &refused {
-            self.recording.batches.fail_live(name, &sent.item, &error.code).await?;
+            self.recording.batches.fail_live(name, &sent.item, &error.code, 0).await?;
         }
+        for (sent, error) in &tried {
+            self.recording.batches.fail_live(name, &sent.item, &error.code, self.recording.attempts).await?;
+        }
+        later.extend(tried.into_iter().map(|(_, error)| Err(error)));
         let (space, failed) = (collection.to_owned(), refused.len() as u64);
         let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
         self.recording.events.emit(Event::RecordsStored { space, items, failed, tokens, cost_usd });

@@ -202,9 +202,15 @@ impl DynamoBatches {
         self.change(&keys, |_, now| unclaim(name, now)).await.map(drop)
     }
 
-    pub(super) async fn live_failed(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
-        let fail =
-            |_: usize, now: Option<&Item>| change(now, Given::of(name), |now| rules::sending::fail(now, name, error));
+    pub(super) async fn live_failed(
+        &self,
+        name: &str,
+        item: &ItemId,
+        error: &str,
+        most_attempts: u32,
+    ) -> StoreResult<()> {
+        let refuse = |now: &ItemState| rules::sending::refuse(now, name, error, true, most_attempts);
+        let fail = |_: usize, now: Option<&Item>| change(now, Given::of(name), refuse);
         self.change(&[Key::of_id(item)], fail).await.map(drop)
     }
 

@@ -295,8 +295,8 @@ impl LiveCalls for DynamoBatches {
         self.give_live_back(name, items).await
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
-        self.live_failed(name, item, error).await
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<()> {
+        self.live_failed(name, item, error, most_attempts).await
     }
 
     async fn held_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {

@@ -114,6 +114,25 @@ async fn a_text_without_a_vector_fails_and_its_neighbours_do_not() {
 }
 
 #[tokio::test]
+async fn a_text_that_makes_the_server_fail_is_found_and_its_neighbours_are_embedded() {
+    let mock = mock(|o| (o.dialects, o.charges_by_text) = (vec![Dialect::CrashOnText], true));
+    let limits = AdmissionOptions { failures: 100, ..at("").limits };
+    let embedder = embedder(OpenAiOptions { limits, ..at(mock.base_url()) });
+    let texts = ["one", "two", UNEMBEDDABLE, "four", "five"];
+    for _ in 0..7 {
+        assert_eq!(embed(&embedder, &texts).await.unwrap_err().class, ErrorClass::Unavailable);
+    }
+    let batch = embed(&embedder, &texts).await.unwrap();
+    let classes: Vec<_> = batch.vectors.iter().map(|v| v.as_ref().err().map(|e| e.class)).collect();
+    assert_eq!(classes, [None, None, Some(ErrorClass::Transient), None, None]);
+    // The text alone is charged with the failure again.
+    let batch = embed(&embedder, &[UNEMBEDDABLE]).await.unwrap();
+    assert_eq!(batch.vectors[0].as_ref().unwrap_err().class, ErrorClass::Transient);
+    let twice = mock.charges().by_text.values().filter(|times| times.live > 1).count();
+    assert_eq!(twice, 1, "only the text that tries the endpoint is paid again");
+}
+
+#[tokio::test]
 async fn a_wait_may_be_a_date() {
     let mock = mock(|o| {
         o.dialects = vec![Dialect::RetryAfterDate];

@@ -7,6 +7,7 @@
 //! without using up an attempt. The pool retries all other failures. An outage of the endpoint, and answers that cannot be
 //! read, use up no attempt either.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -204,11 +205,13 @@ impl OpenAiEmbedder {
         StageError { class, message, ..error }
     }
 
-    /// Returns the error for a failed call. The endpoint is to blame, unless it answers other calls while the calls for
-    /// this document fail again and again.
-    async fn failure(&self, what: String, call: Call<'_>) -> StageError {
+    /// Returns the error for a failed request. The endpoint is to blame, unless it answers another request while this one
+    /// fails again and again. The class of the error is then transient. `suspicious` is true if the request is a part of
+    /// one that is to blame.
+    async fn failure(&self, what: String, text: &str, suspicious: bool, call: Call<'_>) -> StageError {
         let outage = self.told(CallError::Failed(what));
-        if !self.blame.failed(call.subject) || self.admission.shut().is_some() {
+        let suspicious = self.blame.failed(text) || suspicious;
+        if !suspicious || self.admission.shut().is_some() {
             return outage;
         }
         match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
@@ -260,6 +263,12 @@ struct Made {
     vectors: Vec<Vec<f32>>,
     tokens: u64,
     cost: Nanodollars,
+}
+
+/// Returns the halves of a request, the first one last, so that it is on top of the stack.
+fn halves(range: Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
 }
 
 fn refused(name: &str, what: &str) -> StageError {
@@ -335,7 +344,7 @@ impl Embedder for OpenAiEmbedder {
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
         let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
-        let (mut tokens, mut cost, mut ended) = (0, Nanodollars::ZERO, None);
+        let (mut tokens, mut cost, mut ended, mut suspicious) = (0, Nanodollars::ZERO, None, false);
         // The next request is on top of the stack.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
@@ -344,7 +353,7 @@ impl Embedder for OpenAiEmbedder {
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
             match self.request(&part, asked, call).await {
                 Ok(made) => {
-                    self.blame.answered(call.subject);
+                    self.blame.answered(part.first().unwrap_or(&PROBE));
                     tokens += made.tokens;
                     cost += made.cost;
                     for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
@@ -356,8 +365,21 @@ impl Embedder for OpenAiEmbedder {
                     break;
                 }
                 Err(Failure::Failed(what)) => {
-                    ended = Some(self.failure(what, call).await);
-                    break;
+                    let first = part.first().unwrap_or(&PROBE);
+                    let error = self.failure(what, first, suspicious, call).await;
+                    if error.class != ErrorClass::Transient {
+                        ended = Some(error);
+                        break;
+                    }
+                    suspicious = true;
+                    if range.len() > 1 {
+                        requests.extend(halves(range));
+                        continue;
+                    }
+                    self.blame.accuse(first);
+                    if let Some(place) = vectors.get_mut(range.start) {
+                        *place = Some(Err(error));
+                    }
                 }
                 Err(Failure::Refused(what) | Failure::TooLarge(what)) if range.len() == 1 => match self.takes_anything(call).await {
                     Ok(probe) => {
@@ -376,9 +398,7 @@ impl Embedder for OpenAiEmbedder {
                     if let Failure::TooLarge(what) = failure {
                         self.learn(range.len(), &what);
                     }
-                    let middle = range.start + range.len() / 2;
-                    requests.push(middle..range.end);
-                    requests.push(range.start..middle);
+                    requests.extend(halves(range));
                 }
             }
         }

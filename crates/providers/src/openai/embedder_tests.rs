@@ -213,11 +213,9 @@ async fn a_text_that_makes_the_server_fail_is_charged_with_it_while_the_endpoint
     }
     let error = embed(&embedder, &["x"]).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"), "{error}");
-    // Nothing is known about another document.
+    // Nothing is known about another text.
     mock.set_faults(vec![Rule::new(On::Embeddings, Act::Status).code(500)]).unwrap();
-    let other = Call { subject: "another", ..Call::for_a_test() };
-    let error = embedder.embed(vec!["x".into()], other).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::Unavailable);
+    assert_eq!(embed(&embedder, &["y"]).await.unwrap_err().class, ErrorClass::Unavailable);
     // The endpoint fails for every text, so it is an outage.
     assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Unavailable);
 }

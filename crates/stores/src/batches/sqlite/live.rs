@@ -60,11 +60,12 @@ impl LiveCalls for SqliteBatches {
         Ok(self.database.write(move |tx| statements::unclaim(tx, &name).map(drop)).await?)
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<()> {
         let (name, item, error) = (name.to_owned(), row_of(item), error.to_owned());
         let failed = self.database.write(move |tx| {
             let Some(item) = state::by_row(tx, item)? else { return Ok(()) };
-            state::apply(tx, &item, &sending::fail(&item.state, &name, &error), Given::Nothing)
+            let step = sending::refuse(&item.state, &name, &error, true, most_attempts);
+            state::apply(tx, &item, &step, Given::Nothing)
         });
         Ok(failed.await?)
     }
