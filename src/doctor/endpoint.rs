@@ -98,7 +98,12 @@ async fn call(config: &Config, secrets: &Secrets, limit: Duration) -> Finding {
 fn failure(url: &str, error: &StageError) -> Finding {
     let fix = match (error.class, error.code.as_str()) {
         (_, BUDGET_SPENT) => {
-            return Finding::warning(CHECK, url, error.to_string(), "raise the budget to check the endpoint with a call");
+            return Finding::warning(
+                CHECK,
+                url,
+                error.to_string(),
+                "raise the budget to check the endpoint with a call",
+            );
         }
         (ErrorClass::Throttled, _) => return Finding::fine(CHECK, url, "answers, but currently throttles requests"),
         (_, "insufficient_quota") => "add credit, or raise the limit",

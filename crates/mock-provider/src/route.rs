@@ -55,7 +55,7 @@ pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Resp
     let number = world.now().as_nanos();
     reply.headers.push(("x-request-id", world.id("req_", &number.to_string())));
     match act {
-        Some(Act::CutAfter) => Err(Cut),
+        Some(Act::CutAfter | Act::Hide) => Err(Cut),
         Some(Act::Garbage) => {
             reply.status = 200;
             reply.content = Content::Bytes("<html><body>upstream says hello\u{0}".into());
@@ -109,7 +109,10 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>, fault: Option<&R
         Some(Endpoint::Content(id)) => {
             files::content(world, id, parts.headers.get(RANGE).and_then(|value| value.to_str().ok()))
         }
-        Some(Endpoint::CreateBatch) => batches::create(world, &key, &collect(body).await?),
+        Some(Endpoint::CreateBatch) => {
+            let hidden = flaw == Some(Act::Hide);
+            batches::create(world, &key, &collect(body).await?, hidden)
+        }
         Some(Endpoint::Batches) => batches::list(world, query),
         Some(Endpoint::Batch(id)) => batches::get(world, id),
         Some(Endpoint::CancelBatch(id)) => batches::cancel(world, id),

@@ -214,14 +214,15 @@ impl Recorder {
             }
         }
         let items = self.keep(collection, name, made, writer).await?;
-        for (sent, error) in &refused {
-            self.recording.batches.fail_live(name, &sent.item, &error.code, 0).await?;
-        }
-        for (sent, error) in &tried {
-            self.recording.batches.fail_live(name, &sent.item, &error.code, self.recording.attempts).await?;
+        let attempts = self.recording.attempts;
+        let mut failed = 0;
+        for (sent, error, most) in
+            refused.iter().map(|(s, e)| (s, e, 0)).chain(tried.iter().map(|(s, e)| (s, e, attempts)))
+        {
+            failed += u64::from(self.recording.batches.fail_live(name, &sent.item, &error.code, most).await?);
         }
         later.extend(tried.into_iter().map(|(_, error)| Err(error)));
-        let (space, failed) = (collection.to_owned(), refused.len() as u64);
+        let space = collection.to_owned();
         let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
         self.recording.events.emit(Event::RecordsStored { space, items, failed, tokens, cost_usd });
         deciding(&later).map_or(Ok(()), Err)

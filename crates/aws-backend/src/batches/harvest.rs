@@ -11,7 +11,7 @@ use std::time::Duration;
 use docweir_core::failpoint;
 use docweir_stores::batches::rules::batch::{BatchTotals, Event};
 use docweir_stores::batches::rules::packing::LiveSelection;
-use docweir_stores::batches::rules::{ItemOutcome, ItemState};
+use docweir_stores::batches::rules::{ItemOutcome, ItemState, ItemStatus};
 use docweir_stores::batches::*;
 use docweir_stores::ledger::{Ledger, rules::shares};
 use docweir_stores::paid::PaidError;
@@ -208,10 +208,15 @@ impl DynamoBatches {
         item: &ItemId,
         error: &str,
         most_attempts: u32,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<bool> {
+        let key = Key::of_id(item);
         let refuse = |now: &ItemState| rules::sending::refuse(now, name, error, true, most_attempts);
         let fail = |_: usize, now: Option<&Item>| change(now, Given::of(name), refuse);
-        self.change(&[Key::of_id(item)], fail).await.map(drop)
+        if self.changed(std::slice::from_ref(&key), fail).await? == 0 {
+            return Ok(false);
+        }
+        let items = self.items(std::slice::from_ref(&key)).await?;
+        Ok(items.get(&key).is_some_and(|item| item.state.status == ItemStatus::Failed))
     }
 
     pub(super) async fn still_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {

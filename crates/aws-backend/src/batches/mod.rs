@@ -295,7 +295,7 @@ impl LiveCalls for DynamoBatches {
         self.give_live_back(name, items).await
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<()> {
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<bool> {
         self.live_failed(name, item, error, most_attempts).await
     }
 

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_missing_vector_does_not_spoil_its_neighbours() {
-        let items = r#"{"embedding":null},{"embedding":[null,1]},{"embedding":[NaN,-Infinity,Infinity]},{"embedding":[2]}"#;
+        let items =
+            r#"{"embedding":null},{"embedding":[null,1]},{"embedding":[NaN,-Infinity,Infinity]},{"embedding":[2]}"#;
         let read = read(&body(items, ""), 4).unwrap().vectors;
         assert!(read[0].is_empty() && read[1][0].is_nan() && read[2].iter().all(|x| x.is_nan()));
         assert_eq!(read[3], [2.0]);

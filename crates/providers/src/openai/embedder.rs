@@ -142,9 +142,11 @@ impl OpenAiEmbedder {
     /// Checks that the endpoint does not refuse every request. Called after a refusal. If no request was accepted
     /// before, a probe is sent. Fails if the endpoint refuses the probe too.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
-        if self.accepted.load(Ordering::Relaxed) {
-            return Ok(Made::default());
-        }
+        if self.accepted.load(Ordering::Relaxed) { Ok(Made::default()) } else { self.probe(call).await }
+    }
+
+    /// Sends a request with a text that every model accepts.
+    async fn probe(&self, call: Call<'_>) -> Result<Made, StageError> {
         match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
             Ok(made) => Ok(made),
             Err(Failure::Refused(what) | Failure::TooLarge(what)) => Err(self.told(CallError::Refused(what))),
@@ -205,21 +207,6 @@ impl OpenAiEmbedder {
         StageError { class, message, ..error }
     }
 
-    /// Returns the error for a failed request. The endpoint is to blame, unless it answers another request while this one
-    /// fails again and again. The class of the error is then transient. `suspicious` is true if the request is a part of
-    /// one that is to blame.
-    async fn failure(&self, what: String, text: &str, suspicious: bool, call: Call<'_>) -> StageError {
-        let outage = self.told(CallError::Failed(what));
-        let suspicious = self.blame.failed(text) || suspicious;
-        if !suspicious || self.admission.shut().is_some() {
-            return outage;
-        }
-        match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
-            Ok(_) => StageError { class: ErrorClass::Transient, ..outage },
-            Err(_) => outage,
-        }
-    }
-
     /// Records that a request with this number of texts was too large. Later requests have at most half as many texts.
     fn learn(&self, texts: usize, what: &str) {
         let most = (texts / 2).max(1);
@@ -242,7 +229,7 @@ impl OpenAiEmbedder {
         if !length.is_finite() || length < SHORTEST {
             return Err(StageError::transient(
                 "bad_vector",
-                format!("{name} sent an invalid vector of length {length}"),
+                format!("{name} sent no valid vector for a text (its length is {})", length.abs()),
             ));
         }
         vector.iter_mut().for_each(|x| *x /= length);
@@ -344,16 +331,30 @@ impl Embedder for OpenAiEmbedder {
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
         let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
-        let (mut tokens, mut cost, mut ended, mut suspicious) = (0, Nanodollars::ZERO, None, false);
+        let (mut tokens, mut cost, mut ended, mut is_to_blame) = (0, Nanodollars::ZERO, None, false);
         // The next request is on top of the stack.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {
             let asked: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
+            let first = part.first().unwrap_or(&PROBE);
+            let suspicious = is_to_blame || self.blame.is_suspicious(first);
+            if suspicious {
+                match self.probe(call).await {
+                    Ok(probe) => {
+                        tokens += probe.tokens;
+                        cost += probe.cost;
+                    }
+                    Err(error) => {
+                        ended = Some(error);
+                        break;
+                    }
+                }
+            }
             match self.request(&part, asked, call).await {
                 Ok(made) => {
-                    self.blame.answered(part.first().unwrap_or(&PROBE));
+                    self.blame.answered(first);
                     tokens += made.tokens;
                     cost += made.cost;
                     for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
@@ -365,35 +366,38 @@ impl Embedder for OpenAiEmbedder {
                     break;
                 }
                 Err(Failure::Failed(what)) => {
-                    let first = part.first().unwrap_or(&PROBE);
-                    let error = self.failure(what, first, suspicious, call).await;
-                    if error.class != ErrorClass::Transient {
-                        ended = Some(error);
+                    self.blame.failed(first);
+                    let outage = self.told(CallError::Failed(what));
+                    if !suspicious {
+                        ended = Some(outage);
                         break;
                     }
-                    suspicious = true;
+                    // The endpoint has just answered another request.
                     if range.len() > 1 {
+                        is_to_blame = true;
                         requests.extend(halves(range));
                         continue;
                     }
                     self.blame.accuse(first);
                     if let Some(place) = vectors.get_mut(range.start) {
-                        *place = Some(Err(error));
+                        *place = Some(Err(StageError { class: ErrorClass::Transient, ..outage }));
                     }
                 }
-                Err(Failure::Refused(what) | Failure::TooLarge(what)) if range.len() == 1 => match self.takes_anything(call).await {
-                    Ok(probe) => {
-                        tokens += probe.tokens;
-                        cost += probe.cost;
-                        if let Some(place) = vectors.get_mut(range.start) {
-                            *place = Some(Err(refused(self.admission.name(), &what)));
+                Err(Failure::Refused(what) | Failure::TooLarge(what)) if range.len() == 1 => {
+                    match self.takes_anything(call).await {
+                        Ok(probe) => {
+                            tokens += probe.tokens;
+                            cost += probe.cost;
+                            if let Some(place) = vectors.get_mut(range.start) {
+                                *place = Some(Err(refused(self.admission.name(), &what)));
+                            }
+                        }
+                        Err(error) => {
+                            ended = Some(error);
+                            break;
                         }
                     }
-                    Err(error) => {
-                        ended = Some(error);
-                        break;
-                    }
-                },
+                }
                 Err(failure) => {
                     if let Failure::TooLarge(what) = failure {
                         self.learn(range.len(), &what);

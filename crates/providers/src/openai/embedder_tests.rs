@@ -203,21 +203,13 @@ async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
 }
 
 #[tokio::test]
-async fn a_text_that_makes_the_server_fail_is_charged_with_it_while_the_endpoint_answers_others() {
-    // Every second request is the one for the text; the others are those that try the endpoint.
-    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500).times(8)]);
+async fn a_text_that_fails_again_and_again_is_not_charged_while_the_endpoint_is_down() {
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500)]);
     let limits = AdmissionOptions { failures: 100, ..options(&mock).limits };
     let embedder = embedder(OpenAiOptions { limits, ..options(&mock) });
-    for _ in 0..7 {
+    for _ in 0..20 {
         assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Unavailable);
     }
-    let error = embed(&embedder, &["x"]).await.unwrap_err();
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"), "{error}");
-    // Nothing is known about another text.
-    mock.set_faults(vec![Rule::new(On::Embeddings, Act::Status).code(500)]).unwrap();
-    assert_eq!(embed(&embedder, &["y"]).await.unwrap_err().class, ErrorClass::Unavailable);
-    // The endpoint fails for every text, so it is an outage.
-    assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Unavailable);
 }
 
 #[tokio::test]

@@ -102,7 +102,10 @@ mod tests {
             ("Incorrect API key provided: sk-proj-abc_123-XYZ.", "Incorrect API key provided: [key]"),
             ("authorization: Bearer abcdefgh1234, x", "authorization: Bearer [key], x"),
             ("at 'figures are secret.\nNobody may' of", "at '[text]' of"),
-            (r#"{"input":"figures are secret.\nNobody may","x":"Gr\u00fc\u00dfe"}"#, r#"{"input":"[text]","x":"[text]"}"#),
+            (
+                r#"{"input":"figures are secret.\nNobody may","x":"Gr\u00fc\u00dfe"}"#,
+                r#"{"input":"[text]","x":"[text]"}"#,
+            ),
             ("", ""),
         ];
         for (body, expected) in table {

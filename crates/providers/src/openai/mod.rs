@@ -33,8 +33,8 @@ pub mod tokens;
 pub mod transfer;
 mod wire;
 
-pub use batches::{BatchObject, BatchProblem, RemoteBatchStatus, RequestCounts};
 pub use answer::Vectors;
+pub use batches::{BatchObject, BatchProblem, RemoteBatchStatus, RequestCounts};
 pub use call_error::CallError;
 pub use client::Client;
 pub use embedder::OpenAiEmbedder;

@@ -32,8 +32,8 @@ pub trait LiveCalls: Send + Sync + 'static {
     async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Result<()>;
 
     /// Handles a record of a live call that could not be embedded. The record waits to be sent again if it has had fewer
-    /// than `most_attempts` attempts. Otherwise it is marked as failed.
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> Result<()>;
+    /// than `most_attempts` attempts. Otherwise it is marked as failed. Returns whether the record has failed.
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> Result<bool>;
 
     /// Returns, for each of the items of a live call, whether the item is unchanged since the call claimed it.
     async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Result<Vec<bool>>;

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// Schema of the file. The application id spells `DWPD`.
-const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 3, tables: TABLES, upgrades: &[ORIGINS, UNCONFIRMED] };
+const SCHEMA: Schema =
+    Schema { application_id: 0x4457_5044, version: 3, tables: TABLES, upgrades: &[ORIGINS, UNCONFIRMED] };
 
 /// Statements that upgrade a file from version 1. They add the columns for records that come from users' tables.
 const ORIGINS: &str = "

@@ -505,13 +505,13 @@ pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
     d.b().put(&d.space, vec![item("b", "TWO")]).await.unwrap();
     assert_eq!(d.b().held_live("live:3", taken.clone()).await.unwrap(), [true, false]);
     // The item has had two attempts: one was abandoned, and this one.
-    d.b().fail_live("live:3", &taken[0], "odd", 3).await.unwrap();
+    assert!(!d.b().fail_live("live:3", &taken[0], "odd", 3).await.unwrap());
     assert_eq!(d.counts().await, [2, 1, 0, 0, 0], "it is sent again");
     d.b().give_back_live("live:3", taken).await.unwrap();
     let taken = ids(&take("live:4").await);
-    d.b().fail_live("live:4", &taken[0], "odd", 3).await.unwrap();
+    assert!(d.b().fail_live("live:4", &taken[0], "odd", 3).await.unwrap());
     assert_eq!(d.counts().await[3], 1, "it has had three attempts");
-    d.b().fail_live("live:4", &taken[1], "refused", 0).await.unwrap();
+    assert!(d.b().fail_live("live:4", &taken[1], "refused", 0).await.unwrap());
     assert_eq!(d.counts().await, [1, 0, 0, 2, 0]);
 }
 
