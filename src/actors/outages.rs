@@ -74,8 +74,7 @@ impl Outages {
     /// Records a call of a part of the process that failed because a store or service is unavailable.
     pub fn report(&self, part: &'static str, error: &StageError) {
         let (now, waiting, time) = (self.clock.now(), self.claims.len(), Instant::now());
-        // The code of an error of a store is the name of the store.
-        let what = error.code.replace('_', " ");
+        let what = name(&error.code);
         let mut current = self.lock();
         let told = current.values().any(|entry| entry.announced && entry.outage.what == what);
         let entry = current.entry((what.clone(), part)).or_insert_with(|| Entry {
@@ -145,6 +144,16 @@ impl Outages {
         let part = self.folder.join(format!("{FILE}.{}", page.process));
         let written = std::fs::write(&part, serde_json::to_vec(&page).unwrap_or_default());
         let _ = written.and_then(|()| std::fs::rename(&part, path));
+    }
+}
+
+/// Returns the name of the store or service that an error is about. The code of an error of a store is the name of the
+/// store.
+fn name(code: &str) -> String {
+    match code {
+        "insufficient_quota" => "provider".into(),
+        code if code.starts_with("provider_") => "provider".into(),
+        code => code.replace('_', " "),
     }
 }
 

@@ -27,7 +27,7 @@ pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
                 false => lines(context, &finding).iter().for_each(|line| context.out.line(line)),
             }
         };
-        examine(&config.settings, &clock, &mut each).await;
+        examine(&config, &clock, &mut each).await;
         Ok(())
     })?;
     if !args.json {

@@ -16,6 +16,7 @@ pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let mut config = context.config_with(address.into_iter().collect())?;
     // A service waits until the outage of a store is over, however long that takes.
     config.settings.retry.outage_seconds = u64::MAX;
+    config.settings.embed.options.openai.waits_if_unreadable = true;
     context.with_actors(async {
         let table = &config.settings.records.table;
         // The configuration does not make this check, because `search --collection` sets `state.collection` to any

@@ -5,8 +5,8 @@
 //! write is sent whose condition can never be met.
 //!
 //! - [`machine`] checks the state folder, its disk, file descriptors and memory.
-//! - [`provider`] checks the source of the vectors: the files of a local model, or the key, endpoint and model of a
-//!   provider.
+//! - [`provider`] checks the source of the vectors: the files of a local model, or, by one real call, the key, endpoint
+//!   and model of a provider (`endpoint`).
 //! - `cloud` checks AWS: region, credentials, clock, tables, buckets, queues, Comprehend and CloudWatch. It requires
 //!   the feature `aws`.
 
@@ -16,13 +16,14 @@ mod cloud;
 #[cfg(not(feature = "aws"))]
 #[path = "without_aws.rs"]
 mod cloud;
+mod endpoint;
 pub mod machine;
 pub mod provider;
 
 use docweir_core::clock::SharedClock;
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::Config;
 
 /// Describes the result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,8 +74,9 @@ impl Finding {
 }
 
 /// Checks everything that the settings use. Calls `each` with every finding, as soon as its check is complete.
-pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
+pub async fn examine(config: &Config, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
+    let settings = &config.settings;
     machine::examine(settings).into_iter().for_each(&mut *each);
-    provider::examine(settings).await.into_iter().for_each(&mut *each);
+    provider::examine(config).await.into_iter().for_each(&mut *each);
     cloud::examine(settings, clock, each).await;
 }

@@ -83,6 +83,11 @@ impl Payer {
         Self::briefly("look")
     }
 
+    /// Returns the payer for the call with which the doctor checks an endpoint.
+    pub fn doctor() -> Self {
+        Self::briefly("doctor")
+    }
+
     fn briefly(stage: &'static str) -> Self {
         Self { run: stage.into(), stage, tell: Arc::new(|text| tracing::warn!("{text}")) }
     }

@@ -64,8 +64,8 @@ pub struct ProviderRow {
     pub tokens_per_minute: Option<f64>,
     pub requests_left: Option<f64>,
     pub requests_per_minute: Option<f64>,
-    /// Reason why no call may be sent now: `throttled`, `insufficient_quota` or `provider_down`. `None` while calls
-    /// are allowed.
+    /// Reason why no call may be sent now: `throttled`, `insufficient_quota`, `provider_down` or
+    /// `provider_unreadable`. `None` while calls are allowed.
     pub closed: Option<&'static str>,
     /// Number of seconds until calls are allowed again; 0 while calls are allowed.
     pub closed_seconds: f64,
@@ -90,6 +90,7 @@ impl ProviderRow {
         let (closed, left) = match &status.shut {
             Some((Shut::QuotaSpent, left)) => (Some("insufficient_quota"), *left),
             Some((Shut::Down, left)) => (Some("provider_down"), *left),
+            Some((Shut::Unreadable, left)) => (Some("provider_unreadable"), *left),
             None if !status.closed_for.is_zero() => (Some("throttled"), status.closed_for),
             None => (None, std::time::Duration::ZERO),
         };

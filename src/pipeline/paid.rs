@@ -152,6 +152,7 @@ impl PaidWork {
             embedder,
             write_back,
             live: mode == EmbedMode::Live && !polls_only,
+            attempts: settings.retry.attempts,
         };
         let mut running = Vec::new();
         let ending = match lease.zip(lease_deadline) {

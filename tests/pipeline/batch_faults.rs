@@ -19,6 +19,7 @@ fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known
         (outcome(Act::DuplicateLines).share(0.5), 0),
         (outcome(Act::ErrorLines).share(0.25).code(500).times(2), 0),
         (outcome(Act::Truncated).times(1), 1),
+        (outcome(Act::LateFiles).times(2), 0),
         (outcome(Act::MissingLines).share(0.1).times(2), 4),
         (outcome(Act::WrongDimension).share(0.1).times(1), 2),
         (outcome(Act::Nan).share(0.1).times(1), 2),
@@ -97,6 +98,43 @@ fn a_reply_that_was_lost_is_looked_for_before_anything_is_sent_again() {
         assert_eq!(shop.mock.charges().batches.len(), 1, "{act:?}");
         shop.assert_ledger_agree();
     }
+}
+
+#[test]
+fn a_batch_that_appears_late_is_found_before_the_results_are_imported() {
+    let shop = batches(vec![Rule::new(On::Batches, Act::Hide).times(1)]);
+    shop.records(20, plain);
+    let ran = shop.ingest_records(&["--wait"]);
+    assert!(ran.code(0).out.contains("was created twice at the provider"), "{}", ran.out);
+    shop.assert_rows(20, plain);
+    let charges = shop.mock.charges();
+    assert_eq!(charges.batches.len(), 2, "{charges:?}");
+    // The charge of the late batch is in doubt.
+    let cost = shop.run(&["cost", "--by", "stage", "--json"]);
+    let line = cost.code(0).json().remove(0);
+    assert_eq!(line["in_doubt_calls"], 1, "{line}");
+    shop.assert_all_ended();
+}
+
+#[test]
+fn a_provider_without_base64_is_asked_for_lists_in_the_next_batch() {
+    let shop = BatchTest::new(|o| o.dialects = vec![docweir_mock_provider::Dialect::NoBase64]);
+    shop.records(20, plain);
+    shop.ingest_records(&["--wait"]).code(0);
+    shop.assert_rows(20, plain);
+    assert_eq!(shop.mock.charges().batches.len(), 2);
+    shop.assert_ledger_agree();
+}
+
+#[test]
+fn an_item_on_a_line_that_the_provider_names_fails_alone() {
+    let shop = BatchTest::new(|o| o.limits.tokens_per_input = 50);
+    shop.records(20, |i| if i == 11 { "word ".repeat(60) } else { plain(i) });
+    let ran = shop.ingest_records(&["--wait"]);
+    assert_eq!(ran.code(3).summary()["records"]["failed"], 1, "{}", ran.out);
+    let items = shop.items("products");
+    assert_eq!((&items["success"], &items["failed"]), (&json!(19), &json!(1)), "{items}");
+    shop.assert_ledger_agree();
 }
 
 /// Kills the process at random moments while the provider fails now and then. `DOCWEIR_TEST_KILLS` sets the number of

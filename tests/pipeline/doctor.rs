@@ -1,6 +1,6 @@
 //! Tests `docweir doctor` by provoking each finding.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kit::{Ran, TestFolder};
 
@@ -107,13 +107,27 @@ fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
     };
     let small = "text-embedding-3-small";
     let (found, code) = run(&mock.base_url(), Some("sk-right"), small);
-    is(&found, "fine", &["accepts the key"]);
+    is(&found, "fine", &["accepts the key, and returns vectors of text-embedding-3-small"]);
     assert_eq!(code, Some(0));
     let (found, code) = run(&mock.base_url(), Some("sk-wrong"), small);
     is(&found, "problem", &["401", "$OPENAI_API_KEY"]);
     assert_eq!(code, Some(1));
     is(&run(&mock.base_url(), None, small).0, "problem", &["OPENAI_API_KEY"]);
-    is(&run(&mock.base_url(), Some("sk-right"), "no-such-model").0, "warning", &["no-such-model"]);
+    is(&run(&mock.base_url(), Some("sk-right"), "no-such-model").0, "problem", &["no-such-model"]);
     is(&run("http://127.0.0.1:9/v1", Some("sk-right"), small).0, "problem", &["base_url"]);
-    assert_eq!(mock.charges().live.requests, 0, "`doctor` must not pay for calls");
+    // One call was made, and is in the ledger.
+    let charged = mock.charges().live;
+    assert_eq!(charged.requests, 1);
+    let cost = place.run(["cost", "--by", "stage", "--json"]);
+    let line = cost.code(0).json().remove(0);
+    assert_eq!((&line["name"], &line["tokens"]), (&json!("doctor"), &json!(charged.tokens)), "{line}");
+    // Without a budget, no call is made.
+    let mut command = place.command(["doctor", "--json", "--set", "budget.day_usd=0.00000001"]);
+    command
+        .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
+        .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", mock.base_url())
+        .env("OPENAI_API_KEY", "sk-right");
+    let ran = Ran::of(command.output().unwrap());
+    is(&finding(ran.code(0), "embeddings"), "warning", &["the budget for today is used up"]);
+    assert_eq!(mock.charges().live.requests, 1);
 }

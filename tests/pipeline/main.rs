@@ -29,6 +29,7 @@ mod comprehend;
 #[cfg(feature = "aws")]
 mod comprehend_shared;
 mod crash;
+mod dialects;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;

@@ -145,7 +145,10 @@ async fn whoever_waits_is_told_when_there_is_no_money() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     held.end(&CallOutcome::QuotaSpent);
     let error = waiting.await.unwrap().unwrap().into_error("text-embedding-3-small");
-    assert_eq!((error.code.as_str(), error.class), ("insufficient_quota", docweir_core::error::ErrorClass::Throttled));
+    assert_eq!(
+        (error.code.as_str(), error.class),
+        ("insufficient_quota", docweir_core::error::ErrorClass::Unavailable)
+    );
     assert!(error.message.contains("no credit left") && error.retry_after.is_some(), "{error}");
 }
 

@@ -10,7 +10,7 @@
 //!
 //! The gate stops calls in two ways:
 //! - It *closes* if the provider throttles a call. All calls then wait for the time that the provider asks for.
-//! - It *shuts* if the endpoint is down or the account has no credit. All calls are then refused with the reason.
+//! - It *shuts* if the endpoint is down, sends answers that cannot be read, or the account has no credit. All calls are then refused with the reason.
 //!   After a pause, one call is admitted as a probe.
 
 use std::collections::{BTreeMap, HashMap};
@@ -61,6 +61,8 @@ pub enum CallOutcome {
     QuotaSpent,
     /// The endpoint did not answer, or reported an internal failure.
     Failed,
+    /// The endpoint sent an answer that cannot be read.
+    Unreadable,
     /// The caller dropped the permit without an outcome.
     Dropped,
 }
@@ -80,6 +82,8 @@ pub struct Observed {
 pub enum Shut {
     QuotaSpent,
     Down,
+    /// The endpoint sent several answers in a row that cannot be read.
+    Unreadable,
 }
 
 /// Tells the caller whether the next call may start now. If it may not, also tells when to ask again.
@@ -109,12 +113,13 @@ struct Running {
     through: u64,
 }
 
-/// Counts three kinds of consecutive events separately: throttled calls, failed calls, and times that the gate was
-/// shut.
+/// Counts four kinds of consecutive events separately: throttled calls, failed calls, unreadable answers, and times that
+/// the gate was shut.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strikes {
     throttled: u32,
     failed: u32,
+    unreadable: u32,
     shut: u32,
 }
 
@@ -257,7 +262,7 @@ impl Gate {
                 self.correct(&ended, observed, now);
             }
             CallOutcome::Throttled(after, observed) => {
-                self.strikes.failed = 0;
+                (self.strikes.failed, self.strikes.unreadable) = (0, 0);
                 self.shut = None;
                 self.correct(&ended, observed, now);
                 let own = match news {
@@ -275,12 +280,18 @@ impl Gate {
                     }
                 }
             }
-            CallOutcome::QuotaSpent | CallOutcome::Failed if !news => {}
+            CallOutcome::QuotaSpent | CallOutcome::Failed | CallOutcome::Unreadable if !news => {}
             CallOutcome::QuotaSpent => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
             CallOutcome::Failed => {
                 self.strikes.failed += 1;
                 if self.strikes.failed >= self.options.failures || self.shut.is_some() {
                     self.close(Shut::Down, self.options.down_seconds, now);
+                }
+            }
+            CallOutcome::Unreadable => {
+                self.strikes.unreadable += 1;
+                if self.strikes.unreadable >= self.options.unreadable_answers || self.shut.is_some() {
+                    self.close(Shut::Unreadable, self.options.down_seconds, now);
                 }
             }
             // The dropped call may have been the probe; the next call then probes.

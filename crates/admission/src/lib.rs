@@ -2,8 +2,8 @@
 //!
 //! Each model of each account has one [`Admission`]. A caller [enters](Admission::enter), waits until its call may
 //! start, gets a [`Permit`], and reports the outcome of the call through the permit. If the provider throttles, calls
-//! wait. A call is refused if it has waited for the configured maximum time, if the provider is down, or if the
-//! account has no credit. A refusal states when to retry, and consumes no attempt.
+//! wait. A call is refused if it has waited for the configured maximum time, if the provider is down or its answers
+//! cannot be read, or if the account has no credit. A refusal states when to retry, and consumes no attempt.
 
 mod bucket;
 mod gate;
@@ -193,12 +193,16 @@ impl Drop for Place {
 }
 
 impl Refused {
-    /// Converts the refusal to an error of class throttled, so that no attempt is consumed. If the work was
-    /// cancelled, returns the error of the cancellation instead. `name` is the name of the model.
+    /// Converts the refusal to an error that consumes no attempt: of class unavailable if the gate is shut, and else of
+    /// class throttled. If the work was cancelled, returns the error of the cancellation instead. `name` is the name of
+    /// the model.
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,
-            Refused::Busy(wait) => ("busy", format!("{name} has reached its rate limits; retrying later"), wait),
+            Refused::Busy(wait) => {
+                let text = format!("{name} has reached its rate limits; retrying later");
+                return StageError::throttled(text, Some(wait)).with_code("busy");
+            }
             Refused::Shut(Shut::QuotaSpent, wait) => (
                 "insufficient_quota",
                 format!(
@@ -208,8 +212,11 @@ impl Refused {
                 wait,
             ),
             Refused::Shut(Shut::Down, wait) => ("provider_down", format!("{name} is failing or not answering"), wait),
+            Refused::Shut(Shut::Unreadable, wait) => {
+                ("provider_unreadable", format!("the answers of {name} cannot be read"), wait)
+            }
         };
-        StageError::throttled(message, Some(wait)).with_code(code)
+        StageError { retry_after: Some(wait), ..StageError::unavailable(code, message) }
     }
 }
 

@@ -35,6 +35,9 @@ pub struct AdmissionOptions {
     /// shortened to this maximum.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
+    /// Number of answers in a row that cannot be read, after which no more calls are made. `docweir ingest` then ends
+    /// with exit code 70. `docweir serve` reports that it is not ready, and tries again from time to time.
+    pub unreadable_answers: u32,
     /// Number of consecutive failures after which a provider counts as down.
     #[serde(skip)]
     pub failures: u32,
@@ -57,6 +60,7 @@ impl Default for AdmissionOptions {
             max_wait_seconds: 60.0,
             backoff_initial_seconds: 1.0,
             backoff_max_seconds: 120.0,
+            unreadable_answers: 5,
             failures: 5,
             down_seconds: 10.0,
             quota_pause_seconds: 60.0,
@@ -85,6 +89,7 @@ impl AdmissionOptions {
         range("requests_per_minute", self.requests_per_minute as f64, 0.0, 1e9);
         range("tokens_per_minute", self.tokens_per_minute as f64, 0.0, 1e12);
         range("concurrency", self.concurrency as f64, 1.0, 10_000.0);
+        range("unreadable_answers", f64::from(self.unreadable_answers), 1.0, 1_000.0);
         range("max_wait_seconds", self.max_wait_seconds, 0.1, 3_600.0);
         range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 600.0);
         if self.weights.len() > 1_000 || self.weights.iter().any(|text| weight(text).is_none()) {

@@ -299,7 +299,7 @@ async fn a_service_that_is_down_is_held_against_no_document() {
     let service = place.service().await;
     assert_eq!(ask(&service, Api::Entities, &["a"]).await.unwrap_err().class, ErrorClass::Transient);
     let error = ask(&service, Api::Entities, &["a"]).await.unwrap_err();
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"));
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unavailable, "provider_down"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::dialect::Dialect;
 use crate::faults;
 use crate::options::{Model, Options};
 
@@ -20,6 +21,9 @@ Server:
   --key KEY                       a valid key; repeat for several (default test-key)
   --data DIR                      folder that keeps files, batches and charges across restarts (default: temporary)
   --seed N                        seed of faults and ids (default 0)
+  --root PATH                     path of the API (default /v1)
+  --redirect ADDRESS              address or path that replaces the path of the API; requests get the status 307
+  --dialect NAME                  form in which replies differ from OpenAI's, such as usage_null; repeat for several
   --keep-running                  keeps serving after standard input closes
   --help                          prints this text
 
@@ -136,6 +140,13 @@ fn set(options: &mut Options, name: &str, value: &Value) -> Result<(), String> {
     match name {
         "--port" => options.port = value.number()?,
         "--data" => options.data = Some(value.path()?),
+        "--root" => options.root = value.text()?,
+        "--redirect" => options.redirect = Some(value.text()?),
+        "--dialect" => {
+            let name = value.text()?;
+            let dialect = Dialect::parse(&name).ok_or_else(|| format!("--dialect {name}: unknown dialect"))?;
+            options.dialects.push(dialect);
+        }
         "--seed" => options.seed = value.number()?,
         "--model" => options.models.insert(0, model(&value.text()?)?),
         "--model-folder" => options.model_folder = Some(value.path()?),

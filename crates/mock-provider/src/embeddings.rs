@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
+use crate::dialect::{self, Dialect, UNEMBEDDABLE};
 use crate::faults::Act;
 use crate::ledger::Event;
 use crate::options::Model;
@@ -34,6 +35,10 @@ pub fn live(world: &World, key: &str, body: &[u8], flaw: Flaw) -> Result<Reply, 
     let model = model(world, &body)?;
     world.rates().request(key, &model.name, world.now())?;
     let asked = read(world, &body)?;
+    let crashes = world.options.dialects.contains(&Dialect::CrashOnText);
+    if crashes && asked.inputs.iter().any(|input| input.contains(UNEMBEDDABLE)) {
+        return Err(Problem::new(500, "The worker has died."));
+    }
     let headers = world.rates().tokens(key, &model.name, asked.tokens, world.now())?;
     let mut out = Vec::new();
     write(world, &asked, flaw, &mut out).map_err(|error| Problem::internal("write a reply", error))?;
@@ -80,7 +85,7 @@ pub fn read<'a>(world: &'a World, body: &Value) -> Result<Asked<'a>, Problem> {
         );
         return Err(Problem::new(400, text).param("input").code("array_above_max_length"));
     }
-    let (dimensions, base64) = form(model, body)?;
+    let (dimensions, base64) = form(world, model, body)?;
     let mut tokens = 0;
     for (at, input) in inputs.iter().enumerate() {
         let count = count_tokens(input);
@@ -133,7 +138,7 @@ fn inputs(input: Option<&Value>) -> Result<Vec<String>, Problem> {
 }
 
 /// Returns the requested number of dimensions, and whether the request asks for vectors in base64.
-fn form(model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
+fn form(world: &World, model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
     let native = model.dimensions.unwrap_or_default();
     let dimensions = match body.get("dimensions") {
         None | Some(Value::Null) => native,
@@ -147,9 +152,9 @@ fn form(model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
     };
     let base64 = match body.get("encoding_format").map(|value| (value, value.as_str())) {
         None | Some((Value::Null, _) | (_, Some("float"))) => false,
-        Some((_, Some("base64"))) => true,
+        Some((_, Some("base64"))) if !world.options.dialects.contains(&Dialect::NoBase64) => true,
         Some((value, _)) => {
-            let text = format!("Invalid value: {value}. Supported values are: 'float' and 'base64'.");
+            let text = format!("Invalid value: {value}. Supported values are: 'float'.");
             return Err(Problem::new(400, text).param("encoding_format").code("invalid_value"));
         }
     };
@@ -158,6 +163,7 @@ fn form(model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
 
 /// Writes the body of a reply.
 pub fn write(world: &World, asked: &Asked, flaw: Flaw, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    let dialects = &world.options.dialects;
     let dimensions = match flaw {
         Some(Act::WrongDimension) => asked.dimensions - 1,
         _ => asked.dimensions,
@@ -175,8 +181,15 @@ pub fn write(world: &World, asked: &Asked, flaw: Flaw, out: &mut Vec<u8>) -> ser
             vector[0] = f32::NAN;
         }
         let start = if place == 0 { "" } else { "," };
-        out.extend_from_slice(format!(r#"{start}{{"object":"embedding","index":{index},"embedding":"#).as_bytes());
-        if asked.base64 && !world.options.floats {
+        let shown = dialect::index(dialects, index);
+        out.extend_from_slice(format!(r#"{start}{{"object":"embedding",{shown}"embedding":"#).as_bytes());
+        let marked = asked.inputs[index].contains(UNEMBEDDABLE);
+        if marked && dialects.contains(&Dialect::ZeroVector) {
+            vector.fill(0.0);
+        }
+        if marked && dialects.contains(&Dialect::NullVector) {
+            out.extend_from_slice(b"null");
+        } else if asked.base64 && !world.options.floats {
             let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
             let text = base64::engine::general_purpose::STANDARD.encode(bytes);
             serde_json::to_writer(&mut *out, &text)?;
@@ -185,8 +198,8 @@ pub fn write(world: &World, asked: &Asked, flaw: Flaw, out: &mut Vec<u8>) -> ser
         }
         out.push(b'}');
     }
-    let usage = json!({"prompt_tokens": asked.tokens, "total_tokens": asked.tokens});
-    out.extend_from_slice(format!(r#"],"model":{},"usage":{usage}}}"#, json!(asked.model.name)).as_bytes());
+    let usage = dialect::usage(dialects, asked.tokens);
+    out.extend_from_slice(format!(r#"],"model":{}{usage}}}"#, json!(asked.model.name)).as_bytes());
     Ok(())
 }
 

@@ -106,6 +106,11 @@ pub enum Act {
     Truncated,
     /// Omits a share of the rows from both files.
     MissingLines,
+    /// Names no files the first three times that the completed batch is read.
+    LateFiles,
+    /// Creates the batch, then closes the connection without a reply. The batch is absent from lists until a later batch
+    /// has ended.
+    Hide,
 }
 
 impl Act {
@@ -122,6 +127,7 @@ impl Act {
                 | ErrorLines
                 | Truncated
                 | MissingLines
+                | LateFiles
                 | WrongDimension
                 | Nan
         )
@@ -244,6 +250,9 @@ impl Rule {
             || (self.on == On::Any && on != On::BatchOutcome)
             || (self.on == On::Detect && on.is_of_comprehend());
         if self.act.is_of_comprehend() && !on.is_of_comprehend() {
+            return false;
+        }
+        if self.act == Act::Hide && on != On::Batches {
             return false;
         }
         same && (on == On::BatchOutcome || on == On::Embeddings || !self.act.is_of_vectors())

@@ -22,6 +22,7 @@
 //! - `embeddings.rs`, `chat.rs`, `files.rs` and `batches/` serve one endpoint each. `vectors.rs` computes the
 //!   vectors.
 //! - `comprehend/` serves Comprehend on the same address. Requests to Comprehend name the operation in a header.
+//! - `dialect.rs` changes replies into the forms that other servers send.
 //! - `rates.rs` limits requests and tokens per minute. `faults.rs` selects failures.
 //! - `ledger.rs` keeps the only persistent state: a journal of events, and their totals (`charges.rs`).
 //!
@@ -42,6 +43,7 @@ mod chat;
 mod clock;
 mod comprehend;
 mod control;
+mod dialect;
 mod embeddings;
 mod error;
 mod faults;
@@ -60,6 +62,7 @@ mod world;
 pub use arguments::{Arguments, HELP};
 pub use charges::{AnalysisCharges, BatchEntry, Charges, Paid, Split, Sum, Times, text_hash};
 pub use comprehend::ComprehendLimits;
+pub use dialect::{Dialect, UNEMBEDDABLE};
 pub use error::MockProviderError;
 pub use faults::{Act, On, Rule};
 pub use options::{Limits, Model, Options, Pace, Rates};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::comprehend::ComprehendLimits;
+use crate::dialect::Dialect;
 use crate::faults::Rule;
 
 #[derive(Clone, Debug)]
@@ -22,6 +23,13 @@ pub struct Options {
     pub ranges: bool,
     /// If true, vectors are sent as lists of numbers even if the request asks for base64. Some real servers do this.
     pub floats: bool,
+    /// Forms in which replies differ from OpenAI's.
+    pub dialects: Vec<Dialect>,
+    /// Path of the API, such as `/v1` or `/openai/v1`. All other paths are unknown.
+    pub root: String,
+    /// Address that requests are redirected to, with the status 307. It replaces the path of the API. The mock provider
+    /// also serves the path of the API behind `/moved`.
+    pub redirect: Option<String>,
     pub limits: Limits,
     pub comprehend: ComprehendLimits,
     pub pace: Pace,
@@ -49,6 +57,9 @@ impl Default for Options {
             data: None,
             ranges: false,
             floats: false,
+            dialects: Vec::new(),
+            root: "/v1".into(),
+            redirect: None,
             limits: Limits::default(),
             comprehend: ComprehendLimits::default(),
             pace: Pace::default(),

@@ -6,11 +6,13 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RANGE};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Uri};
 
+use crate::dialect;
 use crate::embeddings::{self, Flaw};
 use crate::faults::{Act, On, Rule};
 use crate::ledger::Event;
+use crate::options::Options;
 use crate::problem::Problem;
 use crate::reply::{Content, Outgoing, Reply};
 use crate::world::World;
@@ -31,7 +33,11 @@ pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Resp
     if comprehend::is_meant(&request) {
         return comprehend::serve(&world, request).await;
     }
-    let on = endpoint(request.method(), request.uri().path()).map(|endpoint| endpoint.on());
+    let options = &world.options;
+    if let Some(reply) = redirected(options, request.uri()) {
+        return Ok(after(request.into_body(), reply).await.send(false));
+    }
+    let on = endpoint(options, request.method(), request.uri().path()).map(|endpoint| endpoint.on());
     let fault = on.and_then(|on| world.faults().draw(on));
     if let Some(rule) = &fault {
         // If the journal fails, the charges lack this fault. There is no better reaction here.
@@ -41,20 +47,21 @@ pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Resp
     if act == Some(Act::CutBefore) {
         return Err(Cut);
     }
-    let mut reply = answer(&world, request, fault.as_ref()).await.unwrap_or_else(Reply::from);
+    let answered = answer(&world, request, fault.as_ref()).await;
+    let mut reply = answered.unwrap_or_else(|problem| dialect::refusal(&options.dialects, problem));
     if let Err(problem) = world.record(vec![Event::Answered { status: reply.status }]) {
         reply = problem.into();
     }
     let number = world.now().as_nanos();
     reply.headers.push(("x-request-id", world.id("req_", &number.to_string())));
     match act {
-        Some(Act::CutAfter) => Err(Cut),
+        Some(Act::CutAfter | Act::Hide) => Err(Cut),
         Some(Act::Garbage) => {
             reply.status = 200;
             reply.content = Content::Bytes("<html><body>upstream says hello\u{0}".into());
             Ok(reply.send(false))
         }
-        act => Ok(reply.send(act == Some(Act::CutMiddle))),
+        act => Ok(dialect::compressed(&options.dialects, reply).send(act == Some(Act::CutMiddle))),
     }
 }
 
@@ -82,7 +89,7 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>, fault: Option<&R
         Err(problem) => return Err(after(body, problem).await),
     };
     let flaw: Flaw = fault.map(|rule| rule.act);
-    match endpoint(&parts.method, parts.uri.path()) {
+    match endpoint(&world.options, &parts.method, parts.uri.path()) {
         Some(Endpoint::Embeddings) => {
             let (world, body) = (world.clone(), collect(body).await?);
             blocking(move || embeddings::live(&world, &key, &body, flaw)).await
@@ -102,7 +109,10 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>, fault: Option<&R
         Some(Endpoint::Content(id)) => {
             files::content(world, id, parts.headers.get(RANGE).and_then(|value| value.to_str().ok()))
         }
-        Some(Endpoint::CreateBatch) => batches::create(world, &key, &collect(body).await?),
+        Some(Endpoint::CreateBatch) => {
+            let hidden = flaw == Some(Act::Hide);
+            batches::create(world, &key, &collect(body).await?, hidden)
+        }
         Some(Endpoint::Batches) => batches::list(world, query),
         Some(Endpoint::Batch(id)) => batches::get(world, id),
         Some(Endpoint::CancelBatch(id)) => batches::cancel(world, id),
@@ -146,8 +156,18 @@ impl Endpoint<'_> {
     }
 }
 
-fn endpoint<'a>(method: &Method, path: &'a str) -> Option<Endpoint<'a>> {
-    let mut words = path.strip_prefix("/v1/")?.split('/');
+/// Returns the redirection that answers a request, if the options redirect it.
+fn redirected(options: &Options, uri: &Uri) -> Option<Reply> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix(options.root.as_str())?;
+    let mut reply = Reply::bytes(Vec::new());
+    reply.status = 307;
+    reply.headers.push(("location", format!("{}{rest}", options.redirect.as_ref()?)));
+    Some(reply)
+}
+
+fn endpoint<'a>(options: &Options, method: &Method, path: &'a str) -> Option<Endpoint<'a>> {
+    let path = path.strip_prefix("/moved").filter(|_| options.redirect.is_some()).unwrap_or(path);
+    let mut words = path.strip_prefix(options.root.as_str())?.strip_prefix('/')?.split('/');
     let words = [words.next(), words.next(), words.next(), words.next()];
     Some(match (method.as_str(), words) {
         ("POST", [Some("embeddings"), None, ..]) => Endpoint::Embeddings,
@@ -218,9 +238,9 @@ async fn collect(body: Incoming) -> Result<bytes::Bytes, Problem> {
 
 /// Reads the rest of the body before a refusal. Otherwise, a client that is still sending would see a broken
 /// connection instead of the reply.
-async fn after(mut body: Incoming, problem: Problem) -> Problem {
+async fn after<T>(mut body: Incoming, reply: T) -> T {
     while let Some(Ok(_)) = body.frame().await {}
-    problem
+    reply
 }
 
 /// Runs the work on another thread, because a single thread serves all connections.

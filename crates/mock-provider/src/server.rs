@@ -60,7 +60,7 @@ impl MockProvider {
 
     /// Returns the base URL for OpenAI clients, which append `/embeddings` and other paths.
     pub fn base_url(&self) -> String {
-        format!("http://127.0.0.1:{}/v1", self.port)
+        format!("http://127.0.0.1:{}{}", self.port, self.world.options.root)
     }
 
     /// Returns the endpoint of Comprehend.

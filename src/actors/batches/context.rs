@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use docweir_core::clock::{SharedClock, UnixMicros};
+use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp};
 use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
@@ -218,10 +218,32 @@ impl BatchContext {
 
     /// Searches the provider's list for the batch whose metadata contains the given Docweir id. The list may contain
     /// two batches with this id, if both a former leader and the current leader created one. In this case, the batch
-    /// that was created first is returned, and the others are cancelled. The list is sorted from the newest batch to
-    /// the oldest.
+    /// that was created first is returned, and the others are cancelled.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
+        let mut found = self.tagged(batch, asked).await?.into_iter();
+        let first = found.next();
+        for twin in found {
+            self.cancel_twin(batch, &twin).await;
+        }
+        Ok(first)
+    }
+
+    /// Cancels the batches at the provider that have the same Docweir id as `batch`. Such a batch may appear late if the
+    /// provider did not confirm its creation.
+    pub async fn cancel_late_twins(&self, batch: &Batch) -> Result<(), CallError> {
+        let created = parse_timestamp(&batch.created_at).unwrap_or_default();
+        for twin in self.tagged(batch, created).await? {
+            if batch.provider_id.as_deref() != Some(twin.id.as_str()) {
+                self.cancel_twin(batch, &twin).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the batches at the provider whose metadata contains Docweir's id of `batch`, the oldest first.
+    async fn tagged(&self, batch: &Batch, asked: UnixMicros) -> Result<Vec<BatchObject>, CallError> {
         let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
+        // The provider's list is sorted from the newest batch to the oldest.
         let (mut after, mut found): (Option<String>, Vec<BatchObject>) = (None, Vec::new());
         loop {
             let page = self.client.list_batches(after.as_deref(), 100).await?;
@@ -234,12 +256,7 @@ impl BatchContext {
             }
         }
         found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        let mut found = found.into_iter();
-        let first = found.next();
-        for twin in found {
-            self.cancel_twin(batch, &twin).await;
-        }
-        Ok(first)
+        Ok(found)
     }
 
     /// Cancels `twin`, a duplicate of `batch` at the provider. It is unknown whether the provider charges for the

@@ -8,20 +8,22 @@
 //! ignored. Last, the store marks the batch as ended and settles its reservation in the ledger.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
-use docweir_providers::openai::{CallError, ItemResult, ReadOptions, TransferError, read_results};
+use docweir_providers::openai::{
+    CallError, ItemResult, NO_BASE64, ReadOptions, TransferError, open_results, read_results,
+};
 use docweir_stores::batches::{Batch, BatchStatus, Ending, Refusal, Sent, Space, StoredVector, result_files};
 use docweir_target::TargetWriter;
 use tokio::sync::mpsc;
 
 use super::context::BatchContext;
+use super::named_lines::named_items;
 use super::rows::rows;
-use super::{forbidden, unkeyed};
+use super::{forbidden, unkeyed, untrusted};
 use crate::supervisors::service::Inbox;
 
 /// Maximum number of groups of result lines that were read and are not yet stored.
@@ -39,6 +41,8 @@ pub struct Harvester {
 struct Sums {
     tokens: u64,
     bad_lines: u64,
+    /// True if items failed because the provider named their lines in the input file.
+    blamed: bool,
     /// Reason why results are missing; `None` if all results are available.
     lost: Option<String>,
 }
@@ -93,9 +97,15 @@ impl Harvester {
         let context = self.context.clone();
         let Some(batch) = context.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
         let mut sums = Sums::default();
+        if batch.unconfirmed {
+            self.look_for_twins(&batch).await?;
+        }
         if batch.status == BatchStatus::Failed && !batch.error_lines.is_empty() {
             let error = batch.error.clone().unwrap_or_default();
-            context.batches.blame(id, &batch.error_lines, &error).await?;
+            let keys = named_items(&context, &batch).await?;
+            sums.blamed = !keys.is_empty();
+            let refusals = keys.into_iter().map(|key| Refusal { key, error: error.clone(), again: false }).collect();
+            context.batches.refused(id, refusals, context.options.max_attempts).await?;
         }
         let [output, errors] = result_files(&context.folder, id);
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
@@ -125,11 +135,20 @@ impl Harvester {
             self.context.notifier.tell_once(text.into());
         }
         // If the provider named the invalid lines, all other items count as not sent.
-        let blamed = batch.status == BatchStatus::Failed && !batch.error_lines.is_empty();
-        let undone = full || blamed || batch.status == BatchStatus::Cancelled;
+        let undone = full || sums.blamed || batch.status == BatchStatus::Cancelled;
         // If the results are missing, only the provider's own count of tokens is known.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
         self.context.ending(batch.status, charged, undone, sums.lost.clone())
+    }
+
+    /// Looks for a batch that the provider created without a confirmation, and that appeared only after the batch was
+    /// created again.
+    async fn look_for_twins(&self, batch: &Batch) -> Result<(), StageError> {
+        match self.context.cancel_late_twins(batch).await {
+            // A provider without a list of batches cannot be asked.
+            Ok(()) | Err(CallError::Missing(_) | CallError::Unknown(_)) => Ok(()),
+            Err(error) => Err(StageError::unavailable("provider_failed", error.to_string())),
+        }
     }
 
     /// Downloads a result file. Returns `false` if the provider no longer has the file. The results are then lost,
@@ -148,6 +167,7 @@ impl Harvester {
             }
             Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(context, &what)),
             Err(TransferError::Call(CallError::Unkeyed(why))) => Err(unkeyed(&why)),
+            Err(TransferError::Call(CallError::Untrusted(what))) => Err(untrusted(what)),
             Err(TransferError::Call(CallError::Refused(what))) => {
                 context.notifier.tell_once(format!(
                     "cannot download the results of batch {}: {what} (see `batch.transfer`)",
@@ -162,7 +182,7 @@ impl Harvester {
     async fn file(&mut self, batch: &Batch, path: &Path, sums: &mut Sums) -> Result<(), StageError> {
         let context = self.context.clone();
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", format!("{}: {e}", path.display()));
-        let file = File::open(path).map_err(|e| broken(&e))?;
+        let file = open_results(path).map_err(|e| broken(&e))?;
         let options = ReadOptions { max_line_bytes: context.options.max_line_bytes, ..ReadOptions::default() };
         let dimension = context.model.dimension as usize;
         let (give, mut groups) = mpsc::channel::<Vec<ItemResult>>(GROUPS);
@@ -206,6 +226,9 @@ impl Harvester {
                     refusals.push(Refusal { key: custom_id, error, again: true });
                 }
                 ItemResult::Refused { custom_id, code, retryable } => {
+                    if code == NO_BASE64 {
+                        context.client.asks_for_lists();
+                    }
                     refusals.push(Refusal { key: custom_id, error: code, again: retryable });
                 }
                 ItemResult::Bad { .. } => {}

@@ -17,6 +17,7 @@ mod ended;
 mod harvester;
 pub mod leader;
 mod lease_deadline;
+mod named_lines;
 mod once_notifier;
 mod options;
 mod poller;
@@ -84,6 +85,8 @@ pub struct RecorderConfig {
     /// True if live calls embed all records. If false, live calls embed only the records of collections that are too
     /// small for a batch.
     pub live: bool,
+    /// Maximum number of attempts to embed a record.
+    pub attempts: u32,
 }
 
 /// Starts the recorder. Dropping the returned service ends it.
@@ -107,6 +110,11 @@ fn forbidden(context: &BatchContext, what: &str) -> StageError {
     let place = context.endpoint.key_place();
     let text = format!("the provider answered {what}; check the key in {place} and its permissions");
     StageError::system("provider_key", text)
+}
+
+/// Returns the error which reports that the provider's certificate is not trusted.
+fn untrusted(what: String) -> StageError {
+    StageError::system("provider_certificate", what)
 }
 
 fn unkeyed(why: &str) -> StageError {

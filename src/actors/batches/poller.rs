@@ -9,7 +9,7 @@ use docweir_providers::openai::{BatchObject, CallError, RemoteBatchStatus};
 use docweir_stores::batches::{Batch, BatchStatus, Checked};
 
 use super::context::BatchContext;
-use super::{forbidden, no_batches, unkeyed};
+use super::{forbidden, no_batches, unkeyed, untrusted};
 use crate::messages::event::Event;
 use crate::supervisors::service::ServiceHandle;
 
@@ -86,6 +86,16 @@ impl Poller {
             context.batches.checked(&batch.id, checked).await?;
             return Ok(batch.status);
         };
+        let status = match is_late(status, &object) {
+            false => status,
+            true => {
+                // The rows may be paid, so they are not sent again before it is certain that there are no results.
+                let text = format!("batch {} has ended, but its results are not available yet; waiting", batch.id);
+                tracing::warn!(batch = batch.id, counts = ?object.request_counts, "ended batch has no result file yet");
+                context.notifier.tell_once(text);
+                BatchStatus::Finalizing
+            }
+        };
         context.batches.checked(&batch.id, checked(status, &object)).await?;
         if !status.is_terminal() {
             self.warn(batch).await?;
@@ -113,6 +123,7 @@ impl Poller {
             CallError::Unknown(what) => return Err(no_batches(context, &what)),
             CallError::Forbidden(what) => return Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => return Err(unkeyed(&why)),
+            CallError::Untrusted(what) => return Err(untrusted(what)),
             error => tracing::warn!(batch = batch.id, %error, "batch not polled; retrying at the next interval"),
         }
         Ok(batch.status)
@@ -163,6 +174,18 @@ fn status(status: &RemoteBatchStatus) -> Option<BatchStatus> {
     })
 }
 
+/// Returns whether results of an ended batch must exist but have no file yet. A completed batch has at least one file. A
+/// batch that ended early has an output file if it has completed rows.
+fn is_late(status: BatchStatus, object: &BatchObject) -> bool {
+    let has_rows = object.request_counts.completed > 0;
+    match status {
+        _ if object.output_file_id.is_some() => false,
+        BatchStatus::Completed => has_rows || object.error_file_id.is_none(),
+        BatchStatus::Expired | BatchStatus::Cancelled => has_rows,
+        _ => false,
+    }
+}
+
 fn checked(status: BatchStatus, object: &BatchObject) -> Checked {
     let at = |seconds: u64| timestamp(i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
     // Only error codes and line numbers are stored, because the provider's messages may quote the input.
@@ -181,5 +204,40 @@ fn checked(status: BatchStatus, object: &BatchObject) -> Checked {
         expires_at: object.expires_at.map(at),
         error: (!codes.is_empty()).then(|| codes.join(", ")),
         error_lines: object.errors.iter().filter_map(|e| e.line).take(MOST_LINES).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn results_that_must_exist_are_waited_for() {
+        use BatchStatus::*;
+        let table = [
+            // Status, completed rows, failed rows, output file, error file, and whether the results are late.
+            (Completed, 5, 0, None, None, true),
+            (Completed, 0, 0, None, None, true),
+            (Completed, 5, 1, None, Some("e"), true),
+            (Completed, 0, 6, None, Some("e"), false),
+            (Completed, 5, 1, Some("o"), None, false),
+            (Completed, 5, 0, Some("o"), None, false),
+            (Expired, 5, 0, None, Some("e"), true),
+            (Expired, 0, 0, None, None, false),
+            (Cancelled, 3, 0, None, None, true),
+            (Cancelled, 0, 0, None, None, false),
+            (Failed, 0, 0, None, None, false),
+            (InProgress, 3, 0, None, None, false),
+        ];
+        for (status, completed, failed, output, errors, late) in table {
+            let object = json!({
+                "id": "b", "status": "x", "output_file_id": output, "error_file_id": errors,
+                "request_counts": {"total": 6, "completed": completed, "failed": failed},
+            });
+            let object = BatchObject::read(&object).unwrap();
+            assert_eq!(is_late(status, &object), late, "{status:?} {object:?}");
+        }
     }
 }

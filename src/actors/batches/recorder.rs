@@ -203,19 +203,26 @@ impl Recorder {
             Err(error) if error.class == ErrorClass::Permanent => (vec![Err(error); texts.len()], Usage::default()),
             Err(error) => return Err(error),
         };
-        let (mut made, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut made, mut refused, mut tried, mut later) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((sent, _), result) in taken.into_iter().zip(results) {
             match result {
                 Ok(vector) => made.push((sent, vector)),
                 Err(error) if error.class == ErrorClass::Permanent => refused.push((sent, error)),
+                // The failure of one record counts as an attempt. An outage does not.
+                Err(error) if error.class == ErrorClass::Transient => tried.push((sent, error)),
                 Err(error) => later.push(Err::<(), _>(error)),
             }
         }
         let items = self.keep(collection, name, made, writer).await?;
-        for (sent, error) in &refused {
-            self.recording.batches.fail_live(name, &sent.item, &error.code).await?;
+        let attempts = self.recording.attempts;
+        let mut failed = 0;
+        for (sent, error, most) in
+            refused.iter().map(|(s, e)| (s, e, 0)).chain(tried.iter().map(|(s, e)| (s, e, attempts)))
+        {
+            failed += u64::from(self.recording.batches.fail_live(name, &sent.item, &error.code, most).await?);
         }
-        let (space, failed) = (collection.to_owned(), refused.len() as u64);
+        later.extend(tried.into_iter().map(|(_, error)| Err(error)));
+        let space = collection.to_owned();
         let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
         self.recording.events.emit(Event::RecordsStored { space, items, failed, tokens, cost_usd });
         deciding(&later).map_or(Ok(()), Err)

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use super::batch_progress::Left;
 use super::context::{BatchContext, TAG};
 use super::options::EmbedMode;
-use super::{forbidden, unkeyed};
+use super::{forbidden, unkeyed, untrusted};
 use crate::messages::event::Event;
 
 /// Minimum pause between two rounds.
@@ -99,8 +99,8 @@ impl Submitter {
         }
         let mut held = context.batch_progress.claims.watch();
         let mut back_off: Option<Instant> = None;
-        // Number of consecutive failures that caused a wait.
-        let mut failures = 0;
+        // Number of consecutive failures that caused a wait, and the time of the first one.
+        let (mut failures, mut failing): (u32, Option<Instant>) = (0, None);
         loop {
             let began = Instant::now();
             let (asks, quiet) = (context.batch_progress.asks(), context.batch_progress.is_quiet());
@@ -124,6 +124,12 @@ impl Submitter {
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            failing = if failures == 0 { None } else { failing.or(Some(began)) };
+            let longest = Duration::from_secs(context.retry.outage_seconds);
+            if failing.is_some_and(|since| since.elapsed() >= longest) {
+                let text = "the provider has accepted no batch for longer than `retry.outage_seconds`; no work is lost";
+                return Err(StageError::system("provider_failed", text));
             }
             let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
@@ -243,6 +249,7 @@ impl Submitter {
         let context = &self.context;
         let queued = context.batches.queued_tokens().await?;
         let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
+        let encoding = context.client.encoding();
         let account = &context.account;
         let spend = account.spend(Mode::Batch, "", 0, Default::default());
         let order = Order {
@@ -253,7 +260,9 @@ impl Submitter {
             most_requests,
             most_bytes: context.options.max_file_bytes,
             most_tokens: context.options.max_enqueued_tokens.saturating_sub(queued),
-            line_bytes: Arc::new(move |key, input| RequestLines { model: &model, dimensions }.size(key, input)),
+            line_bytes: Arc::new(move |key, input| {
+                RequestLines { model: &model, dimensions, encoding }.size(key, input)
+            }),
             spend: Spend { collection: context.collection(space), ..spend },
             usd_per_million_tokens: account.price.batch,
             budget: account.options.budget(),
@@ -325,8 +334,9 @@ impl Submitter {
             let Some(last) = requests.last().map(|r| r.at) else { break };
             after = last;
             let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
+            let encoding = context.client.encoding();
             let written = tokio::task::spawn_blocking(move || {
-                let lines = RequestLines { model: &model, dimensions };
+                let lines = RequestLines { model: &model, dimensions, encoding };
                 let mut to = BufWriter::with_capacity(1 << 20, &mut upload);
                 for request in &requests {
                     lines.write(&request.key, &request.input, &mut to)?;
@@ -362,10 +372,13 @@ impl Submitter {
                 error @ (CallError::Throttled { .. }
                 | CallError::QuotaSpent
                 | CallError::Unkeyed(_)
+                | CallError::Untrusted(_)
                 | CallError::Forbidden(_)
                 | CallError::Missing(_)
                 | CallError::Unknown(_)
-                | CallError::Refused(_)),
+                | CallError::Refused(_)
+                | CallError::TooLarge(_)
+                | CallError::Encoding(_)),
             ) => {
                 context.batches.not_taken(&batch.id).await?;
                 self.failed(batch, "create", error).await
@@ -421,7 +434,7 @@ impl Submitter {
                 match context.confirm_time().checked_sub(since) {
                     Some(left) if !left.is_zero() => Ok(Step::Later(Later::At(left))),
                     _ => {
-                        context.batches.not_taken(&batch.id).await?;
+                        context.batches.unconfirmed(&batch.id).await?;
                         Ok(Step::Later(Later::At(Duration::ZERO)))
                     }
                 }
@@ -445,6 +458,7 @@ impl Submitter {
             }
             CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),
+            CallError::Untrusted(what) => Err(untrusted(what)),
             // The provider may no longer have the file. If the batch is also refused with a new file, the batch
             // itself is the reason.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
@@ -458,7 +472,7 @@ impl Submitter {
             }
             // The provider may refuse every other batch for the same reason, so this does not count as an attempt of
             // the items.
-            CallError::Refused(why) => {
+            CallError::Refused(why) | CallError::TooLarge(why) | CallError::Encoding(why) => {
                 let error = format!("the provider refused the batch: {why}");
                 context
                     .notifier

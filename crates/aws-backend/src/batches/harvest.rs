@@ -11,7 +11,7 @@ use std::time::Duration;
 use docweir_core::failpoint;
 use docweir_stores::batches::rules::batch::{BatchTotals, Event};
 use docweir_stores::batches::rules::packing::LiveSelection;
-use docweir_stores::batches::rules::{ItemOutcome, ItemState};
+use docweir_stores::batches::rules::{ItemOutcome, ItemState, ItemStatus};
 use docweir_stores::batches::*;
 use docweir_stores::ledger::{Ledger, rules::shares};
 use docweir_stores::paid::PaidError;
@@ -90,21 +90,6 @@ impl DynamoBatches {
         };
         self.change(&keys, decide).await?;
         self.look_at_texts(&keys).await
-    }
-
-    pub(super) async fn blame_lines(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
-        let Some(last) = lines.iter().max().copied() else { return Ok(0) };
-        let Some(space) = self.space_of(batch).await? else { return Ok(0) };
-        // The file has one line for each item that was in the batch, in the order of the list.
-        let requests = self.requests_of(batch, 0, usize::try_from(last).unwrap_or(usize::MAX)).await?;
-        let wanted: BTreeSet<u64> = lines.iter().copied().collect();
-        let blamed = (1u64..).zip(&requests).filter(|(line, _)| wanted.contains(line));
-        let keys: Vec<Key> = blamed.map(|(_, request)| Key::of_item(&space, &request.key)).collect();
-        let fail =
-            |_: usize, now: Option<&Item>| change(now, Given::of(batch), |now| rules::sending::fail(now, batch, error));
-        let failed = self.changed(&keys, fail).await?;
-        self.look_at_texts(&keys).await?;
-        Ok(failed)
     }
 
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,10 +202,21 @@ impl DynamoBatches {
         self.change(&keys, |_, now| unclaim(name, now)).await.map(drop)
     }
 
-    pub(super) async fn live_failed(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
-        let fail =
-            |_: usize, now: Option<&Item>| change(now, Given::of(name), |now| rules::sending::fail(now, name, error));
-        self.change(&[Key::of_id(item)], fail).await.map(drop)
+    pub(super) async fn live_failed(
+        &self,
+        name: &str,
+        item: &ItemId,
+        error: &str,
+        most_attempts: u32,
+    ) -> StoreResult<bool> {
+        let key = Key::of_id(item);
+        let refuse = |now: &ItemState| rules::sending::refuse(now, name, error, true, most_attempts);
+        let fail = |_: usize, now: Option<&Item>| change(now, Given::of(name), refuse);
+        if self.changed(std::slice::from_ref(&key), fail).await? == 0 {
+            return Ok(false);
+        }
+        let items = self.items(std::slice::from_ref(&key)).await?;
+        Ok(items.get(&key).is_some_and(|item| item.state.status == ItemStatus::Failed))
     }
 
     pub(super) async fn still_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {

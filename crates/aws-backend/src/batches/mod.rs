@@ -210,6 +210,10 @@ impl BatchLifecycle for DynamoBatches {
         self.happened(batch, &Event::NotTaken).await
     }
 
+    async fn unconfirmed(&self, batch: &str) -> StoreResult<()> {
+        self.happened(batch, &Event::Unconfirmed).await
+    }
+
     async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::FileLost).await
     }
@@ -261,10 +265,6 @@ impl BatchResults for DynamoBatches {
         self.refuse(batch, refusals, most_attempts).await
     }
 
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
-        self.blame_lines(batch, lines, error).await
-    }
-
     async fn end(&self, batch: &str, ending: Ending) -> StoreResult<()> {
         self.end_batch(batch, ending).await
     }
@@ -295,8 +295,8 @@ impl LiveCalls for DynamoBatches {
         self.give_live_back(name, items).await
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
-        self.live_failed(name, item, error).await
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<bool> {
+        self.live_failed(name, item, error, most_attempts).await
     }
 
     async fn held_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {

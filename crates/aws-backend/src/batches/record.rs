@@ -85,6 +85,7 @@ impl Record {
             done: unsigned(a, "done"),
             cancel: yes("cancel"),
             warned: yes("warned"),
+            unconfirmed: yes("unconfirmed"),
             stored: unsigned(a, "stored"),
             failed: unsigned(a, "failed"),
             stale: unsigned(a, "stale"),

@@ -14,7 +14,7 @@ pub use runner::resume;
 
 use crate::clock::{millis, unix_millis};
 use crate::embeddings::parse;
-use crate::faults::On;
+use crate::faults::{Act, On};
 use crate::ledger::Event;
 use crate::problem::Problem;
 use crate::query;
@@ -24,7 +24,10 @@ use crate::world::World;
 /// Only endpoint for which batches are accepted.
 const ENDPOINT: &str = "/v1/embeddings";
 
-pub fn create(world: &Arc<World>, key: &str, body: &[u8]) -> Result<Reply, Problem> {
+/// Number of times that a completed batch with late files is read without files.
+const LATE_READS: u32 = 3;
+
+pub fn create(world: &Arc<World>, key: &str, body: &[u8], hidden: bool) -> Result<Reply, Problem> {
     world.refuse_when_spent()?;
     let body = parse(body)?;
     let input_file_id = required(&body, "input_file_id", None)?;
@@ -44,6 +47,7 @@ pub fn create(world: &Arc<World>, key: &str, body: &[u8]) -> Result<Reply, Probl
         created_ms: now,
         expires_ms: now + millis(world.options.pace.expire),
         outcome: outcome.clone(),
+        hidden,
         ..Batch::default()
     };
     let reply = Reply::json(&batch.shown());
@@ -93,10 +97,18 @@ fn metadata(value: Option<&Value>) -> Result<Value, Problem> {
 }
 
 pub fn get(world: &World, id: &str) -> Result<Reply, Problem> {
-    match world.ledger().batch(id) {
-        Some(batch) => Ok(Reply::json(&batch.shown())),
-        None => Err(unknown(id)),
+    let mut ledger = world.ledger();
+    let mut batch = ledger.batch(id).cloned().ok_or_else(|| unknown(id))?;
+    let late = batch.outcome.as_ref().is_some_and(|rule| rule.act == Act::LateFiles);
+    if !late || batch.status != MockBatchStatus::Completed || batch.reads >= LATE_READS {
+        return Ok(Reply::json(&batch.shown()));
     }
+    batch.reads += 1;
+    let mut shown = batch.shown();
+    (shown["output_file_id"], shown["error_file_id"]) = (Value::Null, Value::Null);
+    let events = vec![Event::Batch(Box::new(batch))];
+    ledger.write(events).map_err(|error| Problem::internal("write its journal", error))?;
+    Ok(Reply::json(&shown))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -105,7 +117,14 @@ fn unknown(id: &str) -> Problem {
 
 pub fn list(world: &World, query: Option<&str>) -> Result<Reply, Problem> {
     let ledger = world.ledger();
-    let items = ledger.batches().into_iter().map(|batch| (batch.id.as_str(), batch.shown())).collect();
+    let batches = ledger.batches();
+    let ended = |batch: &&Batch| {
+        use MockBatchStatus::*;
+        matches!(batch.status, Completed | Failed | Expired | Cancelled)
+    };
+    let last = batches.iter().copied().filter(ended).map(|batch| batch.number).max().unwrap_or_default();
+    let listed = batches.iter().filter(|batch| !batch.hidden || batch.number < last);
+    let items = listed.map(|batch| (batch.id.as_str(), batch.shown())).collect();
     Ok(Reply::json(&query::page(items, query, 20, 100)?))
 }
 

@@ -87,6 +87,12 @@ pub struct Batch {
     pub progress: Progress,
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
+    /// True if lists omit the batch until a later batch has ended.
+    #[serde(default)]
+    pub hidden: bool,
+    /// Number of times that the completed batch was read.
+    #[serde(default)]
+    pub reads: u32,
 }
 
 impl Batch {

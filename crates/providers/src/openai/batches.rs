@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{CallError, Client, with_json};
+use super::call_error::CallError;
+use super::client::{Client, with_json};
 use super::page::{Page, page};
 use super::request_lines::ENDPOINT;
 use super::wire::{number, text, word};

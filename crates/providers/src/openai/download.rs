@@ -14,7 +14,8 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 
-use super::client::{CallError, Client};
+use super::call_error::CallError;
+use super::client::Client;
 use super::transfer::{TransferError, TransferOptions, local};
 
 /// Size of the write buffer, in bytes.

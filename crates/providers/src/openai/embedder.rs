@@ -4,21 +4,26 @@
 //! Each request waits for admission, and money is reserved before the request is sent. A request that is refused
 //! because of its content is split in halves until the refused text is alone. The vectors of the other texts are still
 //! returned. A throttled request waits and is sent again. If the wait is too long, the document returns to the pool
-//! without using up an attempt. The pool retries all other failures.
+//! without using up an attempt. The pool retries all other failures. An outage of the endpoint, and answers that cannot be
+//! read, use up no attempt either.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use docweir_admission::{Admission, Ask, CallOutcome, Refused, Shut, Turn};
-use docweir_core::error::StageError;
+use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, packed};
 use tokio::time::Instant;
 
-use super::client::{Answered, CallError, Client};
+use super::answer::Vectors;
+use super::blame::Blame;
+use super::call_error::CallError;
+use super::client::{Answered, Client};
 use super::options::{OpenAiOptions, OverLong};
 use super::tokens;
 use crate::account::{Account, HeldReservation};
@@ -44,6 +49,11 @@ pub struct OpenAiEmbedder {
     /// True after the endpoint has accepted a request. A later refusal is then caused by the content of the refused
     /// request, and not by the configuration.
     accepted: AtomicBool,
+    /// Maximum number of texts that the endpoint accepts in one request, as far as it is known.
+    most_texts: AtomicUsize,
+    blame: Blame,
+    /// Description of the last answer that could not be read.
+    unreadable: Mutex<String>,
 }
 
 impl OpenAiEmbedder {
@@ -56,21 +66,31 @@ impl OpenAiEmbedder {
         price: Price,
     ) -> Self {
         let identity = identity(&options);
-        let (lane, accepted) = (lane.into(), AtomicBool::new(false));
-        Self { client, admission, options, identity, lane, account, price, accepted }
+        Self {
+            client,
+            admission,
+            identity,
+            lane: lane.into(),
+            account,
+            price,
+            accepted: AtomicBool::new(false),
+            most_texts: AtomicUsize::new(options.max_inputs),
+            blame: Blame::default(),
+            unreadable: Mutex::default(),
+            options,
+        }
     }
 
     /// Sends one request. A throttled request is sent again until the maximum wait has passed.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
-        let name = self.admission.name();
         let mut turn: Option<Turn> = None;
         loop {
             let lane: Arc<str> = call.collection.map_or_else(|| self.lane.clone(), Arc::from);
             let ask = Ask { weight: self.options.limits.weight(&lane), lane, tokens, turn };
             let entered = self.admission.enter(ask, call.cancel).await;
-            let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
+            let permit = entered.map_err(|refused| Failure::Stage(self.shut(refused)))?;
             turn = Some(permit.turn());
             let held = match &self.account {
                 Some(account) => {
@@ -87,11 +107,11 @@ impl OpenAiEmbedder {
                 }
             };
             match answer {
-                Ok(Answered { value: (vectors, charged), observed }) => {
+                Ok(Answered { value: Vectors { vectors, tokens: charged }, observed }) => {
                     permit.end(&CallOutcome::Answered(observed));
                     self.accepted.store(true, Ordering::Relaxed);
                     // Servers that report no usage charge nothing, or the tokens that we count.
-                    let tokens = if charged == 0 { tokens } else { charged };
+                    let tokens = charged.unwrap_or(tokens);
                     let cost = match held {
                         Some(held) => held.settle(tokens).await,
                         None => Nanodollars::of_tokens(tokens, self.price.live),
@@ -109,7 +129,9 @@ impl OpenAiEmbedder {
                             return Err(Failure::Refused("the text has more tokens than the limit per minute".into()));
                         }
                         CallError::Throttled { .. } if began.elapsed() < max_wait => {}
-                        CallError::Refused(what) => return Err(Failure::Refused(what)),
+                        CallError::Refused(what) | CallError::Encoding(what) => return Err(Failure::Refused(what)),
+                        CallError::TooLarge(what) => return Err(Failure::TooLarge(what)),
+                        CallError::Failed(what) | CallError::Lost(what) => return Err(Failure::Failed(what)),
                         error => return Err(Failure::Stage(self.told(error))),
                     }
                 }
@@ -120,12 +142,15 @@ impl OpenAiEmbedder {
     /// Checks that the endpoint does not refuse every request. Called after a refusal. If no request was accepted
     /// before, a probe is sent. Fails if the endpoint refuses the probe too.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
-        if self.accepted.load(Ordering::Relaxed) {
-            return Ok(Made::default());
-        }
+        if self.accepted.load(Ordering::Relaxed) { Ok(Made::default()) } else { self.probe(call).await }
+    }
+
+    /// Sends a request with a text that every model accepts.
+    async fn probe(&self, call: Call<'_>) -> Result<Made, StageError> {
         match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
             Ok(made) => Ok(made),
-            Err(Failure::Refused(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Refused(what) | Failure::TooLarge(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Failed(what)) => Err(self.told(CallError::Failed(what))),
             Err(Failure::Stage(error)) => Err(error),
         }
     }
@@ -142,6 +167,7 @@ impl OpenAiEmbedder {
                 "provider_key",
                 format!("{name} answered {status}: check the key in {} and its permissions", options.key_place()),
             ),
+            CallError::Untrusted(what) => StageError::system("provider_certificate", what),
             CallError::Unkeyed(why) => {
                 StageError::system("provider_key", format!("no usable API key for {name}: {why}"))
             }
@@ -152,28 +178,47 @@ impl OpenAiEmbedder {
                     options.model, options.base_url
                 ),
             ),
-            CallError::Refused(what) => StageError::system(
+            CallError::Refused(what) | CallError::TooLarge(what) | CallError::Encoding(what) => StageError::system(
                 "provider_refused",
                 format!("{name} refuses every request ({what}): check `embed.options.openai`"),
             ),
             CallError::Failed(what) | CallError::Lost(what) => {
-                self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
+                StageError::unavailable("provider_failed", format!("{name} failed: {what}"))
             }
-            CallError::Garbled(what) => self
-                .or_shut(StageError::transient("provider_garbled", format!("{name} sent an invalid answer: {what}"))),
+            CallError::Garbled(what) => {
+                self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&what);
+                let text = format!("{name} sent an answer that cannot be read: {what}");
+                self.admission.shut().map_or(StageError::unavailable("provider_garbled", text), |shut| self.shut(shut))
+            }
         }
     }
 
-    /// Returns the gate's refusal if the gate is shut, and `error` if the gate is open. The refusal consumes no
-    /// attempt, because an outage of the endpoint must not count against a document.
-    fn or_shut(&self, error: StageError) -> StageError {
-        self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
+    /// Returns the error of a call that was not admitted. If the endpoint sends answers that cannot be read, the error
+    /// quotes the last one, and ends the run unless the process waits.
+    fn shut(&self, refused: Refused) -> StageError {
+        let unreadable = matches!(refused, Refused::Shut(Shut::Unreadable, _));
+        let error = refused.into_error(self.admission.name());
+        if !unreadable {
+            return error;
+        }
+        let last = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = format!("{}: {last}; check `embed.options.openai.base_url`", error.message);
+        let class = if self.options.waits_if_unreadable { error.class } else { ErrorClass::System };
+        StageError { class, message, ..error }
+    }
+
+    /// Records that a request with this number of texts was too large. Later requests have at most half as many texts.
+    fn learn(&self, texts: usize, what: &str) {
+        let most = (texts / 2).max(1);
+        if self.most_texts.fetch_min(most, Ordering::Relaxed) > most {
+            tracing::info!(texts, most, what, "endpoint refused a request as too large; sending fewer texts at once");
+        }
     }
 
     /// Scales the vector to unit length. Fails if the dimension is wrong or the vector has no valid length.
     fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
         let (name, wanted) = (self.admission.name(), self.identity.dimension as usize);
-        if vector.len() != wanted {
+        if vector.len() != wanted && !vector.is_empty() {
             let text = format!(
                 "{name} returns vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
                 vector.len()
@@ -184,7 +229,7 @@ impl OpenAiEmbedder {
         if !length.is_finite() || length < SHORTEST {
             return Err(StageError::transient(
                 "bad_vector",
-                format!("{name} sent an invalid vector of length {length}"),
+                format!("{name} sent no valid vector for a text (its length is {})", length.abs()),
             ));
         }
         vector.iter_mut().for_each(|x| *x /= length);
@@ -207,6 +252,12 @@ struct Made {
     cost: Nanodollars,
 }
 
+/// Returns the halves of a request, the first one last, so that it is on top of the stack.
+fn halves(range: Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
+}
+
 fn refused(name: &str, what: &str) -> StageError {
     StageError::permanent("provider_refused", format!("{name} refused a text ({what})"))
 }
@@ -222,6 +273,10 @@ async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: boo
 enum Failure {
     /// The request was refused. The cause is either a single text of the request, or the request as a whole.
     Refused(String),
+    /// The request has too many texts.
+    TooLarge(String),
+    /// There was no answer, or the endpoint reported a failure.
+    Failed(String),
     Stage(StageError),
 }
 
@@ -229,12 +284,16 @@ fn outcome(error: &CallError) -> CallOutcome {
     match error {
         CallError::Throttled { after, observed } => CallOutcome::Throttled(*after, *observed),
         CallError::QuotaSpent => CallOutcome::QuotaSpent,
-        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => CallOutcome::Failed,
+        CallError::Failed(_) | CallError::Lost(_) => CallOutcome::Failed,
+        CallError::Garbled(_) => CallOutcome::Unreadable,
         CallError::Unkeyed(_)
+        | CallError::Untrusted(_)
         | CallError::Forbidden(_)
         | CallError::Missing(_)
         | CallError::Unknown(_)
-        | CallError::Refused(_) => CallOutcome::Answered(None),
+        | CallError::Refused(_)
+        | CallError::TooLarge(_)
+        | CallError::Encoding(_) => CallOutcome::Answered(None),
     }
 }
 
@@ -254,7 +313,7 @@ impl Embedder for OpenAiEmbedder {
 
     fn most(&self) -> (usize, u64) {
         let a_minute = self.admission.tokens_per_minute().unwrap_or(u64::MAX).max(1);
-        (self.options.max_inputs, self.options.max_request_tokens.min(a_minute))
+        (self.most_texts.load(Ordering::Relaxed), self.options.max_request_tokens.min(a_minute))
     }
 
     fn splits_long_texts(&self) -> bool {
@@ -272,15 +331,30 @@ impl Embedder for OpenAiEmbedder {
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
         let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
-        let (mut tokens, mut cost, mut ended) = (0, Nanodollars::ZERO, None);
+        let (mut tokens, mut cost, mut ended, mut is_to_blame) = (0, Nanodollars::ZERO, None, false);
         // The next request is on top of the stack.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {
             let asked: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
+            let first = part.first().unwrap_or(&PROBE);
+            let suspicious = is_to_blame || self.blame.is_suspicious(first);
+            if suspicious {
+                match self.probe(call).await {
+                    Ok(probe) => {
+                        tokens += probe.tokens;
+                        cost += probe.cost;
+                    }
+                    Err(error) => {
+                        ended = Some(error);
+                        break;
+                    }
+                }
+            }
             match self.request(&part, asked, call).await {
                 Ok(made) => {
+                    self.blame.answered(first);
                     tokens += made.tokens;
                     cost += made.cost;
                     for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
@@ -291,23 +365,44 @@ impl Embedder for OpenAiEmbedder {
                     ended = Some(error);
                     break;
                 }
-                Err(Failure::Refused(what)) if range.len() == 1 => match self.takes_anything(call).await {
-                    Ok(probe) => {
-                        tokens += probe.tokens;
-                        cost += probe.cost;
-                        if let Some(place) = vectors.get_mut(range.start) {
-                            *place = Some(Err(refused(self.admission.name(), &what)));
-                        }
-                    }
-                    Err(error) => {
-                        ended = Some(error);
+                Err(Failure::Failed(what)) => {
+                    self.blame.failed(first);
+                    let outage = self.told(CallError::Failed(what));
+                    if !suspicious {
+                        ended = Some(outage);
                         break;
                     }
-                },
-                Err(Failure::Refused(_)) => {
-                    let middle = range.start + range.len() / 2;
-                    requests.push(middle..range.end);
-                    requests.push(range.start..middle);
+                    // The endpoint has just answered another request.
+                    if range.len() > 1 {
+                        is_to_blame = true;
+                        requests.extend(halves(range));
+                        continue;
+                    }
+                    self.blame.accuse(first);
+                    if let Some(place) = vectors.get_mut(range.start) {
+                        *place = Some(Err(StageError { class: ErrorClass::Transient, ..outage }));
+                    }
+                }
+                Err(Failure::Refused(what) | Failure::TooLarge(what)) if range.len() == 1 => {
+                    match self.takes_anything(call).await {
+                        Ok(probe) => {
+                            tokens += probe.tokens;
+                            cost += probe.cost;
+                            if let Some(place) = vectors.get_mut(range.start) {
+                                *place = Some(Err(refused(self.admission.name(), &what)));
+                            }
+                        }
+                        Err(error) => {
+                            ended = Some(error);
+                            break;
+                        }
+                    }
+                }
+                Err(failure) => {
+                    if let Failure::TooLarge(what) = failure {
+                        self.learn(range.len(), &what);
+                    }
+                    requests.extend(halves(range));
                 }
             }
         }

@@ -162,18 +162,18 @@ fn with_long_timeout(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
 async fn each_failure_has_its_class() {
     let on = |act| Rule::new(On::Embeddings, act).times(1);
     let table = [
-        (on(Act::Status).code(500), ErrorClass::Transient, "provider_failed"),
-        (on(Act::CutBefore), ErrorClass::Transient, "provider_failed"),
-        (on(Act::CutAfter), ErrorClass::Transient, "provider_failed"),
-        (on(Act::CutMiddle), ErrorClass::Transient, "provider_failed"),
-        (on(Act::Slow).seconds(8.0), ErrorClass::Transient, "provider_failed"),
-        (on(Act::Garbage), ErrorClass::Transient, "provider_garbled"),
-        (on(Act::MissingVector), ErrorClass::Transient, "provider_garbled"),
+        (on(Act::Status).code(500), ErrorClass::Unavailable, "provider_failed"),
+        (on(Act::CutBefore), ErrorClass::Unavailable, "provider_failed"),
+        (on(Act::CutAfter), ErrorClass::Unavailable, "provider_failed"),
+        (on(Act::CutMiddle), ErrorClass::Unavailable, "provider_failed"),
+        (on(Act::Slow).seconds(8.0), ErrorClass::Unavailable, "provider_failed"),
+        (on(Act::Garbage), ErrorClass::Unavailable, "provider_garbled"),
+        (on(Act::MissingVector), ErrorClass::Unavailable, "provider_garbled"),
         (on(Act::WrongDimension), ErrorClass::System, "wrong_dimension"),
         (on(Act::Nan), ErrorClass::Transient, "bad_vector"),
         (on(Act::Status).code(401), ErrorClass::System, "provider_key"),
         (on(Act::Status).code(404), ErrorClass::System, "provider_path"),
-        (on(Act::InsufficientQuota), ErrorClass::Throttled, "insufficient_quota"),
+        (on(Act::InsufficientQuota), ErrorClass::Unavailable, "insufficient_quota"),
     ];
     let mock = mock(|_| {});
     for (rule, class, code) in table {
@@ -191,16 +191,44 @@ async fn each_failure_has_its_class() {
 async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
     let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(503)]);
     let embedder = embedder(options(&mock));
-    for _ in 0..4 {
-        assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Transient);
+    for _ in 0..5 {
+        assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().code, "provider_failed");
     }
-    // The fifth failure shows that the cause is the endpoint and not the document.
     for _ in 0..20 {
         let error = embed(&embedder, &["x"]).await.unwrap_err();
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"), "{error}");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unavailable, "provider_down"), "{error}");
         assert!(error.retry_after.is_some());
     }
     assert_eq!(mock.charges().refused[&503], 5);
+}
+
+#[tokio::test]
+async fn a_text_that_fails_again_and_again_is_not_charged_while_the_endpoint_is_down() {
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500)]);
+    let limits = AdmissionOptions { failures: 100, ..options(&mock).limits };
+    let embedder = embedder(OpenAiOptions { limits, ..options(&mock) });
+    for _ in 0..20 {
+        assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_read_shut_the_gate_and_are_quoted() {
+    for (waits, class) in [(false, ErrorClass::System), (true, ErrorClass::Unavailable)] {
+        let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Garbage)]);
+        let limits = AdmissionOptions { unreadable_answers: 3, down_seconds: 60.0, ..options(&mock).limits };
+        let embedder = embedder(OpenAiOptions { limits, waits_if_unreadable: waits, ..options(&mock) });
+        for _ in 0..2 {
+            let error = embed(&embedder, &["x"]).await.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unavailable, "provider_garbled"), "{error}");
+        }
+        for _ in 0..5 {
+            let error = embed(&embedder, &["x"]).await.unwrap_err();
+            assert_eq!((error.class, error.code.as_str()), (class, "provider_unreadable"), "{error}");
+            assert!(error.message.contains("200 OK: <html><body>upstream says hello"), "{error}");
+        }
+        assert_eq!(mock.charges().live.requests, 3, "no more calls are made");
+    }
 }
 
 #[tokio::test]
@@ -208,7 +236,7 @@ async fn nobody_there_is_said() {
     // Port 1 is reserved, so nothing listens on it.
     let base_url = "http://127.0.0.1:1/v1".to_owned();
     let error = embed(&embedder(OpenAiOptions { base_url, ..OpenAiOptions::default() }), &["x"]).await.unwrap_err();
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"));
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unavailable, "provider_failed"));
     assert!(error.message.contains("no connection"), "{error}");
 }
 

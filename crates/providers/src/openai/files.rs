@@ -12,7 +12,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, Take};
 use tokio::sync::watch;
 
-use super::client::{CallError, Client};
+use super::call_error::CallError;
+use super::client::Client;
 use super::transfer::{TransferError, TransferOptions, local};
 use super::wire::text;
 

@@ -21,7 +21,8 @@ pub enum OverLong {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenAiOptions {
-    /// Base URL of the endpoint, including the version of the API.
+    /// Base URL of the endpoint. If the server does not know this address, the address is also tried with or without
+    /// `/v1` at its end.
     pub base_url: String,
     /// Secret that holds the API key, written as `{ secret = "NAME" }`, where `NAME` is the secret's name in AWS
     /// Secrets Manager. If the secret is a JSON object, add `field = "NAME"`. The API key itself must not be in a file.
@@ -54,6 +55,9 @@ pub struct OpenAiOptions {
     #[serde(skip)]
     pub max_answer_bytes: u64,
     pub limits: AdmissionOptions,
+    /// True if the process waits while the endpoint sends answers that cannot be read. False if the process ends.
+    #[serde(skip)]
+    pub waits_if_unreadable: bool,
 }
 
 impl Default for OpenAiOptions {
@@ -70,8 +74,9 @@ impl Default for OpenAiOptions {
             max_request_tokens: 300_000,
             connect_seconds: 10.0,
             request_seconds: 120.0,
-            max_answer_bytes: 128 << 20,
+            max_answer_bytes: 256 << 20,
             limits: AdmissionOptions::default(),
+            waits_if_unreadable: false,
         }
     }
 }

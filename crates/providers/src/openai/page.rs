@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::client::CallError;
+use super::call_error::CallError;
 use super::wire::text;
 
 #[derive(Clone, Debug, PartialEq)]

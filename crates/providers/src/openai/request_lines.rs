@@ -16,6 +16,8 @@ pub struct RequestLines<'m> {
     pub model: &'m str,
     /// Number of dimensions to request, as returned by `OpenAiOptions::asked_dimensions`.
     pub dimensions: Option<u32>,
+    /// Form in which vectors are requested, as returned by `Client::encoding`.
+    pub encoding: &'static str,
 }
 
 #[derive(Serialize)]
@@ -31,7 +33,7 @@ impl RequestLines<'_> {
     /// the line is written in many small pieces.
     pub fn write(&self, custom_id: &str, text: &str, to: impl Write) -> io::Result<u64> {
         let (model, dimensions) = (self.model, self.dimensions);
-        let body = EmbeddingsRequest { model, input: text, encoding_format: "base64", dimensions };
+        let body = EmbeddingsRequest { model, input: text, encoding_format: self.encoding, dimensions };
         let line = RequestLine { custom_id, method: "POST", url: ENDPOINT, body };
         let mut to = Counted { to, bytes: 0 };
         serde_json::to_writer(&mut to, &line)?;
@@ -69,8 +71,8 @@ mod tests {
 
     #[test]
     fn lines_are_as_the_protocol_says_and_as_long_as_told() {
-        let plain = RequestLines { model: "m", dimensions: None };
-        let fewer = RequestLines { model: "m", dimensions: Some(256) };
+        let plain = RequestLines { model: "m", dimensions: None, encoding: "base64" };
+        let fewer = RequestLines { model: "m", dimensions: Some(256), encoding: "base64" };
         let start = |id: &str| format!(r#"{{"custom_id":"{id}","method":"POST","url":"/v1/embeddings","body":"#);
         let table = [
             (plain, "a", "text", start("a") + r#"{"model":"m","input":"text","encoding_format":"base64"}}"#),

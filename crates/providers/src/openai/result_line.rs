@@ -9,10 +9,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::wire::{ErrorBody, Floats, number, text, word};
+use super::error_body::ErrorBody;
+use super::wire::{Floats, number, text};
 
 /// Minimum length of a vector. A shorter vector has no usable direction.
 const SHORTEST: f64 = 1e-6;
+
+/// Code of an item that was refused because the server does not support base64.
+pub const NO_BASE64: &str = "no_base64";
 
 /// Describes the result of one item, as stated in a line of a result file.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,8 +126,11 @@ fn thorough(line: &[u8]) -> LineContent {
     let status = number(at("/response"), "status_code");
     let error = ["/error", "/response/body/error"].into_iter().map(at).find(|error| !error.is_null());
     if error.is_some() || status.is_some_and(|status| !(200..300).contains(&status)) {
-        let told = error.and_then(|error| ErrorBody::deserialize(error).ok());
-        let code = word(&told.unwrap_or_default().code());
+        let told = error.map(ErrorBody::of).unwrap_or_default();
+        if told.text.contains("encoding_format") || told.text.contains("base64") {
+            return LineContent::Refusal { custom_id, code: NO_BASE64.into(), retryable: true };
+        }
+        let code = told.code;
         let retryable = match status {
             Some(status) => matches!(status, 408 | 409 | 425 | 429 | 500..=599),
             // The item was not tried: the batch expired, was cancelled or failed.

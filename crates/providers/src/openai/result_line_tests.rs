@@ -103,7 +103,6 @@ fn lines_that_tell_nothing_say_why() {
         (&two, one),
         (r#"{"custom_id":"a"}"#, one),
         (r#"{"custom_id":"a","response":{"status_code":200,"body":{"data":[]}}}"#, one),
-        (&row("null"), floats),
         (&row("\"AACA\""), floats),
         (&row("\"?\""), floats),
         (&row("[\"1\",2]"), floats),
@@ -111,6 +110,9 @@ fn lines_that_tell_nothing_say_why() {
     for (line, why) in table {
         assert_eq!(read(line), ItemResult::Bad { line: 7, why }, "{:.200}", line);
     }
+    let unusable = |why| ItemResult::Unusable { custom_id: "a".into(), why, tokens: 4 };
+    assert_eq!(read(&row("null")), unusable(Flaw::Dimension(0)));
+    assert_eq!(read(&row("[null,1]")), unusable(Flaw::NotFinite));
     assert_eq!(outcome(b"\xff\xfe", 7, 2), ItemResult::Bad { line: 7, why: json });
 }
 

@@ -5,13 +5,18 @@
 //! thread. Memory therefore holds only a few blocks, and a bad line affects only one item. The order of the results
 //! is not guaranteed, and duplicate lines yield duplicate results.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use flate2::read::MultiGzDecoder;
+
+use super::client::GZIP;
 use super::result_line::outcome;
-pub use super::result_line::{Flaw, ItemResult};
+pub use super::result_line::{Flaw, ItemResult, NO_BASE64};
 
 /// Configures the reading of result files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,15 @@ impl Default for ReadOptions {
     fn default() -> Self {
         Self { max_line_bytes: 2 << 20, threads: 2, block_bytes: 1 << 20 }
     }
+}
+
+/// Opens a result file. A compressed file is decompressed while it is read.
+pub fn open_results(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = File::open(path)?;
+    let mut first = Vec::new();
+    (&mut file).take(GZIP.len() as u64).read_to_end(&mut first)?;
+    file.rewind()?;
+    Ok(if first == GZIP { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) })
 }
 
 /// Reads all lines that are not blank, and passes their results to `sink` in groups. Stops early if `sink` returns an

@@ -111,3 +111,19 @@ proptest! {
         prop_assert_eq!(sorted(read), sorted(expected));
     }
 }
+
+#[test]
+fn a_compressed_file_is_read_like_the_file_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: String = (0..500).map(|id| row(id) + "\n").collect();
+    let (plain, packed) = (dir.path().join("plain"), dir.path().join("packed"));
+    std::fs::write(&plain, &lines).unwrap();
+    let mut to = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut to, lines.as_bytes()).unwrap();
+    to.finish().unwrap();
+    std::fs::write(dir.path().join("empty"), "").unwrap();
+    let read = |path: &Path| sorted(read(open_results(path).unwrap(), ReadOptions::default()).unwrap());
+    assert_eq!(read(&plain).len(), 500);
+    assert_eq!(read(&packed), read(&plain));
+    assert_eq!(read(&dir.path().join("empty")).len(), 0);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-use super::client::{CallError, failed};
+use super::call_error::{CallError, failed};
 
 /// Configures the limits of uploads and downloads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -85,7 +85,9 @@ pub async fn embed_document(
                 let pairs = group.iter().zip(&made).filter_map(|((key, _), made)| Some((*key, made.as_ref().ok()?)));
                 cache.put_many(model, pairs.map(|(key, vector)| (key.clone(), vector.clone())).collect()).await?;
                 if let Some(error) = deciding(&made) {
-                    return Err(error);
+                    let number = |key: &Sha256Hex| pieces.iter().position(|p| p.keys.contains(key)).map(|at| at + 1);
+                    let failed = group.iter().zip(&made).filter_map(|((key, _), made)| Some((number(key)?, made)));
+                    return Err(with_each_text(error, failed));
                 }
                 for (claim, ((key, _), vector)) in
                     mine.drain(..group.len()).zip(group.iter().zip(made.into_iter().flatten()))
@@ -128,6 +130,26 @@ pub async fn embed_document(
         notes.push(note);
     }
     Ok(EmbeddedDocument { chunks, notes, vectors, usage })
+}
+
+/// Adds the errors of the single texts to the error of their document, if several texts failed. `made` holds the number of
+/// each text's chunk, counted from 1, and the result of the text.
+fn with_each_text<'m>(
+    error: StageError,
+    made: impl Iterator<Item = (usize, &'m Result<Vec<f32>, StageError>)>,
+) -> StageError {
+    const MOST: usize = 20;
+    let failed: Vec<String> =
+        made.filter_map(|(chunk, made)| Some(format!("chunk {chunk}: {}", made.as_ref().err()?))).collect();
+    if failed.len() < 2 {
+        return error;
+    }
+    let more = failed.len().saturating_sub(MOST);
+    let mut causes: Vec<String> = failed.into_iter().take(MOST).collect();
+    if more > 0 {
+        causes.push(format!("{more} more texts failed"));
+    }
+    StageError { causes, ..error }
 }
 
 /// Divides the missing texts into groups, one group per call. The number of texts and the number of tokens of a call

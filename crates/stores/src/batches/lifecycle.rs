@@ -34,6 +34,10 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// Records that the provider certainly did not create the batch.
     async fn not_taken(&self, batch: &str) -> Result<()>;
 
+    /// Records that the provider did not confirm the creation of the batch, and does not list the batch. The batch will be
+    /// created again, although it may still appear at the provider.
+    async fn unconfirmed(&self, batch: &str) -> Result<()>;
+
     /// Records that the provider has lost the batch's file. The file will be uploaded again.
     async fn file_lost(&self, batch: &str) -> Result<()>;
 

@@ -31,8 +31,9 @@ pub trait LiveCalls: Send + Sync + 'static {
     /// Releases the items of a failed live call, so that these items are sent again.
     async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Result<()>;
 
-    /// Marks a record of a live call as failed, because the provider refused this record.
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Result<()>;
+    /// Handles a record of a live call that could not be embedded. The record waits to be sent again if it has had fewer
+    /// than `most_attempts` attempts. Otherwise it is marked as failed. Returns whether the record has failed.
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> Result<bool>;
 
     /// Returns, for each of the items of a live call, whether the item is unchanged since the call claimed it.
     async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Result<Vec<bool>>;

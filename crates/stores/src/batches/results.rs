@@ -21,10 +21,6 @@ pub trait BatchResults: Send + Sync + 'static {
     /// has had fewer than `most_attempts` attempts. Otherwise the item is marked as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
-    /// Marks the items on `lines` of the batch's file as failed, because the provider reports these lines as invalid.
-    /// Lines are counted from 1. Returns the number of failed items.
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
-
     /// Ends a batch and settles its money. An item without an answer waits to be sent again if the item has had fewer
     /// than [`Ending::most_attempts`] attempts. Otherwise the item is marked as failed.
     async fn end(&self, batch: &str, ending: Ending) -> Result<()>;

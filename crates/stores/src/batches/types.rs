@@ -130,6 +130,8 @@ pub struct Batch {
     pub done: u64,
     pub cancel: bool,
     pub warned: bool,
+    /// True if the batch was created again because the provider did not confirm its creation. There may be two batches.
+    pub unconfirmed: bool,
     /// Number of items whose vectors were stored.
     pub stored: u64,
     /// Number of items that were refused permanently.

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// Schema of the file. The application id spells `DWPD`.
-const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
+const SCHEMA: Schema =
+    Schema { application_id: 0x4457_5044, version: 3, tables: TABLES, upgrades: &[ORIGINS, UNCONFIRMED] };
 
 /// Statements that upgrade a file from version 1. They add the columns for records that come from users' tables.
 const ORIGINS: &str = "
@@ -15,6 +16,9 @@ ALTER TABLE items ADD COLUMN told TEXT;
 CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
     AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
 ";
+
+/// Statement that upgrades a file from version 2. It adds the column for batches that may exist twice.
+const UNCONFIRMED: &str = "ALTER TABLE batches ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0";
 
 const TABLES: &str = "
 -- One call or one batch. The amounts are the reservation until the entry is settled, and then the charge.
@@ -148,7 +152,9 @@ CREATE TABLE batches (
     error TEXT,
     -- Lines of its file that the provider reports as invalid, in JSON.
     error_lines TEXT NOT NULL DEFAULT '[]',
-    ended_at TEXT
+    ended_at TEXT,
+    -- If 1, the creation was repeated without a confirmation.
+    unconfirmed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
@@ -174,11 +180,11 @@ mod tests {
 
     use super::*;
 
-    /// Returns the schema version, and the columns and indexes of `items` in order.
+    /// Returns the schema version, the columns of `batches`, and the columns and indexes of `items` in order.
     fn shape(path: &Path) -> (i64, Vec<String>) {
         let file = Connection::open(path).unwrap();
         let version = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        let sql = "SELECT name FROM pragma_table_info('items') UNION ALL SELECT name FROM pragma_index_list('items') ORDER BY name";
+        let sql = "SELECT name FROM pragma_table_info('items') UNION ALL SELECT name FROM pragma_table_info('batches') UNION ALL SELECT name FROM pragma_index_list('items') ORDER BY name";
         let names = file.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         (version, names)
     }
@@ -193,6 +199,7 @@ mod tests {
         };
         let tables = first(TABLES, "    -- Records from a table", "told TEXT,\n");
         let tables = first(&tables, "CREATE INDEX items_untold", ";\n");
+        let tables = first(&tables, ",\n    -- If 1, the creation", "DEFAULT 0");
         let file = Connection::open(&old).unwrap();
         file.execute_batch(&tables).unwrap();
         file.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();

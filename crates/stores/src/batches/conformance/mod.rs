@@ -482,7 +482,8 @@ pub async fn lines_that_are_named_fail_alone(w: &dyn World) {
     let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     d.pack("b1", 9).await;
-    assert_eq!(d.b().blame("b1", &[2, 9], "too_long in line 2").await.unwrap(), 1);
+    let named = Refusal { key: "b".into(), error: "too_long in line 2".into(), again: false };
+    d.b().refused("b1", vec![named], 9).await.unwrap();
     d.end("b1", BatchStatus::Cancelled, 0).await;
     assert_eq!((d.counts().await, d.pack("b2", 9).await), ([2, 0, 0, 1, 0], vec!["a".to_owned(), "c".to_owned()]));
 }
@@ -503,8 +504,15 @@ pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
     // One item is refused individually; the other has changed since it was claimed.
     d.b().put(&d.space, vec![item("b", "TWO")]).await.unwrap();
     assert_eq!(d.b().held_live("live:3", taken.clone()).await.unwrap(), [true, false]);
-    d.b().fail_live("live:3", &taken[0], "refused").await.unwrap();
-    assert_eq!(d.counts().await, [2, 0, 0, 1, 0]);
+    // The item has had two attempts: one was abandoned, and this one.
+    assert!(!d.b().fail_live("live:3", &taken[0], "odd", 3).await.unwrap());
+    assert_eq!(d.counts().await, [2, 1, 0, 0, 0], "it is sent again");
+    d.b().give_back_live("live:3", taken).await.unwrap();
+    let taken = ids(&take("live:4").await);
+    assert!(d.b().fail_live("live:4", &taken[0], "odd", 3).await.unwrap());
+    assert_eq!(d.counts().await[3], 1, "it has had three attempts");
+    assert!(d.b().fail_live("live:4", &taken[1], "refused", 0).await.unwrap());
+    assert_eq!(d.counts().await, [1, 0, 0, 2, 0]);
 }
 
 /// Checks the record of a batch at each step, and the queries that find the batch.
@@ -520,6 +528,10 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     d.b().asked("b1").await.unwrap();
     assert!(d.batch("b1").await.asked_at.is_some());
     d.b().not_taken("b1").await.unwrap();
+    assert!(!d.batch("b1").await.unconfirmed);
+    d.b().asked("b1").await.unwrap();
+    d.b().unconfirmed("b1").await.unwrap();
+    assert!(d.batch("b1").await.unconfirmed);
     d.b().file_lost("b1").await.unwrap();
     let batch = d.batch("b1").await;
     assert_eq!((batch.asked_at, batch.input_file_id, batch.status), (None, None, BatchStatus::Pending));

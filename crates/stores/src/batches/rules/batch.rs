@@ -53,6 +53,7 @@ pub enum Event<'a> {
     },
     Asked,
     NotTaken,
+    Unconfirmed,
     FileLost,
     TakenOver {
         provider_id: &'a str,
@@ -76,6 +77,7 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
         Event::Uploaded { file } => vec![("input_file_id", text(file))],
         Event::Asked => vec![("asked_at", text(now))],
         Event::NotTaken => vec![("asked_at", Value::Nothing)],
+        Event::Unconfirmed => vec![("asked_at", Value::Nothing), ("unconfirmed", Value::Yes)],
         Event::FileLost => vec![("input_file_id", Value::Nothing)],
         Event::TakenOver { provider_id } => vec![
             ("provider_id", text(provider_id)),
@@ -140,6 +142,7 @@ pub fn packed(order: &Order, items: u64, tokens: u64, entry: EntryId, now: &str)
         done: 0,
         cancel: false,
         warned: false,
+        unconfirmed: false,
         stored: 0,
         failed: 0,
         stale: 0,

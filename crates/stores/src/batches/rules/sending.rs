@@ -85,15 +85,19 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
 }
 
 /// Releases an item, so that it is sent again. The attempt is counted.
-fn give_back(now: &ItemState) -> Step {
-    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, ItemOutcome::Returned)
+fn give_back(now: &ItemState, batch: &str) -> Step {
+    let waiting = ItemState { status: ItemStatus::None, ..now.free() };
+    match is_live(batch) {
+        true => Step::state(waiting),
+        false => Step::fate(waiting, ItemContent::Same, ItemOutcome::Returned),
+    }
 }
 
 /// Decides the outcome of a refused item. The item is sent again if `again` is true and the item has had fewer than
 /// `most_attempts` attempts. In all other cases the item fails.
 pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attempts: u32) -> Step {
     match now.is_in(batch) && again && now.attempts < u64::from(most_attempts) {
-        true => give_back(now),
+        true => give_back(now, batch),
         false => fail(now, batch, error),
     }
 }
@@ -110,6 +114,6 @@ pub fn end(now: &ItemState, batch: &str, ending: &Ending) -> Step {
     let now = &ItemState { attempts, ..now.clone() };
     match attempts >= u64::from(ending.most_attempts) {
         true => fail(now, batch, ending.error.as_deref().unwrap_or(NO_ANSWER)),
-        false => give_back(now),
+        false => give_back(now, batch),
     }
 }

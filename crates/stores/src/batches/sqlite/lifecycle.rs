@@ -64,6 +64,10 @@ impl BatchLifecycle for SqliteBatches {
         self.amend(batch, Event::NotTaken).await.map(drop)
     }
 
+    async fn unconfirmed(&self, batch: &str) -> StoreResult<()> {
+        self.amend(batch, Event::Unconfirmed).await.map(drop)
+    }
+
     async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::FileLost).await.map(drop)
     }

@@ -7,7 +7,7 @@ use super::state::{self, Given};
 use super::statements::{self, FRESH, WAITING};
 use super::{ItemId, LiveCalls, SENT, SENT_COLUMNS, Sent, Space, SqliteBatches, StoreResult, row_of, sent};
 use crate::batches::rules::packing::LiveSelection;
-use crate::batches::rules::sending;
+use crate::batches::rules::{ItemStatus, Step, sending};
 
 #[async_trait]
 impl LiveCalls for SqliteBatches {
@@ -60,11 +60,13 @@ impl LiveCalls for SqliteBatches {
         Ok(self.database.write(move |tx| statements::unclaim(tx, &name).map(drop)).await?)
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str, most_attempts: u32) -> StoreResult<bool> {
         let (name, item, error) = (name.to_owned(), row_of(item), error.to_owned());
         let failed = self.database.write(move |tx| {
-            let Some(item) = state::by_row(tx, item)? else { return Ok(()) };
-            state::apply(tx, &item, &sending::fail(&item.state, &name, &error), Given::Nothing)
+            let Some(item) = state::by_row(tx, item)? else { return Ok(false) };
+            let step = sending::refuse(&item.state, &name, &error, true, most_attempts);
+            state::apply(tx, &item, &step, Given::Nothing)?;
+            Ok(matches!(step, Step::Write { state, .. } if state.status == ItemStatus::Failed))
         });
         Ok(failed.await?)
     }

@@ -68,29 +68,6 @@ impl BatchResults for SqliteBatches {
         Ok(done.await?)
     }
 
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
-        let (batch, lines, error) = (batch.to_owned(), lines.to_vec(), error.to_owned());
-        let blamed = self.database.write(move |tx| {
-            let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} ORDER BY id LIMIT 1 OFFSET ?2");
-            let mut blamed = Vec::new();
-            {
-                let mut statement = tx.prepare_cached(&sql)?;
-                for line in lines {
-                    let at = params![batch, signed(line.saturating_sub(1))];
-                    blamed.extend(statement.query_row(at, known).optional()?);
-                }
-            }
-            let mut totals = BatchTotals::default();
-            for item in &blamed {
-                let step = sending::fail(&item.state, &batch, &error);
-                change(tx, item, &step, Given::Nothing, &mut totals)?;
-            }
-            count(tx, &batch, totals)?;
-            Ok(blamed.len() as u64)
-        });
-        Ok(blamed.await?)
-    }
-
     async fn end(&self, batch: &str, ending: Ending) -> StoreResult<()> {
         let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
         Ok(self.database.write(move |tx| end(tx, &batch, &ending, &now)).await?)

@@ -126,6 +126,7 @@ fn what_an_event_changes_in_a_record() {
         (Event::Uploaded { file: "f" }, vec![("input_file_id", text("f"))]),
         (Event::Asked, vec![("asked_at", text("now"))]),
         (Event::NotTaken, vec![("asked_at", Value::Nothing)]),
+        (Event::Unconfirmed, vec![("asked_at", Value::Nothing), ("unconfirmed", Value::Yes)]),
         (Event::FileLost, vec![("input_file_id", Value::Nothing)]),
         (Event::TakenOver { provider_id: "p" }, taken),
         (Event::Warned, vec![("warned", Value::Yes)]),
