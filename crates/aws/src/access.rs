@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::identity::IdentityCache;
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
@@ -14,7 +16,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::{AwsOptions, Fault, operations};
+use crate::credentials::{FreshCredentials, note_refused_call};
+use crate::{AwsOptions, Fault, FaultKind, operations};
 
 /// Holds the region, credentials and connections of this process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,12 +37,18 @@ impl Aws {
             .operation_attempt_timeout(seconds(options.attempt_seconds))
             .build();
         let mut loader = aws_config::from_env()
-            .http_client(http)
+            .http_client(http.clone())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(options.attempts));
-        if !options.region.is_empty() {
-            loader = loader.region(aws_config::Region::new(options.region.clone()));
-        }
+        let region = match options.region.is_empty() {
+            true => DefaultRegionChain::builder().build().region().await,
+            false => Some(Region::new(options.region.clone())),
+        };
+        // The provider holds the credentials itself. A cache of the SDK would keep those that AWS refuses.
+        loader = loader
+            .region(region.clone())
+            .credentials_provider(FreshCredentials::new(region, http))
+            .identity_cache(IdentityCache::no_cache());
         if !options.endpoint.is_empty() {
             loader = loader.endpoint_url(&options.endpoint);
         }
@@ -93,5 +102,17 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     count(service, operation, answer.is_err());
-    answer.map_err(|error| Fault::of(&error))
+    answer.map_err(|error| fault_of(&error))
+}
+
+/// Converts the error of a call to a [`Fault`]. If AWS refused the call, the credentials are read again.
+pub(crate) fn fault_of<E>(error: &SdkError<E, HttpResponse>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let fault = Fault::of(error);
+    if fault.kind == FaultKind::Denied {
+        note_refused_call();
+    }
+    fault
 }
