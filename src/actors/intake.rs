@@ -26,8 +26,9 @@ use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use crate::actors::outages::Outages;
 use crate::actors::outcomes::control;
-use crate::actors::retry_while_busy::{retry_while_busy, retry_while_unavailable};
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
@@ -44,7 +45,11 @@ pub struct Intake {
     pub retry: RetryOptions,
     /// Wakes the dispatcher after every batch, because there may be new work.
     pub wake: Arc<tokio::sync::Notify>,
+    pub outages: Arc<Outages>,
 }
+
+/// Part of the process that reads files and objects and registers them.
+pub const INTAKE: &str = "intake";
 
 /// Describes the paths and objects that one run of intake inspects.
 pub struct Request {
@@ -97,42 +102,9 @@ impl Intake {
         Ok(())
     }
 
-    /// Registers the objects at a URI. An unreadable object is reported, and the other objects are still registered.
-    async fn objects(&self, uri: &str) -> Result<u64, StageError> {
-        // One object that cannot be read must not keep out the others for as long as an outage.
-        let of_one = RetryOptions { outage_seconds: self.retry.alone_seconds, ..self.retry.clone() };
-        let (mut files, mut after) = (0, None::<String>);
-        loop {
-            let list = async || self.originals.list(uri, after.as_deref()).await;
-            let page = retry_while_unavailable(&self.retry, list).await?;
-            after = page.last().map(|object| object.source.clone());
-            if after.is_none() {
-                return Ok(files);
-            }
-            let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
-            // If the lookup fails, no object counts as known, and all objects are read.
-            let mut known = self.known(&wanted).await.unwrap_or_default();
-            let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object, &of_one));
-            let looked_at = stream::iter(looks)
-                .map(|(known, object, of_one)| async move {
-                    let look = match known {
-                        Some((id, status)) => Ok(Inspection::Known(id, status)),
-                        None => {
-                            let look = async || self.look_at_object(&object).await;
-                            let look = retry_while_unavailable(of_one, look).await;
-                            look.map(Inspection::New).map_err(|e| e.to_string())
-                        }
-                    };
-                    (object.source, look)
-                })
-                .buffered(self.options.hashers);
-            files += self.take_in(looked_at, |_| {}).await.map_err(control)?.0;
-        }
-    }
-
     /// Registers inspected files in batches, and reports unreadable files. Calls `each` with the source of every
     /// readable file. Returns the number of files, and whether any file was unreadable.
-    async fn take_in(
+    pub(super) async fn take_in(
         &self,
         looked_at: impl Stream<Item = (String, Result<Inspection, String>)>,
         mut each: impl FnMut(&str),
@@ -185,7 +157,7 @@ impl Intake {
     ) -> Result<HashMap<String, (DocumentId, DocumentStatus)>, ControlError> {
         let tags: HashMap<&str, &str> = objects.iter().map(|o| (o.source.as_str(), o.tag.as_str())).collect();
         let sources: Vec<String> = objects.iter().map(|object| object.source.clone()).collect();
-        let mut known = retry_while_busy(&self.retry, || self.control.seen(&sources)).await?;
+        let mut known = retry_in_outage(&self.retry, || self.control.seen(&sources)).await?;
         known.retain(|(seen, record)| {
             let same = tags.get(record.source.as_str()) == Some(&seen.tag.as_str())
                 && record.content_sha256 == seen.content
@@ -239,7 +211,7 @@ impl Intake {
             return Ok(0);
         }
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
-        let answers = retry_while_busy(&self.retry, || self.control.register(documents.clone())).await?;
+        let answers = retry_in_outage(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
         let mut to_be_done = 0;
         for (source, answer) in sources.into_iter().zip(answers) {
@@ -264,7 +236,7 @@ impl Intake {
             let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
             let mut after = None;
             loop {
-                let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
+                let page = retry_in_outage(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
                     // A document that another document contains is removed together with that document.
@@ -276,7 +248,7 @@ impl Intake {
                     if record.status == DocumentStatus::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
-                    match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
+                    match retry_in_outage(&self.retry, || self.control.request_delete(&record.document_id)).await {
                         // The document was deleted after this page of records was read.
                         Err(ControlError::Refused(_)) => continue,
                         requested => drop(requested?),
@@ -327,7 +299,7 @@ fn short_hash(source: &str) -> u64 {
 }
 
 /// Describes the result of inspecting a file or object.
-enum Inspection {
+pub(super) enum Inspection {
     New(FileSummary),
     /// The object was not read, because its tag is the same as at its registration.
     Known(DocumentId, DocumentStatus),

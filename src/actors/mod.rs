@@ -21,6 +21,7 @@ pub mod intake;
 pub mod janitor;
 pub mod lock;
 pub mod maintenance;
+pub mod object_intake;
 pub mod outages;
 pub mod outcomes;
 pub mod quarantine;

@@ -9,10 +9,11 @@ use super::context::Context;
 use super::ingest::split;
 use super::output::{Out, count, plural, printable};
 use crate::actors::intake::{Intake, Request};
+use crate::actors::outages::Outages;
 use crate::engine::{Engine, counter, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
-use crate::messages::event::Event;
+use crate::messages::event::{Event, EventSink};
 
 /// Counts the submitted documents by outcome.
 #[derive(Default)]
@@ -36,7 +37,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
     let model = counter(settings).await?.identity().clone();
     let told: Arc<Mutex<SubmitReport>> = Arc::default();
     let (out, here, json, sum) = (Out { colour: context.out.colour }, context.here.clone(), args.json, told.clone());
-    let events = Arc::new(move |event: Event| {
+    let events: Arc<dyn EventSink> = Arc::new(move |event: Event| {
         let mut told = sum.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |uri: &str| printable(&source::display(uri, &here));
         let line = match &event {
@@ -54,6 +55,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
                 told.unreadable += 1;
                 format!("{} {}: {reason}", out.red("unreadable"), shown(source))
             }
+            Event::Notice { text } => text.clone(),
             _ => return,
         };
         match json {
@@ -61,6 +63,8 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
             false => out.line(line),
         }
     });
+    let folder = engine.state.root().to_owned();
+    let outages = Outages::new(Arc::default(), events.clone(), engine.clock.clone(), folder);
     let intake = Intake {
         control: engine.control.clone(),
         originals: engine.originals.clone(),
@@ -69,6 +73,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
         fingerprint: fingerprint(settings, &model),
         retry: settings.retry.clone(),
         wake: Arc::default(),
+        outages: Arc::new(outages),
     };
     let done = intake.run(Request { walk, objects, prune: Vec::new() }).await;
     engine.control.flush().await?;

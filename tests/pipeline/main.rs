@@ -29,6 +29,8 @@ mod comprehend;
 #[cfg(feature = "aws")]
 mod comprehend_shared;
 mod crash;
+#[cfg(feature = "aws")]
+mod denials;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;

@@ -41,7 +41,7 @@ fn told(queue: &str, fault: Fault) -> QueueError {
         FaultKind::NotFound => missing(&queue, reason),
         FaultKind::Denied => {
             let hint = "check the credentials and their permissions on the queue";
-            QueueError::Broken { queue, reason, hint }
+            QueueError::Denied { queue, reason, hint }
         }
         FaultKind::Invalid => QueueError::Broken { queue, reason, hint: "report this with the log" },
         FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown => {
