@@ -35,6 +35,8 @@ mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
 mod first_run;
+#[cfg(feature = "aws")]
+mod infra;
 mod kit;
 #[cfg(feature = "aws")]
 mod ledger;

@@ -33,7 +33,8 @@ pub(crate) fn note_refused_call() {
 /// Provides credentials of the default provider chain.
 #[derive(Debug)]
 pub(crate) struct FreshCredentials {
-    config: ProviderConfig,
+    region: Option<Region>,
+    http: SharedHttpClient,
     held: Mutex<Option<Held>>,
 }
 
@@ -48,8 +49,7 @@ struct Held {
 
 impl FreshCredentials {
     pub(crate) fn new(region: Option<Region>, http: SharedHttpClient) -> Self {
-        let config = ProviderConfig::without_region().with_region(region).with_http_client(http);
-        Self { config, held: Mutex::default() }
+        Self { region, http, held: Mutex::default() }
     }
 
     async fn current(&self) -> provider::Result {
@@ -58,7 +58,10 @@ impl FreshCredentials {
         if let Some(held) = held.as_ref().filter(|held| held.can_be_used(refused)) {
             return Ok(held.credentials.clone());
         }
-        let chain = DefaultCredentialsChain::builder().configure(self.config.clone()).build().await;
+        // A configuration reads the profile once, so each read needs a new one.
+        let config = ProviderConfig::without_region().with_region(self.region.clone());
+        let config = config.with_http_client(self.http.clone());
+        let chain = DefaultCredentialsChain::builder().configure(config).build().await;
         match chain.provide_credentials().await {
             Ok(credentials) => {
                 *held = Some(Held { credentials: credentials.clone(), read: Instant::now(), refused });

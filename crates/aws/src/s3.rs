@@ -6,6 +6,7 @@
 //! - `buckets`: creates and configures buckets
 //! - `fault`: explains the faults that only S3 has
 //! - `notifications`: configures which events of a bucket are sent to which queue
+//! - `versions`: deletes the noncurrent versions of objects
 //!
 //! # Guarantees
 //! A conditional put ([`When`]) is sent only once. A retry could find the write of the first attempt, and would
@@ -21,6 +22,7 @@ mod fault;
 mod multipart;
 mod notifications;
 mod objects;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -48,7 +48,7 @@ enum Stop {
 
 /// Collects what became of the records of a message.
 #[derive(Default)]
-struct Tally {
+struct RecordOutcomes {
     /// Records that are refused, each with the reason and the source, if the source is known.
     refused: Vec<(Value, String, Option<String>)>,
     outage: Option<StageError>,
@@ -65,43 +65,43 @@ impl Handler for BucketEvents {
             Err(reason) => return Ok(MessageOutcome::Refused(format!("message is not a bucket event: {reason}"))),
         };
         let (began, several) = (Instant::now(), records.len() > 1);
-        let (mut tally, mut seen) = (Tally::default(), HashSet::new());
+        let (mut outcomes, mut seen) = (RecordOutcomes::default(), HashSet::new());
         for Record { event, alone } in records {
             match event {
                 Ok(event) if !seen.insert((event.bucket.clone(), event.key.clone())) => {}
-                Ok(event) => self.take_in(event, alone, &mut tally).await?,
+                Ok(event) => self.take_in(event, alone, &mut outcomes).await?,
                 Err(reason) => {
                     let reason = format!("message is not a bucket event: {reason}");
-                    tally.refused.push((alone, reason, None));
+                    outcomes.refused.push((alone, reason, None));
                 }
             }
         }
         // The records are looked at again after the outage, so nothing is reported before.
-        if let Some(error) = tally.outage {
+        if let Some(error) = outcomes.outage {
             if error.code == ONE_OBJECT {
                 return Ok(MessageOutcome::Alone(error.to_string()));
             }
             self.intake.outages.report(INTAKE, &error);
             return Ok(MessageOutcome::Outage(error.to_string()));
         }
-        if tally.worked {
+        if outcomes.worked {
             self.intake.outages.works(INTAKE, began);
         }
-        for (_, reason, source) in &tally.refused {
+        for (_, reason, source) in &outcomes.refused {
             counted("refused");
             if let Some(source) = source.clone() {
                 self.intake.events.emit(Event::Unreadable { source, reason: reason.clone() });
             }
         }
-        let Some((_, reason, source)) = tally.refused.first() else {
-            return Ok(if tally.worked { MessageOutcome::Done } else { MessageOutcome::Ignored });
+        let Some((_, reason, source)) = outcomes.refused.first() else {
+            return Ok(if outcomes.worked { MessageOutcome::Done } else { MessageOutcome::Ignored });
         };
         let reason = match source {
             Some(_) => format!("object cannot be ingested: {reason}"),
             None => reason.clone(),
         };
         if several {
-            let bodies = tally.refused.iter().map(|(alone, ..)| alone.to_string()).collect();
+            let bodies = outcomes.refused.iter().map(|(alone, ..)| alone.to_string()).collect();
             return Ok(MessageOutcome::Split { bodies, reason });
         }
         Ok(MessageOutcome::Refused(reason))
@@ -115,7 +115,7 @@ fn counted(outcome: &'static str) {
 
 impl BucketEvents {
     /// Applies one event. If the object does not exist, tries the key as the message contains it.
-    async fn take_in(&self, event: ObjectEvent, alone: Value, tally: &mut Tally) -> Result<(), StageError> {
+    async fn take_in(&self, event: ObjectEvent, alone: Value, outcomes: &mut RecordOutcomes) -> Result<(), StageError> {
         let source = |key: &str| format!("s3://{}/{key}", event.bucket);
         let watched = |key: &str| self.watched.iter().any(|(b, prefix)| *b == event.bucket && key.starts_with(prefix));
         let keys: Vec<&String> = [Some(&event.key), event.plain_key.as_ref()].into_iter().flatten().collect();
@@ -132,7 +132,7 @@ impl BucketEvents {
             let source = source(key);
             match self.make_true(&source).await {
                 Ok(found) => {
-                    tally.worked = true;
+                    outcomes.worked = true;
                     if found {
                         counted("present");
                         break;
@@ -143,13 +143,13 @@ impl BucketEvents {
                     }
                 }
                 Err(Stop::Refused(reason)) => {
-                    tally.refused.push((alone, reason, Some(source)));
+                    outcomes.refused.push((alone, reason, Some(source)));
                     break;
                 }
                 Err(Stop::Outage(error)) => {
                     // An outage of the whole bucket outweighs that of one object.
-                    if tally.outage.as_ref().is_none_or(|other| other.code == ONE_OBJECT) {
-                        tally.outage = Some(error);
+                    if outcomes.outage.as_ref().is_none_or(|other| other.code == ONE_OBJECT) {
+                        outcomes.outage = Some(error);
                     }
                     break;
                 }

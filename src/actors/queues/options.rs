@@ -102,9 +102,14 @@ impl QueueOptions {
         found
     }
 
+    /// Returns the configured queues, each as a URL or name.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        [&self.intake, &self.compaction].into_iter().map(String::as_str).filter(|queue| !queue.is_empty())
+    }
+
     /// Returns the names of the configured queues.
     pub fn named(&self) -> impl Iterator<Item = &str> {
-        [&self.intake, &self.compaction].into_iter().filter(|queue| !queue.is_empty()).map(|queue| queue_name(queue))
+        self.addresses().map(queue_name)
     }
 
     /// Returns the bucket and prefix of each location where documents arrive. `artefacts` is the location of

@@ -10,7 +10,7 @@ pub fn told(location: &str, fault: &Fault) -> ControlError {
     }
     let (location, reason) = (location.to_owned(), fault.to_string());
     let hint = match fault.kind {
-        FaultKind::NotFound => "create the tables with `docweir infra apply`",
+        FaultKind::NotFound => "create the missing table or index with `docweir infra apply`",
         FaultKind::Denied => {
             let hint = "check the credentials and their permissions; `docweir doctor` names missing permissions";
             return ControlError::Denied { location, reason, hint };

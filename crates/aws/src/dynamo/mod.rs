@@ -286,5 +286,10 @@ where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
 {
     count("dynamodb", operation, answer.is_err());
-    answer.map_err(|error| fault_of(&error))
+    answer.map_err(|error| {
+        let fault = fault_of(&error);
+        // DynamoDB reports a missing index as an invalid request, and names the index.
+        let lacks_index = fault.kind == FaultKind::Invalid && fault.message.contains("have the specified index");
+        if lacks_index { Fault { kind: FaultKind::NotFound, ..fault } } else { fault }
+    })
 }

@@ -26,6 +26,14 @@ pub struct Received {
     pub receives: u32,
 }
 
+/// Describes the dead-letter queue of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeadLetters {
+    /// Name of the dead-letter queue.
+    pub queue: String,
+    pub messages: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// The queue is temporarily unavailable; a retry can succeed.
