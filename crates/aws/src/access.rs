@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::identity::IdentityCache;
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -40,19 +39,17 @@ impl Aws {
             .http_client(http.clone())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(options.attempts));
-        let region = match options.region.is_empty() {
-            true => DefaultRegionChain::builder().build().region().await,
-            false => Some(Region::new(options.region.clone())),
-        };
-        // The provider holds the credentials itself. A cache of the SDK would keep those that AWS refuses.
-        loader = loader
-            .region(region.clone())
-            .credentials_provider(FreshCredentials::new(region, http))
-            .identity_cache(IdentityCache::no_cache());
+        if !options.region.is_empty() {
+            loader = loader.region(Region::new(options.region.clone()));
+        }
         if !options.endpoint.is_empty() {
             loader = loader.endpoint_url(&options.endpoint);
         }
-        Self { sdk: loader.load().await, options }
+        let sdk = loader.load().await;
+        // The provider holds the credentials itself. A cache of the SDK would keep those that AWS refuses.
+        let credentials = FreshCredentials::new(sdk.region().cloned(), http);
+        let sdk = sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials));
+        Self { sdk: sdk.identity_cache(IdentityCache::no_cache()).build(), options }
     }
 
     /// Replaces the credentials with these keys.

@@ -11,6 +11,7 @@ use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use docweir_core::clock::{Clock, SystemClock};
@@ -70,9 +71,19 @@ impl FreshCredentials {
             // The source of the credentials does not answer, but those of the last read are still valid.
             Err(error) => match held.as_ref().filter(|held| held.seconds_left() > 0 && held.refused == refused) {
                 Some(held) => Ok(held.credentials.clone()),
-                None => Err(error),
+                None => Err(explained(error, std::env::var("AWS_PROFILE").ok())),
             },
         }
+    }
+}
+
+/// Names the selected profile if no credentials were found. The SDK passes over a profile that does not exist.
+fn explained(error: CredentialsError, profile: Option<String>) -> CredentialsError {
+    match (error, profile.filter(|profile| !profile.is_empty())) {
+        (CredentialsError::CredentialsNotLoaded(_), Some(profile)) => CredentialsError::not_loaded(format!(
+            "the profile `{profile}` (AWS_PROFILE) does not exist or holds no credentials; check the files in ~/.aws"
+        )),
+        (error, _) => error,
     }
 }
 
@@ -109,6 +120,14 @@ mod tests {
         });
         let credentials = Credentials::new("key", "secret", None, expiry, "test");
         Held { credentials, read: Instant::now(), refused: 7 }
+    }
+
+    #[test]
+    fn an_absent_profile_is_named() {
+        let missing = || CredentialsError::not_loaded("no credentials found in chain");
+        let text = |profile: Option<&str>| crate::fault::chain(&explained(missing(), profile.map(str::to_owned)));
+        assert!(text(Some("absent")).contains("the profile `absent` (AWS_PROFILE)"), "{}", text(Some("absent")));
+        assert!(!text(None).contains("AWS_PROFILE") && !text(Some("")).contains("AWS_PROFILE"));
     }
 
     #[tokio::test(start_paused = true)]

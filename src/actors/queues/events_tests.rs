@@ -294,6 +294,24 @@ async fn an_object_that_waits_does_not_keep_out_the_others_of_its_message() {
     assert_eq!(world.records().await.len(), 2);
 }
 
+#[tokio::test]
+async fn events_are_counted_by_what_was_found() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new(false).await;
+    world.bucket.put(A, "one");
+    world.done(&created()).await;
+    world.done(&event("ObjectCreated:Put", "papers", "input/none.pdf")).await;
+    world.done(&event("ObjectCreated:Put", "others", "input/a.pdf")).await;
+    world.done(&event("ObjectCreated:Put", "papers", "input/notes.bin")).await;
+    let counted = handle.render();
+    for outcome in ["present", "absent", "unwatched", "unwanted"] {
+        let line = format!("docweir_bucket_events_total{{outcome=\"{outcome}\"}} 1");
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
+}
+
 /// Some servers do not encode the keys of their events as S3 does.
 #[tokio::test]
 async fn an_object_is_found_under_the_key_of_a_server_that_does_not_encode() {
