@@ -94,7 +94,7 @@ impl From<ControlError> for Failure {
         let exit = match &error {
             ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => Exit::Failed,
             ControlError::Busy(_) => Exit::Busy,
-            ControlError::Storage { .. } => Exit::System,
+            ControlError::Denied { .. } | ControlError::Storage { .. } => Exit::System,
         };
         Self::new(exit, error.to_string())
     }

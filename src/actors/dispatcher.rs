@@ -26,7 +26,7 @@ use crate::actors::batches::BatchProgress;
 use crate::actors::foreign_claims::ForeignClaims;
 use crate::actors::outages::CLAIMS;
 use crate::actors::outcomes::{Claims, StageContext, control, spec};
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::originals::is_quarantined;
 use crate::intake::source;
 use crate::messages::event::Event;
@@ -377,7 +377,7 @@ impl Dispatcher {
             // The configuration has changed since the registration, so the results of earlier stages are no longer
             // valid.
             let store = &self.context.control;
-            let renewed = retry_while_busy(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
+            let renewed = retry_in_outage(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
                 Ok(renewed) => {
                     self.context.claims.begin(&renewed);

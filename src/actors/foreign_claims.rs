@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter};
 
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 
@@ -51,7 +51,7 @@ async fn in_other_hands(
     let filter = RecordFilter { status: Some(DocumentStatus::InProgress), ..Default::default() };
     let (mut found, mut after) = (HashSet::new(), None);
     loop {
-        let page = retry_while_busy(retry, || control.list(&filter, after.as_ref(), PAGE)).await?;
+        let page = retry_in_outage(retry, || control.list(&filter, after.as_ref(), PAGE)).await?;
         let others = page.iter().filter(|r| r.lease_owner.as_deref().is_some_and(|holder| holder != owner));
         found.extend(others.map(|r| r.document_id.clone()));
         after = page.last().map(|r| r.document_id.clone());

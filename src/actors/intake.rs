@@ -25,12 +25,13 @@ use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use crate::actors::outages::Outages;
 use crate::actors::outcomes::control;
 use crate::actors::prune::{Prune, short_hash};
-use crate::actors::retry_while_busy::{retry_while_busy, retry_while_unavailable};
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::left_alone::LeftAlone;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
-use crate::intake::walk::{Reason, extension};
+use crate::intake::walk::Reason;
 use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
@@ -46,7 +47,11 @@ pub struct Intake {
     pub retry: RetryOptions,
     /// Wakes the dispatcher after every batch, because there may be new work.
     pub wake: Arc<tokio::sync::Notify>,
+    pub outages: Arc<Outages>,
 }
+
+/// Part of the process that reads files and objects and registers them.
+pub const INTAKE: &str = "intake";
 
 /// Describes the paths and objects that one run of intake inspects.
 pub struct Request {
@@ -105,48 +110,9 @@ impl Intake {
         Ok(())
     }
 
-    /// Registers the objects at a URI. An unreadable object is reported, and the other objects are still registered.
-    async fn objects(&self, uri: &str, skipped: &RefCell<LeftAlone>) -> Result<u64, StageError> {
-        // One object that cannot be read must not keep out the others for as long as an outage.
-        let of_one = RetryOptions { outage_seconds: self.retry.alone_seconds, ..self.retry.clone() };
-        let (mut files, mut after) = (0, None::<String>);
-        loop {
-            let list = async || self.originals.list(uri, after.as_deref()).await;
-            let page = retry_while_unavailable(&self.retry, list).await?;
-            after = page.last().map(|object| object.source.clone());
-            if after.is_none() {
-                return Ok(files);
-            }
-            let (wanted, others): (Vec<_>, Vec<_>) =
-                page.into_iter().partition(|object| self.is_wanted(uri, &object.source));
-            let keys = others.iter().filter_map(|object| source::to_object(&object.source)).map(|(_, key)| key);
-            // A key that ends with a slash stands for a folder.
-            for key in keys.filter(|key| !is_quarantined(key) && !key.ends_with('/')) {
-                skipped.borrow_mut().add(Reason::Extension(extension(Path::new(key))));
-            }
-            // If the lookup fails, no object counts as known, and all objects are read.
-            let mut known = self.known(&wanted).await.unwrap_or_default();
-            let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object, &of_one));
-            let looked_at = stream::iter(looks)
-                .map(|(known, object, of_one)| async move {
-                    let look = match known {
-                        Some((id, status)) => Ok(Inspection::Known(id, status)),
-                        None => {
-                            let look = async || self.look_at_object(&object).await;
-                            let look = retry_while_unavailable(of_one, look).await;
-                            look.map(Inspection::New).map_err(|e| LookError::of(&e))
-                        }
-                    };
-                    (object.source, look)
-                })
-                .buffered(self.options.hashers);
-            files += self.take_in(looked_at, |_| {}, skipped).await.map_err(control)?.0;
-        }
-    }
-
     /// Registers inspected files in batches, and reports unreadable files. Calls `each` with the source of every
     /// readable file. Returns the number of files, and whether any file was unreadable.
-    async fn take_in(
+    pub(super) async fn take_in(
         &self,
         looked_at: impl Stream<Item = (String, Result<Inspection, LookError>)>,
         mut each: impl FnMut(&str),
@@ -203,7 +169,7 @@ impl Intake {
     ) -> Result<HashMap<String, (DocumentId, DocumentStatus)>, ControlError> {
         let tags: HashMap<&str, &str> = objects.iter().map(|o| (o.source.as_str(), o.tag.as_str())).collect();
         let sources: Vec<String> = objects.iter().map(|object| object.source.clone()).collect();
-        let mut known = retry_while_busy(&self.retry, || self.control.seen(&sources)).await?;
+        let mut known = retry_in_outage(&self.retry, || self.control.seen(&sources)).await?;
         known.retain(|(seen, record)| {
             let same = tags.get(record.source.as_str()) == Some(&seen.tag.as_str())
                 && record.content_sha256 == seen.content
@@ -254,7 +220,7 @@ impl Intake {
         }
         let moved = self.follow_moves(&documents).await?;
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
-        let answers = retry_while_busy(&self.retry, || self.control.register(documents.clone())).await?;
+        let answers = retry_in_outage(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
         let mut to_be_done = moved.len();
         for (source, answer) in sources.into_iter().zip(answers) {
@@ -290,7 +256,7 @@ async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait
 }
 
 /// Describes the result of inspecting a file or object.
-enum Inspection {
+pub(super) enum Inspection {
     New(FileSummary),
     /// The object was not read, because its tag is the same as at its registration.
     Known(DocumentId, DocumentStatus),
@@ -322,7 +288,7 @@ fn too_large(what: &str, bytes: u64, limit: u64) -> LookError {
 }
 
 impl LookError {
-    fn of(error: &StageError) -> Self {
+    pub(super) fn of(error: &StageError) -> Self {
         let text = error.to_string();
         if error.code == TOO_LARGE { LookError::TooLarge(text) } else { LookError::Unreadable(text) }
     }

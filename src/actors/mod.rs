@@ -22,6 +22,7 @@ pub mod janitor;
 pub mod lock;
 pub mod maintenance;
 pub mod moves;
+pub mod object_intake;
 pub mod outages;
 pub mod outcomes;
 pub mod prune;

@@ -7,7 +7,7 @@ use docweir_stores::control::{ControlError, ControlRecord, NewDocument};
 
 use crate::actors::intake::Intake;
 use crate::actors::prune::has_left;
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::messages::event::Event;
 
 impl Intake {
@@ -16,7 +16,7 @@ impl Intake {
     pub(super) async fn follow_moves(&self, files: &[NewDocument]) -> Result<HashSet<DocumentId>, ControlError> {
         let contents: HashSet<&Sha256Hex> = files.iter().map(|file| &file.content).collect();
         let contents: Vec<Sha256Hex> = contents.into_iter().cloned().collect();
-        let found = retry_while_busy(&self.retry, || self.control.with_contents(&contents)).await?;
+        let found = retry_in_outage(&self.retry, || self.control.with_contents(&contents)).await?;
         let mut moved = HashSet::new();
         if found.is_empty() {
             return Ok(moved);
@@ -32,10 +32,10 @@ impl Intake {
             }
             let Some(index) = without_file(records).await else { continue };
             let record = records.remove(index);
-            match retry_while_busy(&self.retry, || self.control.by_source(&file.source)).await? {
+            match retry_in_outage(&self.retry, || self.control.by_source(&file.source)).await? {
                 None => {
                     let id = &record.document_id;
-                    match retry_while_busy(&self.retry, || self.control.relocate(id, &file.source)).await {
+                    match retry_in_outage(&self.retry, || self.control.relocate(id, &file.source)).await {
                         // The document was deleted, or the source was registered, after the records were read.
                         Err(ControlError::Refused(_) | ControlError::NotFound(_)) => continue,
                         relocated => drop(relocated?),

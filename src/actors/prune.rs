@@ -10,7 +10,7 @@ use docweir_stores::control::{ControlError, ControlRecord, DocumentStatus, Recor
 use sha2::{Digest, Sha256};
 
 use crate::actors::intake::Intake;
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::source;
 use crate::messages::event::Event;
 
@@ -95,7 +95,7 @@ impl Intake {
         let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
         let mut after = None;
         loop {
-            let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
+            let page = retry_in_outage(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
             for record in page.iter().filter(|r| r.parent.is_none() && r.status != DocumentStatus::Deleted) {
                 each(record).await?;
             }
@@ -108,7 +108,7 @@ impl Intake {
 
     /// Requests the removal of a document, and reports it.
     pub(super) async fn remove(&self, record: &ControlRecord) -> Result<(), ControlError> {
-        match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
+        match retry_in_outage(&self.retry, || self.control.request_delete(&record.document_id)).await {
             // The document was deleted meanwhile.
             Err(ControlError::Refused(_)) => return Ok(()),
             requested => drop(requested?),

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 use crate::actors::outcomes::control;
 use crate::supervisors::{Decision, RetryOptions, Streak, decide};
 
-/// Retries an operation while the control store is unavailable, up to the maximum duration of an outage.
+/// Retries an operation while the control store does not answer, up to the maximum duration of an outage. Fails at once if
+/// the store denies access. Use this function when a process starts, because somebody waits for the reason.
 pub async fn retry_while_busy<T>(
     options: &RetryOptions,
     op: impl AsyncFnMut() -> Result<T, ControlError>,
@@ -16,6 +17,18 @@ pub async fn retry_while_busy<T>(
     let outage = |error: &ControlError| match error {
         ControlError::Busy(why) => Some(control(ControlError::Busy(why.clone()))),
         _ => None,
+    };
+    retry(options, op, outage).await
+}
+
+/// Retries an operation while the control store is unavailable or denies access, up to the maximum duration of an outage.
+pub async fn retry_in_outage<T>(
+    options: &RetryOptions,
+    op: impl AsyncFnMut() -> Result<T, ControlError>,
+) -> Result<T, ControlError> {
+    let outage = |error: &ControlError| {
+        let is_outage = matches!(error, ControlError::Busy(_) | ControlError::Denied { .. });
+        is_outage.then(|| control(error.clone()))
     };
     retry(options, op, outage).await
 }
@@ -81,5 +94,15 @@ mod tests {
             matches!(run(vec![Err(broken())]).await, Err(ControlError::NotFound(_))),
             "other errors are returned at once"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_ends_a_start_and_is_waited_out_later() {
+        let denied = || ControlError::Denied { location: "t".into(), reason: "ExpiredToken".into(), hint: "renew it" };
+        let answers = || vec![Err(denied()), Err(denied()), Ok(7)].into_iter();
+        let (mut first, mut second) = (answers(), answers());
+        let started = retry_while_busy(&RetryOptions::default(), async || first.next().unwrap()).await;
+        assert!(matches!(started, Err(ControlError::Denied { .. })));
+        assert_eq!(retry_in_outage(&RetryOptions::default(), async || second.next().unwrap()).await.unwrap(), 7);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use docweir_providers::comprehend::Remote;
 use docweir_providers::secrets::Vault;
+use docweir_stores::queues::DeadLetters;
 use docweir_stores::record_table::{RecordTable, TableError};
 
 use super::{ControlBackend, ObjectBackend, without_aws};
@@ -31,6 +32,14 @@ pub fn originals(_: &Settings, _: &Path) -> Arc<dyn Originals> {
 }
 
 pub async fn queues(_: &Settings, _: &str, _: &str) -> Result<Queues, EngineError> {
+    Err(without_aws())
+}
+
+pub async fn dead_letters(_: &Settings) -> Result<Vec<DeadLetters>, EngineError> {
+    Ok(Vec::new())
+}
+
+pub async fn redrive(_: &Settings, _: &str) -> Result<u64, EngineError> {
     Err(without_aws())
 }
 

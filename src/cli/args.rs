@@ -92,6 +92,9 @@ pub enum Command {
     /// Plan, create and check the AWS tables, buckets and queues that Docweir needs, and print IAM policies
     #[command(subcommand)]
     Infra(InfraCommand),
+    /// Inspect and repair the message queues that `docweir serve` receives from
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Check everything that a run needs (folder, disk, keys, endpoints, permissions) and say how to fix problems
     Doctor(Json),
     /// Estimate what an ingest would cost, without spending anything
@@ -387,6 +390,14 @@ pub enum InfraCommand {
     Check(Json),
     /// Print an IAM policy that allows only the calls that a role makes to the configured resources
     Policy(PolicyArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum QueueCommand {
+    /// Move the messages of the dead-letter queues back to their queues
+    ///
+    /// Do this after the cause of their failure is repaired. A message that fails again returns to its dead-letter queue.
+    Redrive(Json),
 }
 
 #[derive(Args, Debug)]

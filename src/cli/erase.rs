@@ -6,6 +6,7 @@ use docweir_core::cache::Forget;
 use docweir_core::documents::{DocumentId, Sha256Hex};
 use docweir_index::CollectionScope;
 use docweir_index::compaction::Mode;
+use docweir_objects::{ObjectError, ObjectStore};
 use docweir_stages::chunk::artefact::{self, chunks_key, enriched_key};
 use docweir_stages::enrich::comprehend::texts_of;
 use docweir_stores::control::{ControlRecord, DocumentStatus};
@@ -85,6 +86,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             let text = "another process changed the collection during the command; run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
+        let versions = delete_versions(engine.objects.as_ref(), &ids).await?;
         let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
         if let Some(findings) = findings {
             engine.findings_cache().forget(findings).await.map_err(|e| Failure::system(e.to_string()))?;
@@ -98,8 +100,38 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             plural(cached, "vector"),
             if known { "" } else { " (all, because the texts of earlier versions are unknown)" },
         ));
+        if versions > 0 {
+            let versions = plural(versions, "noncurrent version");
+            context.out.line(format!("{versions} of objects deleted from the versioned bucket"));
+        }
         Ok(Exit::Success)
     })
+}
+
+/// Deletes the noncurrent versions of the objects that held texts of the documents. In a versioned bucket, deleted objects
+/// stay readable as such versions. Vector files and requests of batches hold texts of several documents, so all their
+/// noncurrent versions are deleted. Returns the number of deleted versions.
+async fn delete_versions(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Result<u64, Failure> {
+    let failed = |error: ObjectError| {
+        let hint = "texts of the documents may still be readable as noncurrent versions of objects; allow \
+                    s3:GetBucketVersioning, s3:ListBucketVersions and s3:DeleteObjectVersion (`docweir infra policy \
+                    --role serve`), and run `docweir erase` again";
+        Failure::system(format!("{error}; {hint}"))
+    };
+    if !objects.is_versioned().await.map_err(failed)? {
+        return Ok(0);
+    }
+    let mut prefixes = vec!["vectors/".to_owned(), "batches/".to_owned()];
+    for id in ids {
+        prefixes.push(format!("extracted/{id}/"));
+        prefixes.extend(["chunks", "enriched", "embeddings"].map(|stage| format!("{stage}/{id}_")));
+        prefixes.extend([format!("errors/{id}/"), format!("input/_quarantine/{id}/")]);
+    }
+    let mut deleted = 0;
+    for prefix in prefixes {
+        deleted += objects.delete_noncurrent(&prefix).await.map_err(failed)?;
+    }
+    Ok(deleted)
 }
 
 /// Selects the cached findings to delete for the given documents. The cache stores each finding under the hash of the

@@ -71,5 +71,6 @@ fn row(thing: &RequiredResource, before: &RequiredResource) -> [Cell; 3] {
         (State::Missing(what), _) => (Paint::Yellow, format!("to do: {what}")),
         (State::Differs(what), _) => (Paint::Red, what.clone()),
     };
+    let text = thing.note.iter().fold(text, |text, note| format!("{text}; {note}"));
     [left(thing.kind), left(&thing.name), left(text).painted(paint)]
 }

@@ -31,6 +31,7 @@ mod output;
 mod progress;
 mod quarantine;
 mod queries;
+mod queue;
 mod retry;
 mod search;
 mod serve;
@@ -116,6 +117,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Estimate(args) => estimate::run(&context, args),
         Command::Cost(args) => cost::run(&context, args),
         Command::Infra(command) => infra::run(&context, command),
+        Command::Queue(command) => queue::run(&context, command),
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),

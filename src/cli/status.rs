@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use docweir_core::clock::timestamp;
 use docweir_core::documents::Stage;
 use docweir_core::model::ModelIdentity;
 use docweir_stores::batches::Counts;
 use docweir_stores::control::{ControlRecord, DocumentStatus, Intent, RecordFilter, Resume};
+use docweir_stores::queues::DeadLetters;
 use docweir_stores::state::LockHolder;
 use serde::Serialize;
 
@@ -20,6 +22,7 @@ use super::gone_sources::GoneSources;
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
 use crate::actors::outages::{Outage, published};
+use crate::backends::cloud;
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
@@ -93,6 +96,28 @@ struct Overview {
     /// Outages for whose end a running process waits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outages: Vec<Outage>,
+    /// Messages that failed, by dead-letter queue. `None` if the queues cannot be inspected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letters: Option<Vec<DeadLetters>>,
+}
+
+/// Returns the failed messages of the configured queues. Does not wait long for a queue, because the other numbers do not
+/// depend on it.
+async fn dead_letters(engine: &Engine) -> Option<Vec<DeadLetters>> {
+    const MAX_WAIT: Duration = Duration::from_secs(5);
+    let settings = &engine.config.settings;
+    settings.queues.addresses().next()?;
+    match tokio::time::timeout(MAX_WAIT, cloud::dead_letters(settings)).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "dead letters not counted");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("dead letters not counted: SQS does not answer");
+            None
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -147,6 +172,7 @@ impl Overview {
             items,
             working: engine.working(),
             outages: published(engine.state.root()),
+            dead_letters: dead_letters(engine).await,
         })
     }
 
@@ -215,6 +241,11 @@ impl Overview {
             let since = timestamp(outage.since);
             let waiting = plural(outage.waiting as u64, "document");
             let text = format!("Outage since {since}: {}; {waiting} in progress wait", outage.line());
+            lines.extend([String::new(), out.red(&printable(&text))]);
+        }
+        for dead in self.dead_letters.iter().flatten().filter(|dead| dead.messages > 0) {
+            let messages = plural(dead.messages, "failed message");
+            let text = format!("{messages} in {}; `docweir queue redrive` moves them back", dead.queue);
             lines.extend([String::new(), out.red(&printable(&text))]);
         }
         if self.count(DocumentStatus::Quarantined) > 0 {
@@ -391,6 +422,10 @@ mod tests {
             items: Vec::new(),
             working: None,
             outages: Vec::new(),
+            dead_letters: Some(vec![
+                DeadLetters { queue: "intake-dead".into(), messages: 2 },
+                DeadLetters { queue: "merge-dead".into(), messages: 0 },
+            ]),
         };
         let expected = "\
 Documents  /data/.docweir
@@ -405,6 +440,8 @@ Index
   chunks     34,567
   model      none yet
   manifest   version 17, 1 file, 3.2 MB
+
+2 failed messages in intake-dead; `docweir queue redrive` moves them back
 
 why: docweir quarantine list";
         assert_eq!(overview.lines(&Out { colour: false }).join("\n"), expected);

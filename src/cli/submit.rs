@@ -9,11 +9,12 @@ use super::context::Context;
 use super::ingest::split;
 use super::output::{Out, count, plural, printable};
 use crate::actors::intake::{Intake, Request};
+use crate::actors::outages::Outages;
 use crate::actors::prune::Prune;
 use crate::engine::{Engine, counter, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
-use crate::messages::event::Event;
+use crate::messages::event::{Event, EventSink};
 
 /// Counts the submitted documents by outcome.
 #[derive(Default)]
@@ -37,7 +38,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
     let model = counter(settings).await?.identity().clone();
     let told: Arc<Mutex<SubmitReport>> = Arc::default();
     let (out, here, json, sum) = (Out { colour: context.out.colour }, context.here.clone(), args.json, told.clone());
-    let events = Arc::new(move |event: Event| {
+    let events: Arc<dyn EventSink> = Arc::new(move |event: Event| {
         let mut told = sum.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |uri: &str| printable(&source::display(uri, &here));
         let line = match &event {
@@ -55,6 +56,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
                 told.unreadable += 1;
                 format!("{} {}: {reason}", out.red("unreadable"), shown(source))
             }
+            Event::Notice { text } => text.clone(),
             _ => return,
         };
         match json {
@@ -62,6 +64,8 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
             false => out.line(line),
         }
     });
+    let folder = engine.state.root().to_owned();
+    let outages = Outages::new(Arc::default(), events.clone(), engine.clock.clone(), folder);
     let intake = Intake {
         control: engine.control.clone(),
         originals: engine.originals.clone(),
@@ -70,6 +74,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
         fingerprint: fingerprint(settings, &model),
         retry: settings.retry.clone(),
         wake: Arc::default(),
+        outages: Arc::new(outages),
     };
     let done = intake.run(Request { walk, objects, prune: Prune::default() }).await;
     engine.control.flush().await?;

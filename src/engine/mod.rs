@@ -9,6 +9,7 @@ mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::clock::{SharedClock, SystemClock};
@@ -40,6 +41,7 @@ use crate::actors::queues::compaction::CompactionNotifier;
 use crate::backends::{self, KeepsConditions, Opening, StateStores, cloud};
 use crate::config::{Config, Provider, Settings};
 use crate::exit::{EngineError, Exit};
+use crate::intake::judged::JudgedOriginals;
 use crate::intake::originals::Originals;
 use crate::telemetry::CloudWatchMode;
 use crate::telemetry::publisher::{EmfLines, Lines, MetricSink, Publisher};
@@ -133,6 +135,7 @@ impl Engine {
         let settings = &config.settings;
         let (opened, stores) = backends::open(Opening { settings, folder: &state, clock: &clock }).await?;
         let originals = cloud::originals(settings, &state.root().join("originals"));
+        let originals = Arc::new(JudgedOriginals::new(originals, Duration::from_secs(settings.retry.alone_seconds)));
         let secrets = secrets(settings);
         Ok(Self {
             state,

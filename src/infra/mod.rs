@@ -13,7 +13,7 @@ pub mod rules;
 use std::time::Duration;
 
 use docweir_aws::dynamo::Dynamo;
-use docweir_aws::dynamo::table::Table;
+use docweir_aws::dynamo::table::{Index, Table};
 use docweir_aws::s3::{Bucket, Encryption, LifecycleRule, S3};
 use docweir_aws::{Aws, Fault, FaultKind};
 use docweir_aws_backend::batches;
@@ -48,7 +48,14 @@ pub struct RequiredResource {
     pub name: String,
     #[serde(flatten)]
     pub state: State,
+    /// Property of the resource that people should know, although it is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
+
+/// Says what versioning of a state bucket means for deleted documents.
+pub const VERSIONED: &str = "the bucket is versioned: deleted documents stay readable as noncurrent versions, until \
+                             `docweir erase` or a lifecycle rule deletes these versions";
 
 /// Returns the definitions of all tables.
 pub fn tables(settings: &Settings) -> Vec<Table> {
@@ -96,11 +103,13 @@ impl Infra {
         let mut things = Vec::new();
         for table in &self.tables {
             let state = self.table(table).await?;
-            things.push(RequiredResource { kind: "table", name: table.name.clone(), state });
+            things.push(RequiredResource { kind: "table", name: table.name.clone(), state, note: None });
         }
         for (bucket, rules) in &self.buckets {
             let state = self.bucket(bucket, rules).await?;
-            things.push(RequiredResource { kind: "bucket", name: bucket.name().to_owned(), state });
+            let versioned = bucket.exists().await? && bucket.is_versioned().await?;
+            let note = versioned.then(|| VERSIONED.to_owned());
+            things.push(RequiredResource { kind: "bucket", name: bucket.name().to_owned(), state, note });
         }
         things.extend(self.queues.look().await?);
         Ok(things)
@@ -112,6 +121,9 @@ impl Infra {
         for table in &self.tables {
             if matches!(self.table(table).await?, State::Missing(_)) {
                 self.dynamo.create(table, TABLE_TIMEOUT).await?;
+                for index in self.missing_indexes(table).await? {
+                    self.dynamo.create_index(&table.name, index, TABLE_TIMEOUT).await?;
+                }
             }
         }
         for (bucket, rules) in &self.buckets {
@@ -130,19 +142,26 @@ impl Infra {
         self.queues.apply().await
     }
 
+    /// Returns the indexes that an existing table lacks.
+    async fn missing_indexes<'t>(&self, table: &'t Table) -> Result<Vec<&'t Index>, Fault> {
+        let found = self.dynamo.describe(&table.name).await?.map(|found| found.indexes).unwrap_or_default();
+        let is_missing = |index: &&Index| !found.iter().any(|found| found.name == index.name);
+        Ok(table.indexes.iter().filter(is_missing).collect())
+    }
+
     /// Returns the state of one table.
     pub async fn table(&self, table: &Table) -> Result<State, Fault> {
         let Some(found) = self.dynamo.describe(&table.name).await? else {
             return Ok(State::Missing("create the table with on-demand capacity".into()));
         };
-        let mut wrong = Vec::new();
+        let (mut wrong, mut missing) = (Vec::new(), Vec::new());
         if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
             let range = found.range.unwrap_or_default();
             wrong.push(format!("the table's key is {} and {range}, not {:?}", found.hash, table.key));
         }
         for index in &table.indexes {
             match found.indexes.iter().find(|found| found.name == index.name) {
-                None => wrong.push(format!("the index {} ({:?}) is missing", index.name, index.key)),
+                None => missing.push(format!("create the index {}", index.name)),
                 Some(found) if !found.serves_as(index) => wrong.push(format!(
                     "the index {} must have the key {:?} and hold {}",
                     index.name,
@@ -157,10 +176,17 @@ impl Infra {
             (Some("ttl"), Some(wanted)) => wrong.push(format!(
                 "the time to live uses `ttl`, which deletes records of searchable documents; use `{wanted}` instead"
             )),
-            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the table's time to live".into())),
+            (None, Some(_)) => missing.push("set the table's time to live".to_owned()),
             (found, wanted) => wrong.push(format!("the time to live uses {found:?}, not {wanted:?}")),
         }
-        Ok(if wrong.is_empty() { State::Correct } else { State::Differs(wrong.join("; ")) })
+        Ok(match (wrong.is_empty(), missing.is_empty()) {
+            (true, true) => State::Correct,
+            (true, false) => State::Missing(missing.join("; ")),
+            (false, _) => {
+                let not_done = missing.iter().map(|missing| format!("to do by hand: {missing}"));
+                State::Differs(wrong.into_iter().chain(not_done).collect::<Vec<_>>().join("; "))
+            }
+        })
     }
 
     fn prefixes(&self, bucket: &Bucket) -> impl Iterator<Item = &str> {
@@ -171,6 +197,25 @@ impl Infra {
         if !bucket.exists().await? {
             return Ok(State::Missing(format!("create a private bucket with {} lifecycle rules", rules.len())));
         }
+        let there = bucket.lifecycle().await?;
+        let missing: Vec<&str> =
+            rules.iter().filter(|rule| !there.contains(rule)).map(|rule| rule.id.as_str()).collect();
+        if let Some(wrong) = self.wrong(bucket, &there).await? {
+            let rules = missing.join(", ");
+            // A bucket that differs is left as it is, so the rules of Docweir are not set either.
+            return Ok(State::Differs(match missing.is_empty() {
+                true => wrong,
+                false => format!("{wrong}; lifecycle rules not set because of this: {rules}"),
+            }));
+        }
+        Ok(match missing.is_empty() {
+            true => State::Correct,
+            false => State::Missing(format!("set the lifecycle rules {}", missing.join(", "))),
+        })
+    }
+
+    /// Returns a description of what a person must change in a bucket. `rules` are the lifecycle rules of the bucket.
+    async fn wrong(&self, bucket: &Bucket, rules: &[LifecycleRule]) -> Result<Option<String>, Fault> {
         let open = match bucket.is_private().await {
             Ok(private) => !private,
             // The endpoint does not support this setting.
@@ -178,22 +223,14 @@ impl Infra {
             Err(fault) => return Err(fault),
         };
         if open {
-            return Ok(State::Differs("objects of the bucket can be made public; block public access".into()));
+            return Ok(Some("objects of the bucket can be made public; block public access".into()));
         }
         if let Some(wanted) = &self.encryption
             && bucket.encryption().await?.as_ref() != Some(wanted)
         {
-            return Ok(State::Differs(format!("the bucket must use encryption {} (`s3.encryption`)", wanted.kind)));
+            return Ok(Some(format!("the bucket must use encryption {} (`s3.encryption`)", wanted.kind)));
         }
-        let there = bucket.lifecycle().await?;
-        let missing: Vec<&str> =
-            rules.iter().filter(|rule| !there.contains(rule)).map(|rule| rule.id.as_str()).collect();
-        let harmful = there.iter().find_map(|rule| self.prefixes(bucket).find_map(|prefix| rules::harm(rule, prefix)));
-        Ok(match harmful {
-            Some(harm) => State::Differs(harm),
-            None if missing.is_empty() => State::Correct,
-            None => State::Missing(format!("set the lifecycle rules {}", missing.join(", "))),
-        })
+        Ok(rules.iter().find_map(|rule| self.prefixes(bucket).find_map(|prefix| rules::harm(rule, prefix))))
     }
 }
 

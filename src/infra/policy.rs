@@ -139,8 +139,7 @@ impl Places {
             Resource::Documents => all().map(|place| self.objects(place)).collect(),
             Resource::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
             Resource::Queues => {
-                let dead = |name: &String| (role == Role::Infra).then(|| dead_letters(name));
-                let all = self.queues.iter().flat_map(|name| [Some(name.clone()), dead(name)]).flatten();
+                let all = self.queues.iter().flat_map(|name| [name.clone(), dead_letters(name)]);
                 all.map(|name| self.arn("sqs", &name)).collect()
             }
             Resource::Texts if self.texts => ["*".to_owned()].into(),
@@ -298,7 +297,10 @@ mod tests {
         assert_eq!(resources("Secrets"), json!([secret]));
         assert_eq!((resources("Metrics"), resources("Texts")), (Value::Null, Value::Null));
         let queue = |name: &str| format!("arn:aws-cn:sqs:cn-north-1:*:{name}");
-        assert_eq!(resources("Queues"), json!([queue("docweir-compaction"), queue("events")]));
+        assert_eq!(
+            resources("Queues"),
+            json!(["docweir-compaction", "docweir-compaction-dead", "events", "events-dead"].map(queue))
+        );
         let tables = crate::infra::tables(&settings);
         let indexed = tables.iter().filter(|table| !table.indexes.is_empty()).count();
         assert_eq!(resources("Tables").as_array().unwrap().len(), tables.len() + indexed);

@@ -17,7 +17,7 @@ use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;
 
 /// Kinds of events that a bucket must send.
-const EVENTS: [&str; 2] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"];
+const EVENTS: [&str; 3] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"];
 /// Time for which a queue keeps unread messages.
 const KEPT: Duration = Duration::from_secs(14 * 86_400);
 
@@ -49,11 +49,12 @@ impl QueueInfra {
                 Some(None) => State::Missing(format!("set the dead-letter queue {}", dead_letters(name))),
                 Some(Some(_)) => State::Correct,
             };
-            things.push(RequiredResource { kind: "queue", name: name.clone(), state });
+            things.push(RequiredResource { kind: "queue", name: name.clone(), state, note: None });
         }
         for (bucket, prefix) in &self.places {
             let name = format!("{}/{prefix}", bucket.name());
-            things.push(RequiredResource { kind: "events", name, state: self.telling(bucket, prefix).await? });
+            let state = self.telling(bucket, prefix).await?;
+            things.push(RequiredResource { kind: "events", name, state, note: None });
         }
         Ok(things)
     }
@@ -188,7 +189,8 @@ mod tests {
             (told("input/a/", "", &EVENTS), false),
             (told("input/", ".pdf", &EVENTS), false),
             (told("input/", "", &["s3:ObjectCreated:*"]), false),
-            (told("input/", "", &["s3:ObjectCreated:Put", "s3:ObjectRemoved:*"]), false),
+            (told("input/", "", &["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]), false),
+            (told("input/", "", &["s3:ObjectCreated:Put", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"]), false),
         ];
         for (told, right) in table {
             assert_eq!(serves(&told, "q", "input/"), right, "{told:?}");

@@ -19,8 +19,9 @@ pub trait Originals: Send + Sync + 'static {
     /// Opens the current file of a source. The file is positioned at its start.
     ///
     /// # Errors
-    /// Returns a permanent error if the file does not exist ([`GONE`]) or access to the file is denied. Returns a
-    /// transient error if reading may succeed later.
+    /// Returns a permanent error if the file does not exist ([`GONE`]) or access to a local file is denied. Returns an
+    /// error of class `Unavailable` while the bucket cannot be read ([`BUCKET`]), denies access, or the local disk is
+    /// full ([`LOCAL_DISK`]).
     async fn open(&self, source: &str) -> Result<Original, StageError>;
 
     /// Returns the current properties of an object, or `None` if the object does not exist. The content of the object
@@ -36,6 +37,11 @@ pub trait Originals: Send + Sync + 'static {
         let _ = after;
         Err(without_aws(uri))
     }
+
+    /// Reads a byte of an object, to find out whether objects can be read now.
+    async fn probe(&self, source: &str) -> Result<(), StageError> {
+        self.look(source).await.map(drop)
+    }
 }
 
 fn without_aws(uri: &str) -> StageError {
@@ -45,6 +51,12 @@ fn without_aws(uri: &str) -> StageError {
 
 /// Error code for a source that no longer exists.
 pub const GONE: &str = "source_gone";
+/// Error code of an object that cannot be read at the moment, while other objects of its bucket can be read.
+pub const ONE_OBJECT: &str = "source_object";
+/// Error code of a bucket whose objects cannot be read at the moment.
+pub const BUCKET: &str = "source_bucket";
+/// Error code of a local disk that has no room for the copy of an object.
+pub const LOCAL_DISK: &str = "local_disk";
 
 /// Holds the open file of a document.
 pub struct Original {

@@ -188,6 +188,7 @@ pub async fn ingest(
         fingerprint: tree.fingerprint.clone(),
         retry: settings.retry.clone(),
         wake: tree.wake.clone(),
+        outages: tree.outages.clone(),
     };
     if request.serves {
         listening::start(engine, &mut tree, &intake, queues);

@@ -12,5 +12,10 @@ pub const COMPACTION: &[(&str, &str, &str)] = &[
 /// Metrics of the message queues that the process receives from.
 pub const QUEUES: &[(&str, &str, &str)] = &[
     ("docweir_queue_messages_total", "counter", "number of messages received from a queue, by outcome"),
+    (
+        "docweir_bucket_events_total",
+        "counter",
+        "number of events of buckets, by what was found (present, absent, unwatched)",
+    ),
     ("docweir_queue_receives_total", "counter", "number of calls that receive messages from a queue"),
 ];

@@ -29,12 +29,16 @@ mod comprehend;
 #[cfg(feature = "aws")]
 mod comprehend_shared;
 mod crash;
+#[cfg(feature = "aws")]
+mod denials;
 mod dialects;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
 mod first_run;
 mod folders;
+#[cfg(feature = "aws")]
+mod infra;
 mod kit;
 #[cfg(feature = "aws")]
 mod ledger;

@@ -28,7 +28,7 @@ for at in range(0, len(lines), 10):
 ";
 
 /// Creates an account with an intake queue and a compaction queue. The bucket sends its events to the intake queue.
-fn account(more: &[(&'static str, &str)]) -> Option<Account> {
+pub fn account(more: &[(&'static str, &str)]) -> Option<Account> {
     account_with("", more)
 }
 
@@ -48,20 +48,20 @@ fn account_with(ending: &str, more: &[(&'static str, &str)]) -> Option<Account> 
     Some(account.made())
 }
 
-fn intake(account: &Account) -> String {
+pub fn intake(account: &Account) -> String {
     format!("{}-intake", account.name)
 }
 
 /// Returns the URI of the prefix under which documents are written to the bucket.
-fn input(account: &Account) -> String {
+pub fn input(account: &Account) -> String {
     format!("s3://{}/docs/input/", account.name)
 }
 
-fn put(account: &Account, file: &str, key: &str) {
+pub fn put(account: &Account, file: &str, key: &str) {
     account.aws(account.s3, &["s3", "cp", file, &format!("{}{key}", input(account))]);
 }
 
-fn send(account: &Account, queue: &str, bodies: &[String]) {
+pub fn send(account: &Account, queue: &str, bodies: &[String]) {
     let mut command = Command::new(program("python").unwrap());
     command.args(["-c", SEND, account.s3.endpoint(), queue]);
     command.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "x").env("AWS_EC2_METADATA_DISABLED", "true");
@@ -71,7 +71,7 @@ fn send(account: &Account, queue: &str, bodies: &[String]) {
 }
 
 /// Formats an event as S3 sends it, with a URL-encoded key. The argument `key` is not yet encoded.
-fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
+pub fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
     let encoded = key.bytes().map(|b| match b {
         b' ' => "+".to_owned(),
@@ -84,7 +84,7 @@ fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
 }
 
 /// Returns the number of messages that wait in a queue, and the number that are received but not yet deleted.
-fn messages(account: &Account, queue: &str) -> (u64, u64) {
+pub fn messages(account: &Account, queue: &str) -> (u64, u64) {
     let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
     let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
     let read =
@@ -96,7 +96,7 @@ fn messages(account: &Account, queue: &str) -> (u64, u64) {
 
 /// Starts a service that writes its log to a file. A pipe would fill up, because the test does not read the log while
 /// the service runs.
-fn serve(account: &Account, replica: &str) -> Running {
+pub fn serve(account: &Account, replica: &str) -> Running {
     let log = std::fs::File::create(account.place.path().join(format!("{replica}.log"))).unwrap();
     let mut command = account.command(replica, &["serve", "--progress", "none"]);
     Running::of(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
@@ -107,22 +107,22 @@ fn records(account: &Account) -> Vec<Value> {
 }
 
 /// Returns the number of documents with a status.
-fn with_status(account: &Account, status: &str) -> usize {
+pub fn with_status(account: &Account, status: &str) -> usize {
     records(account).iter().filter(|record| record["status"] == status).count()
 }
 
 #[track_caller]
-fn wait_for_complete(account: &Account, documents: usize) {
+pub fn wait_for_complete(account: &Account, documents: usize) {
     eventually("the documents are complete", || with_status(account, "COMPLETED") == documents);
 }
 
 #[track_caller]
-fn wait_for_empty(account: &Account, queue: &str) {
+pub fn wait_for_empty(account: &Account, queue: &str) {
     eventually("the queue is empty", || messages(account, queue) == (0, 0));
 }
 
 #[track_caller]
-fn stop(service: Running) {
+pub fn stop(service: Running) {
     service.signal(Signal::TERM);
     service.finish().code(143);
 }
@@ -205,9 +205,8 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake(&account));
     let dead = format!("{}-dead", intake(&account));
-    // 200 malformed messages were sent. The 201st is the server's own event for `100%.PDF`, whose key is not encoded
-    // as S3 would encode it.
-    assert_eq!(messages(&account, &dead), (201, 0), "only malformed messages may be dead letters");
+    // The server's own event for `100%.PDF`, whose key is not encoded as S3 would encode it, is none of them.
+    assert_eq!(messages(&account, &dead), (200, 0), "only malformed messages may be dead letters");
     stop(two);
     stop(three);
     for replica in ["one", "two", "three"] {

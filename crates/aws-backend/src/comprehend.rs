@@ -85,7 +85,8 @@ fn failed(fault: Fault) -> CallError {
     match fault.kind {
         FaultKind::Throttled => CallError::Throttled,
         FaultKind::Unreachable => CallError::Unreachable(told),
-        FaultKind::Denied | FaultKind::NotFound => CallError::Misconfigured(told),
+        FaultKind::Denied => CallError::Denied(told),
+        FaultKind::NotFound => CallError::Misconfigured(told),
         FaultKind::Invalid if fault.code == "not sent" || fault.code == "UnknownOperationException" => {
             CallError::Misconfigured(told)
         }
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(of(FaultKind::Unknown, "HTTP 502"), CallError::Lost(told("HTTP 502")));
         let internal = "InternalServerException";
         assert_eq!(of(FaultKind::Unknown, internal), CallError::Failed(told(internal)));
-        assert_eq!(of(FaultKind::Denied, "AccessDenied"), CallError::Misconfigured(told("AccessDenied")));
+        assert_eq!(of(FaultKind::Denied, "AccessDenied"), CallError::Denied(told("AccessDenied")));
         let long = "TextSizeLimitExceededException";
         assert_eq!(of(FaultKind::Invalid, long), CallError::Refused(long.into()));
     }

@@ -303,10 +303,10 @@ async fn a_service_that_is_down_is_held_against_no_document() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_is_the_systems_matter_and_said() {
+async fn a_missing_permission_is_held_against_no_document_and_said() {
     let place = Place::with(vec![Rule::new(On::Detect, Act::Status).code(403)]);
     let error = ask(&place.service().await, Api::Entities, &["a"]).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::System);
+    assert_eq!(error.class, ErrorClass::Unavailable);
     assert!(error.message.contains("AccessDenied") && error.message.contains("comprehend/entities"), "{error}");
 }
 

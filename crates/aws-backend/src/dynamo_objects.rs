@@ -65,12 +65,10 @@ fn failed(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
         FaultKind::NotFound => {
             ObjectError::Storage { what, key, reason, hint: "create the tables with `docweir infra apply`" }
         }
-        FaultKind::Denied => ObjectError::Storage {
-            what,
-            key,
-            reason,
-            hint: "check the credentials and allow them to read and write the table",
-        },
+        FaultKind::Denied => {
+            let reason = format!("{reason}; check the credentials and allow them to read and write the table");
+            ObjectError::Transient { what, key, reason }
+        }
         FaultKind::Invalid => ObjectError::Storage { what, key, reason, hint: "report this with the log" },
     }
 }

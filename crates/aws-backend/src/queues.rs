@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use docweir_aws::sqs::{self, Sqs};
 use docweir_aws::{Fault, FaultKind};
 
-use docweir_stores::queues::{Queue, QueueError, Received};
+use docweir_stores::queues::{DeadLetters, Queue, QueueError, Received};
 
 pub struct SqsQueue(sqs::Queue);
 
@@ -30,6 +30,51 @@ impl SqsQueue {
     }
 }
 
+/// Counts the messages in the dead-letter queue of `queue`. Returns `None` if there is no dead-letter queue.
+pub async fn dead_letters(sqs: &Sqs, queue: &str) -> Result<Option<DeadLetters>, QueueError> {
+    let Some((_, dead)) = with_dead_letters(sqs, queue).await? else { return Ok(None) };
+    let state = dead.state().await.map_err(|fault| told(dead.name(), fault))?;
+    let messages = state.map_or(0, |state| state.waiting + state.hidden);
+    Ok(Some(DeadLetters { queue: dead.name().to_owned(), messages }))
+}
+
+/// Moves the messages that are in the dead-letter queue of `queue` now back to it. Returns their number. Messages that fail
+/// again meanwhile are not moved twice, because no more messages are moved than there were.
+pub async fn redrive(sqs: &Sqs, queue: &str) -> Result<u64, QueueError> {
+    const HIDDEN: Duration = Duration::from_secs(60);
+    let Some((queue, dead)) = with_dead_letters(sqs, queue).await? else { return Ok(0) };
+    let state = dead.state().await.map_err(|fault| told(dead.name(), fault))?;
+    let (most, mut moved) = (state.map_or(0, |state| state.waiting + state.hidden), 0);
+    loop {
+        if moved >= most {
+            return Ok(moved);
+        }
+        let messages = dead.receive(sqs::MOST, Duration::from_secs(1), HIDDEN).await;
+        let messages = messages.map_err(|fault| told(dead.name(), fault))?;
+        if messages.is_empty() {
+            return Ok(moved);
+        }
+        for message in messages {
+            queue.send(&message.body, Duration::ZERO).await.map_err(|fault| told(queue.name(), fault))?;
+            let failed = dead.delete(&[message.receipt]).await.map_err(|fault| told(dead.name(), fault))?;
+            if let Some((_, fault)) = failed.into_iter().next() {
+                return Err(told(dead.name(), fault));
+            }
+            moved += 1;
+        }
+    }
+}
+
+/// Returns a queue and its dead-letter queue.
+async fn with_dead_letters(sqs: &Sqs, queue: &str) -> Result<Option<(sqs::Queue, sqs::Queue)>, QueueError> {
+    let SqsQueue(found) = SqsQueue::open(sqs, queue).await?;
+    let state = found.state().await.map_err(|fault| told(queue, fault))?;
+    let Some(redrive) = state.and_then(|state| state.redrive) else { return Ok(None) };
+    let name = redrive.dead_letters.rsplit(':').next().unwrap_or_default();
+    let dead = sqs.find(name).await.map_err(|fault| told(name, fault))?;
+    Ok(dead.map(|dead| (found, dead)))
+}
+
 fn missing(queue: &str, reason: String) -> QueueError {
     QueueError::Broken { queue: queue.to_owned(), reason, hint: "create the queue with `docweir infra apply`" }
 }
@@ -41,7 +86,7 @@ fn told(queue: &str, fault: Fault) -> QueueError {
         FaultKind::NotFound => missing(&queue, reason),
         FaultKind::Denied => {
             let hint = "check the credentials and their permissions on the queue";
-            QueueError::Broken { queue, reason, hint }
+            QueueError::Denied { queue, reason, hint }
         }
         FaultKind::Invalid => QueueError::Broken { queue, reason, hint: "report this with the log" },
         FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown => {

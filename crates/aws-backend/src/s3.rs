@@ -167,6 +167,16 @@ impl ObjectStore for S3Objects {
         Ok(found)
     }
 
+    async fn is_versioned(&self) -> Result<bool, ObjectError> {
+        let failed = |fault| not_listed("read the versioning of", &self.location(), fault);
+        self.bucket.is_versioned().await.map_err(failed)
+    }
+
+    async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, ObjectError> {
+        let failed = |fault| not_listed("delete the noncurrent versions in", &self.location(), fault);
+        self.bucket.delete_noncurrent(&format!("{}{prefix}", self.prefix)).await.map_err(failed)
+    }
+
     fn local_path(&self, _: &str) -> Option<PathBuf> {
         None
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::identity::IdentityCache;
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
@@ -14,7 +15,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::{AwsOptions, Fault, operations};
+use crate::credentials::{FreshCredentials, note_refused_call};
+use crate::{AwsOptions, Fault, FaultKind, operations};
 
 /// Holds the region, credentials and connections of this process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,16 +36,20 @@ impl Aws {
             .operation_attempt_timeout(seconds(options.attempt_seconds))
             .build();
         let mut loader = aws_config::from_env()
-            .http_client(http)
+            .http_client(http.clone())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(options.attempts));
         if !options.region.is_empty() {
-            loader = loader.region(aws_config::Region::new(options.region.clone()));
+            loader = loader.region(Region::new(options.region.clone()));
         }
         if !options.endpoint.is_empty() {
             loader = loader.endpoint_url(&options.endpoint);
         }
-        Self { sdk: loader.load().await, options }
+        let sdk = loader.load().await;
+        // The provider holds the credentials itself. A cache of the SDK would keep those that AWS refuses.
+        let credentials = FreshCredentials::new(sdk.region().cloned(), http);
+        let sdk = sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials));
+        Self { sdk: sdk.identity_cache(IdentityCache::no_cache()).build(), options }
     }
 
     /// Replaces the credentials with these keys.
@@ -93,5 +99,17 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     count(service, operation, answer.is_err());
-    answer.map_err(|error| Fault::of(&error))
+    answer.map_err(|error| fault_of(&error))
+}
+
+/// Converts the error of a call to a [`Fault`]. If AWS refused the call, the credentials are read again.
+pub(crate) fn fault_of<E>(error: &SdkError<E, HttpResponse>) -> Fault
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let fault = Fault::of(error);
+    if fault.kind == FaultKind::Denied {
+        note_refused_call();
+    }
+    fault
 }

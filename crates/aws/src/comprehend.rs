@@ -17,7 +17,7 @@ use aws_sdk_comprehend::types::{BatchItemError, LanguageCode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::access::{Aws, count, once};
+use crate::access::{Aws, count, fault_of, once};
 use crate::fault::{Fault, FaultKind};
 
 /// Largest number of texts in one request.
@@ -200,7 +200,7 @@ where
 {
     count("comprehend", operation, answer.is_err());
     answer.map_err(|error| {
-        let fault = Fault::of(&error);
+        let fault = fault_of(&error);
         match fault.kind {
             FaultKind::Invalid => Fault::new(fault.kind, fault.code, ""),
             _ => fault,

@@ -17,8 +17,8 @@ pub enum FaultKind {
     Conflict,
     /// The service throttled the call. The call was not applied and may be retried at a lower rate.
     Throttled,
-    /// The caller is not allowed to make the call, or the credentials are missing or invalid. The call was not
-    /// applied.
+    /// The caller is not allowed to make the call, the credentials are missing, invalid or expired, the clock is wrong,
+    /// or a KMS key cannot be used. The call was not applied. People repair this without a change to the request.
     Denied,
     /// The service rejected the request as invalid. The call was not applied, and a retry fails as well.
     Invalid,
@@ -98,6 +98,13 @@ impl Fault {
 /// Classifies an error by its code, or by its HTTP status if the code is unknown. The code comes first, because one
 /// status has many meanings.
 pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
+    if code.contains("Throttl") {
+        return FaultKind::Throttled;
+    }
+    // KMS reports disabled, deleted and forbidden keys with many codes, such as `KMS.DisabledException`.
+    if code.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("kms")) {
+        return FaultKind::Denied;
+    }
     match code {
         "PreconditionFailed"
         | "ConditionalCheckFailedException"
@@ -110,11 +117,6 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "TransactionConflictException"
         | "ResourceInUseException" => FaultKind::Conflict,
         "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "ThrottledException"
-        | "RequestThrottled"
-        | "RequestThrottledException"
         | "ProvisionedThroughputExceededException"
         | "TooManyRequestsException"
         | "RequestLimitExceeded"
@@ -122,10 +124,7 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "LimitExceededException"
         | "PriorRequestNotComplete"
         | "OverLimit"
-        | "ServiceUnavailable"
-        | "KmsThrottled"
-        | "KMS.ThrottlingException"
-        | "EC2ThrottledException" => FaultKind::Throttled,
+        | "ServiceUnavailable" => FaultKind::Throttled,
         "NoSuchKey"
         | "NoSuchBucket"
         | "NotFound"
@@ -137,17 +136,28 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "NoSuchLifecycleConfiguration" => FaultKind::NotFound,
         "AccessDenied"
         | "AccessDeniedException"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "AuthFailure"
         | "InvalidAccessKeyId"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
         | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
         | "ExpiredToken"
         | "ExpiredTokenException"
+        | "RequestExpired"
+        | "TokenRefreshRequired"
         | "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "InvalidToken"
+        | "InvalidSecurity"
         | "RequestTimeTooSkewed"
         | "AuthorizationHeaderMalformed"
-        | "KMSAccessDeniedException"
-        | "DecryptionFailure" => FaultKind::Denied,
+        | "DecryptionFailure"
+        | "InaccessibleEncryptionCredentialsException" => FaultKind::Denied,
         // An earlier attempt of this process is still in progress and may yet be applied.
         "TransactionInProgressException" => FaultKind::Unknown,
         // The service received the request too late or damaged, and did not apply it.
@@ -213,6 +223,17 @@ mod tests {
             ("ValidationException", 400, FaultKind::Invalid),
             ("AccessDenied", 403, FaultKind::Denied),
             ("ExpiredToken", 400, FaultKind::Denied),
+            ("InvalidToken", 400, FaultKind::Denied),
+            ("TokenRefreshRequired", 400, FaultKind::Denied),
+            ("RequestTimeTooSkewed", 403, FaultKind::Denied),
+            ("InvalidClientTokenId", 403, FaultKind::Denied),
+            ("KMS.DisabledException", 400, FaultKind::Denied),
+            ("KMS.KMSInvalidStateException", 409, FaultKind::Denied),
+            ("KmsInvalidState", 400, FaultKind::Denied),
+            ("KMS.NotFoundException", 400, FaultKind::Denied),
+            ("KMS.ThrottlingException", 400, FaultKind::Throttled),
+            ("KmsThrottled", 400, FaultKind::Throttled),
+            ("ThrottlingException", 400, FaultKind::Throttled),
             ("InternalError", 500, FaultKind::Unknown),
             ("RequestTimeout", 400, FaultKind::Unreachable),
             ("TransactionInProgressException", 400, FaultKind::Unknown),

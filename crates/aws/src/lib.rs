@@ -14,7 +14,8 @@
 //! - [`operations`] – all AWS operations that Docweir calls, and the IAM actions that they need
 //! - [`sqs`] – messages in queues
 //!
-//! Credentials come from the default provider chain of AWS: environment, profile, web identity, container, instance.
+//! Credentials come from the default provider chain of AWS: environment, profile, SSO, web identity, container, instance.
+//! They are read again when AWS refuses them.
 
 #[cfg(feature = "clients")]
 mod access;
@@ -22,6 +23,8 @@ mod access;
 pub mod cloudwatch;
 #[cfg(feature = "clients")]
 pub mod comprehend;
+#[cfg(feature = "clients")]
+mod credentials;
 #[cfg(feature = "clients")]
 pub mod dynamo;
 #[cfg(feature = "clients")]

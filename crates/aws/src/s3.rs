@@ -4,7 +4,9 @@
 //! - `download`: downloads a large object into a file
 //! - `multipart`: uploads a large object in parts
 //! - `buckets`: creates and configures buckets
+//! - `fault`: explains the faults that only S3 has
 //! - `notifications`: configures which events of a bucket are sent to which queue
+//! - `versions`: deletes the noncurrent versions of objects
 //!
 //! # Guarantees
 //! A conditional put ([`When`]) is sent only once. A retry could find the write of the first attempt, and would
@@ -16,9 +18,11 @@
 
 mod buckets;
 mod download;
+mod fault;
 mod multipart;
 mod notifications;
 mod objects;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +30,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::ServerSideEncryption;
+use aws_sdk_s3::types::{RequestPayer, ServerSideEncryption};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 
@@ -36,8 +40,8 @@ pub use multipart::{MAX_PARTS, Multipart, Part, Unfinished};
 pub use notifications::QueueNotification;
 pub use objects::{DELETE_AT_ONCE, Object, ObjectBody, When};
 
-use crate::access::{count, once};
-use crate::{Aws, Fault, FaultKind, S3Options};
+use crate::access::{count, fault_of, once};
+use crate::{Aws, Fault, S3Options};
 
 /// Sends calls to S3. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -94,6 +98,24 @@ impl S3 {
         self.aws.transfer_timeouts(bytes).operation_attempt_timeout().unwrap_or(Duration::MAX)
     }
 
+    /// Counts a call in the metrics and converts its error to a [`Fault`].
+    fn done<T, E>(&self, operation: &'static str, result: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        count("s3", operation, result.is_err());
+        result.map_err(|error| {
+            let header = error.raw_response().and_then(|raw| raw.headers().get("x-amz-bucket-region"));
+            let fault = fault_of(&error);
+            fault::explained(fault, header, self.aws.region())
+        })
+    }
+
+    /// Returns the header by which this account accepts to pay for a request.
+    fn payer(&self) -> Option<RequestPayer> {
+        self.options.requester_pays.then_some(RequestPayer::Requester)
+    }
+
     /// Returns the same client configuration as [`Self::transfer`], except that failed calls are not retried.
     fn transfer_once(&self, bytes: u64) -> Builder {
         self.transfer(bytes).retry_config(once())
@@ -109,23 +131,6 @@ impl Bucket {
         &self.s3.options
     }
 }
-
-/// Counts a call in the metrics and converts its error to a [`Fault`].
-fn done<T, E>(operation: &'static str, result: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    count("s3", operation, result.is_err());
-    result.map_err(|error| {
-        let fault = Fault::of(&error);
-        match fault.code.as_str() {
-            "InvalidObjectState" => Fault::new(FaultKind::Invalid, fault.code, ARCHIVED),
-            _ => fault,
-        }
-    })
-}
-
-const ARCHIVED: &str = "the object is archived (Glacier); restore it with `aws s3api restore-object` before reading it";
 
 fn micros(time: Option<&DateTime>) -> i64 {
     time.map_or(0, |t| t.secs().saturating_mul(1_000_000).saturating_add(i64::from(t.subsec_nanos() / 1000)))

@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::timeout::TimeoutConfig;
 use serde_json::{Value, json};
 
-use crate::access::{Aws, count};
+use crate::access::{Aws, count, fault_of};
 use crate::fault::{Fault, FaultKind, kind};
 
 /// Largest number of messages that one call receives or deletes.
@@ -298,7 +298,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     count("sqs", operation, result.is_err());
-    result.map_err(|error| Fault::of(&error))
+    result.map_err(|error| fault_of(&error))
 }
 
 #[cfg(test)]

@@ -258,6 +258,14 @@ impl ObjectStore for CachedObjects {
         Ok(())
     }
 
+    async fn is_versioned(&self) -> Result<bool, ObjectError> {
+        self.objects.is_versioned().await
+    }
+
+    async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, ObjectError> {
+        self.objects.delete_noncurrent(prefix).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         self.objects.list(prefix, after, limit).await
     }

@@ -137,6 +137,18 @@ pub trait ObjectStore: Send + Sync + 'static {
         false
     }
 
+    /// Returns whether the store keeps the content of deleted and overwritten objects, as a versioned bucket does.
+    async fn is_versioned(&self) -> Result<bool, ObjectError> {
+        Ok(false)
+    }
+
+    /// Deletes the kept content of deleted and overwritten objects under a prefix. Objects that exist stay. Returns the
+    /// number of deleted versions.
+    async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, ObjectError> {
+        let _ = prefix;
+        Ok(0)
+    }
+
     /// Copies the whole object into an empty file. Memory use does not grow with the size of the object.
     async fn read_into(&self, key: &str, mut file: File) -> Result<(), ObjectError> {
         const PIECE: u64 = 8 << 20;

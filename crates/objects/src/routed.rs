@@ -81,6 +81,14 @@ impl ObjectStore for RoutedObjects {
         self.of(key).delete(key).await
     }
 
+    async fn is_versioned(&self) -> Result<bool, ObjectError> {
+        Ok(self.vectors.is_versioned().await? || self.others.is_versioned().await?)
+    }
+
+    async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, ObjectError> {
+        self.of(prefix).delete_noncurrent(prefix).await
+    }
+
     /// Lists objects of one store: the store of vector files if `prefix` begins with `vectors/`, otherwise the store
     /// of other objects. Objects in [`RoutedObjects::registers`] are never listed.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {

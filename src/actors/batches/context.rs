@@ -27,7 +27,7 @@ use super::once_notifier::OnceNotifier;
 use super::options::{BatchOptions, EmbedMode};
 use super::write_back::WriteBack;
 use crate::actors::outcomes::control;
-use crate::actors::retry_while_busy::retry_while_busy;
+use crate::actors::retry_while_busy::retry_in_outage;
 use crate::messages::event::EventSink;
 use crate::supervisors::RetryOptions;
 
@@ -129,7 +129,7 @@ impl BatchContext {
 
     async fn resume_one(&self, document: &str) -> Result<u64, StageError> {
         let (store, word) = (&self.control, wake_word(document));
-        let resumed = retry_while_busy(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
+        let resumed = retry_in_outage(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
         if resumed > 0 {
             return Ok(resumed);
         }
@@ -137,7 +137,7 @@ impl BatchContext {
         // be retried and then needs its vectors.
         let needless = match DocumentId::parse(document) {
             None => true,
-            Some(id) => match retry_while_busy(&self.retry, || store.record(&id)).await {
+            Some(id) => match retry_in_outage(&self.retry, || store.record(&id)).await {
                 Ok(record) => matches!(
                     record.status,
                     DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted
@@ -161,12 +161,12 @@ impl BatchContext {
         let mut after = None;
         loop {
             let page =
-                retry_while_busy(&self.retry, || store.list(&filter, after.as_ref(), PAGE)).await.map_err(control)?;
+                retry_in_outage(&self.retry, || store.list(&filter, after.as_ref(), PAGE)).await.map_err(control)?;
             for record in &page {
                 let word = wake_word(record.document_id.as_str());
                 let waits = record.parked_resume == Some(Resume::On(word.clone()));
                 if waits && !self.batches.is_waiting(record.document_id.as_str()).await? {
-                    retry_while_busy(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
+                    retry_in_outage(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
                 }
             }
             after = page.last().map(|r| r.document_id.clone());

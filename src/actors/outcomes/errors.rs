@@ -4,12 +4,12 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_objects::ObjectError;
 use docweir_stores::control::ControlError;
 
-/// Converts an error of the control store. A full or damaged store is a system failure, and a store that does not answer
-/// is an outage. Neither counts as a failed attempt of any document.
+/// Converts an error of the control store. A full or damaged store is a system failure. A store that does not answer or
+/// denies access is an outage. Neither counts as a failed attempt of any document.
 pub fn control(error: ControlError) -> StageError {
     let class = match &error {
         ControlError::Storage { .. } => ErrorClass::System,
-        ControlError::Busy(_) => ErrorClass::Unavailable,
+        ControlError::Busy(_) | ControlError::Denied { .. } => ErrorClass::Unavailable,
         ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => ErrorClass::Permanent,
     };
     StageError::new(class, "control_store", error.to_string())

@@ -1,10 +1,11 @@
 //! Receives messages from a queue, passes each to a handler, and deletes the handled messages.
 //!
-//! No message is received while there is no room for further results, or while a held message waits for an
-//! unavailable service. The waiting message stays held, and hidden from other consumers, until the service is
-//! available again. This message is not returned to the queue. Otherwise it would be received repeatedly, and the
-//! queue would finally move it to the dead-letter queue. A message that cannot be handled is left to the queue, which
-//! delivers the message again and finally moves it to the dead-letter queue.
+//! No message is received while there is no room for further results. While a service is unavailable, only single
+//! messages are received at growing intervals, to find out whether others can be handled. A message that waits stays
+//! held, and hidden from other consumers, until the service is available again. This message is not returned to the
+//! queue. Otherwise it would be received repeatedly, and the queue would finally move it to the dead-letter queue. A
+//! message that cannot be handled is left to the queue, which delivers the message again and finally moves it to the
+//! dead-letter queue.
 //!
 //! The queue limits how often a message can be received before the message moves to the dead-letter queue. If a
 //! message must be returned after its last permitted receipt, a copy of the message is sent instead, and the original
@@ -25,25 +26,33 @@ use docweir_core::failpoint;
 use docweir_stores::queues::{MOST, Queue, QueueError, Received};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use metrics::counter;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
 
 /// Maximum time that held messages may take to finish after a stop.
 const GRACE: Duration = Duration::from_secs(5);
+/// Maximum number of held messages, including those that wait for a service.
+const MAX_HELD: usize = 1_000;
 
 /// Describes the outcome of handling a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageOutcome {
     /// The message was handled and can be deleted.
     Done,
+    /// There is nothing to do for the message, and it can be deleted. No service was used.
+    Ignored,
     /// The message cannot be handled and is left to the queue. The queue counts how often the message is received,
     /// and finally moves it to the dead-letter queue.
     Refused(String),
-    /// A service is unavailable. The message is retried, and no other message is received until the service is
-    /// available again.
+    /// Parts of the message cannot be handled; all other parts were handled. Each of these parts is sent as a message of
+    /// its own, and the message is deleted.
+    Split { bodies: Vec<String>, reason: String },
+    /// A service is unavailable. The message is retried, and receiving is paused.
     Outage(String),
+    /// Only this message cannot be handled at the moment. It is retried, and other messages are received.
+    Alone(String),
     /// Another process is already doing the work. The message is returned to the queue, which delivers it again after
     /// the given time.
     Later(Duration),
@@ -63,7 +72,7 @@ pub struct Consumer {
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
     pub options: QueueOptions,
-    /// Maximum number of messages that are held at the same time.
+    /// Maximum number of messages that are handled at the same time. Messages that wait for a service do not count.
     pub at_once: usize,
     pub room: Room,
     /// True once no more messages may be received.
@@ -76,6 +85,8 @@ enum Step {
     /// A message is finished. If the message must be deleted, contains its receipt.
     Finished(Result<Option<String>, StageError>),
     Deleted,
+    /// During an outage, the time has come to receive a single message.
+    Probe,
     Look,
 }
 
@@ -90,24 +101,55 @@ struct HeldMessages {
     held: RefCell<HashMap<String, ReceivedMessage>>,
     /// Number of held messages that wait for a service.
     waiting: Cell<usize>,
+    /// True if a message failed because of an outage, and no message was handled since.
+    outage: Cell<bool>,
+    /// Time at which a message was last handled.
+    last_handled: Cell<Option<Instant>>,
+    /// Notification that the number of waiting messages or the outage has changed.
+    changed: Notify,
     /// Number of receipts after which the queue moves a message to its dead-letter queue. `None` if there is no
     /// dead-letter queue.
     redrive: Option<u32>,
 }
 
-/// Counts a message as waiting for a service until this value is dropped.
-struct Waits<'a>(&'a Cell<usize>);
+impl HeldMessages {
+    fn new(redrive: Option<u32>) -> Self {
+        Self {
+            held: RefCell::default(),
+            waiting: Cell::new(0),
+            outage: Cell::new(false),
+            last_handled: Cell::new(None),
+            changed: Notify::new(),
+            redrive,
+        }
+    }
 
-impl<'a> Waits<'a> {
-    fn begin(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
+    /// Records that a message was handled, so that its services are available.
+    fn handled(&self) {
+        self.last_handled.set(Some(Instant::now()));
+        self.outage.set(false);
+        self.changed.notify_one();
+    }
+
+    /// Records that a message waits, and whether this shows an outage. If another message was handled since the first
+    /// failure of this one, only this one fails.
+    fn waits(&self, failing_since: Instant, outage: bool) -> Waits<'_> {
+        if outage && self.last_handled.get().is_none_or(|handled| handled < failing_since) {
+            self.outage.set(true);
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        self.changed.notify_one();
+        Waits(self)
     }
 }
 
+/// Counts a message as waiting for a service until this value is dropped.
+struct Waits<'a>(&'a HeldMessages);
+
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+        self.0.changed.notify_one();
     }
 }
 
@@ -121,9 +163,9 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts a failure. If the queue is only unavailable, the call is retried forever. If this process cannot use
-    /// the queue at all, the call fails ten times before an error is returned. Until then, someone may be creating
-    /// the queue or correcting its permissions.
+    /// Counts a failure. If the queue is only unavailable, or denies access, the call is retried forever. If this process
+    /// cannot use the queue at all, the call fails ten times before an error is returned. Until then, someone may be
+    /// creating the queue.
     fn count(&mut self, error: &QueueError) -> Result<(), StageError> {
         const MAX_BROKEN_CALLS: u32 = 10;
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -141,7 +183,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 impl Consumer {
     /// Runs until it is stopped, and then returns the unfinished messages to the queue.
     pub async fn run(&self) -> Result<(), StageError> {
-        let hand = HeldMessages { held: RefCell::default(), waiting: Cell::new(0), redrive: self.redrive().await? };
+        let hand = HeldMessages::new(self.redrive().await?);
         if hand.redrive.is_none() {
             let (queue, most) = (self.queue.name(), self.options.max_receives);
             tracing::warn!(queue, "no dead-letter queue; failing messages are deleted after {most} receipts");
@@ -159,6 +201,7 @@ impl Consumer {
         let mut done: Vec<String> = Vec::new();
         let mut failures = Failures::default();
         let mut stopping: Option<Boxed<'_, ()>> = None;
+        let (mut probing, mut probes): (Option<Boxed<'_, ()>>, u32) = (None, 0);
         loop {
             if *stop.borrow_and_update() && stopping.is_none() {
                 receiving = None;
@@ -167,10 +210,19 @@ impl Consumer {
             if stopping.is_some() && working.is_empty() && done.is_empty() && deleting.is_none() {
                 return Ok(());
             }
-            let free = self.at_once.saturating_sub(working.len());
+            let active = working.len().saturating_sub(hand.waiting.get());
+            let free = self.at_once.saturating_sub(active).min(MAX_HELD.saturating_sub(working.len()));
             let has_room = room.as_mut().is_none_or(|room| *room.borrow_and_update());
-            let may = stopping.is_none() && free > 0 && has_room && hand.waiting.get() == 0;
-            if receiving.is_none() && may {
+            let may = receiving.is_none() && stopping.is_none() && free > 0 && has_room;
+            match hand.outage.get() {
+                true if may && probing.is_none() => {
+                    probes += 1;
+                    probing = Some(Box::pin(sleep(self.backoff(probes))));
+                }
+                true => {}
+                false => (probing, probes) = (None, 0),
+            }
+            if may && !hand.outage.get() {
                 receiving = Some(Box::pin(self.receive(free, failures.in_a_row)));
             }
             // Messages that finish during a delete call are deleted by the next call.
@@ -182,6 +234,8 @@ impl Consumer {
                 Some(finished) = working.next(), if !working.is_empty() => Step::Finished(finished),
                 received = next(&mut receiving) => Step::Received(received),
                 () = next(&mut deleting) => Step::Deleted,
+                () = next(&mut probing) => Step::Probe,
+                () = hand.changed.notified() => Step::Look,
                 () = next(&mut stopping) => return Ok(()),
                 changed = changed(&mut room) => match changed {
                     Ok(()) => Step::Look,
@@ -207,6 +261,12 @@ impl Consumer {
                 }
                 Step::Finished(finished) => done.extend(finished?),
                 Step::Deleted => deleting = None,
+                Step::Probe => {
+                    probing = None;
+                    if may {
+                        receiving = Some(Box::pin(self.receive(1, failures.in_a_row)));
+                    }
+                }
                 Step::Look => {}
             }
         }
@@ -250,16 +310,19 @@ impl Consumer {
         failpoint::reach("queue.handled", &body);
         let outcome = match handled {
             MessageOutcome::Done => "done",
+            MessageOutcome::Ignored => "ignored",
             MessageOutcome::Refused(_) => "refused",
-            MessageOutcome::Outage(_) | MessageOutcome::Later(_) => "given_back",
+            MessageOutcome::Split { .. } => "split",
+            MessageOutcome::Outage(_) | MessageOutcome::Alone(_) | MessageOutcome::Later(_) => "given_back",
         };
         counter!("docweir_queue_messages_total", "queue" => self.queue.name().to_owned(), "outcome" => outcome)
             .increment(1);
         let delete = match handled {
-            MessageOutcome::Done => true,
+            MessageOutcome::Done | MessageOutcome::Ignored => true,
             MessageOutcome::Refused(reason) => self.refuse(receives, &reason, hand),
+            MessageOutcome::Split { bodies, reason } => self.split(&bodies, &reason).await,
             MessageOutcome::Later(wait) => self.give_back(&receipt, receives, &body, wait, hand.redrive).await,
-            MessageOutcome::Outage(_) => {
+            MessageOutcome::Outage(_) | MessageOutcome::Alone(_) => {
                 self.give_back(&receipt, receives, &body, self.longest_backoff(), hand.redrive).await
             }
         };
@@ -272,19 +335,23 @@ impl Consumer {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
             let outcome = self.handler.handle(body).await?;
-            let MessageOutcome::Outage(reason) = &outcome else { return Ok(outcome) };
+            let (reason, outage) = match &outcome {
+                MessageOutcome::Outage(reason) => (reason, true),
+                MessageOutcome::Alone(reason) => (reason, false),
+                MessageOutcome::Done | MessageOutcome::Split { .. } => {
+                    hand.handled();
+                    return Ok(outcome);
+                }
+                MessageOutcome::Ignored | MessageOutcome::Refused(_) | MessageOutcome::Later(_) => return Ok(outcome),
+            };
             failures += 1;
             let wait = self.backoff(failures);
             if since.elapsed() + wait >= Duration::from_secs(self.options.hold_seconds) {
                 return Ok(outcome);
             }
-            let _waits = Waits::begin(&hand.waiting);
-            tracing::warn!(
-                queue = self.queue.name(),
-                reason,
-                wait_seconds = wait.as_secs_f64(),
-                "message waits for a service; receiving is paused"
-            );
+            let _waits = hand.waits(since, outage);
+            let (queue, wait_seconds, paused) = (self.queue.name(), wait.as_secs_f64(), hand.outage.get());
+            tracing::warn!(queue, reason, wait_seconds, paused, "message waits until it can be handled");
             sleep(wait).await;
         }
     }
@@ -317,6 +384,20 @@ impl Consumer {
         }
         tracing::warn!(queue, reason, receives, "message failed; the queue delivers it again");
         false
+    }
+
+    /// Sends each part of a message that cannot be handled as a message of its own. Only these parts then move to the
+    /// dead-letter queue. Returns whether all were sent, and the message can be deleted.
+    async fn split(&self, bodies: &[String], reason: &str) -> bool {
+        let queue = self.queue.name();
+        tracing::warn!(queue, reason, parts = bodies.len(), "parts of a message failed; each becomes a message");
+        for body in bodies {
+            if let Err(error) = self.queue.send(body, Duration::ZERO).await {
+                tracing::warn!(%error, "part of a message not sent; the queue delivers the message again");
+                return false;
+            }
+        }
+        true
     }
 
     /// Returns a message to the queue. If the queue permits no further receipt of the message, sends a copy instead

@@ -9,16 +9,21 @@
 //! write last, and overwrite the newer result. To correct this, each replica inspects the object again after changing
 //! the control store. If the object has changed, the replica repeats its work.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::{ControlError, DocumentStatus, Intent};
+use metrics::counter;
+use serde_json::Value;
+use tokio::time::Instant;
 
 use super::consumer::{Handler, MessageOutcome};
-use crate::actors::intake::Intake;
+use crate::actors::intake::{INTAKE, Intake};
 use crate::actors::outcomes::control;
-use crate::actors::retry_while_busy::retry_while_busy;
-use crate::intake::bucket_events::{Message, parse};
-use crate::intake::originals::{GONE, Listed};
+use crate::actors::retry_while_busy::retry_in_outage;
+use crate::intake::bucket_events::{Message, ObjectEvent, Record, parse};
+use crate::intake::originals::{GONE, Listed, ONE_OBJECT};
 use crate::messages::event::Event;
 
 /// Handles the events of the watched buckets.
@@ -36,47 +41,126 @@ enum Stop {
     /// The object itself cannot be ingested.
     Refused(String),
     /// A service is unavailable.
-    Outage(String),
+    Outage(StageError),
     /// The system failed.
     System(StageError),
+}
+
+/// Collects what became of the records of a message.
+#[derive(Default)]
+struct RecordOutcomes {
+    /// Records that are refused, each with the reason and the source, if the source is known.
+    refused: Vec<(Value, String, Option<String>)>,
+    outage: Option<StageError>,
+    /// True if a service was used for a record.
+    worked: bool,
 }
 
 #[async_trait(?Send)]
 impl Handler for BucketEvents {
     async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError> {
-        let events = match parse(body) {
-            Ok(Message::Objects(events)) => events,
-            Ok(Message::Test) => return Ok(MessageOutcome::Done),
+        let records = match parse(body) {
+            Ok(Message::Objects(records)) => records,
+            Ok(Message::Test) => return Ok(MessageOutcome::Ignored),
             Err(reason) => return Ok(MessageOutcome::Refused(format!("message is not a bucket event: {reason}"))),
         };
-        let mut sources: Vec<String> = Vec::with_capacity(events.len());
-        for event in events {
-            let source = format!("s3://{}/{}", event.bucket, event.key);
-            let watched = self.watched.iter().any(|(b, prefix)| *b == event.bucket && event.key.starts_with(prefix));
-            if watched && self.intake.is_wanted("", &source) && !sources.contains(&source) {
-                sources.push(source);
-            }
-        }
-        let mut refused = None;
-        for source in sources {
-            match self.make_true(&source).await {
-                Ok(()) => {}
-                Err(Stop::Refused(reason)) => {
-                    self.intake.events.emit(Event::Unreadable { source, reason: reason.clone() });
-                    refused = Some(reason);
+        let (began, several) = (Instant::now(), records.len() > 1);
+        let (mut outcomes, mut seen) = (RecordOutcomes::default(), HashSet::new());
+        for Record { event, alone } in records {
+            match event {
+                Ok(event) if !seen.insert((event.bucket.clone(), event.key.clone())) => {}
+                Ok(event) => self.take_in(event, alone, &mut outcomes).await?,
+                Err(reason) => {
+                    let reason = format!("message is not a bucket event: {reason}");
+                    outcomes.refused.push((alone, reason, None));
                 }
-                Err(Stop::Outage(reason)) => return Ok(MessageOutcome::Outage(reason)),
-                Err(Stop::System(error)) => return Err(error),
             }
         }
-        Ok(refused.map_or(MessageOutcome::Done, |reason| {
-            MessageOutcome::Refused(format!("object cannot be ingested: {reason}"))
-        }))
+        // The records are looked at again after the outage, so nothing is reported before.
+        if let Some(error) = outcomes.outage {
+            if error.code == ONE_OBJECT {
+                return Ok(MessageOutcome::Alone(error.to_string()));
+            }
+            self.intake.outages.report(INTAKE, &error);
+            return Ok(MessageOutcome::Outage(error.to_string()));
+        }
+        if outcomes.worked {
+            self.intake.outages.works(INTAKE, began);
+        }
+        for (_, reason, source) in &outcomes.refused {
+            counted("refused");
+            if let Some(source) = source.clone() {
+                self.intake.events.emit(Event::Unreadable { source, reason: reason.clone() });
+            }
+        }
+        let Some((_, reason, source)) = outcomes.refused.first() else {
+            return Ok(if outcomes.worked { MessageOutcome::Done } else { MessageOutcome::Ignored });
+        };
+        let reason = match source {
+            Some(_) => format!("object cannot be ingested: {reason}"),
+            None => reason.clone(),
+        };
+        if several {
+            let bodies = outcomes.refused.iter().map(|(alone, ..)| alone.to_string()).collect();
+            return Ok(MessageOutcome::Split { bodies, reason });
+        }
+        Ok(MessageOutcome::Refused(reason))
     }
 }
 
+/// Counts an event in the metrics.
+fn counted(outcome: &'static str) {
+    counter!("docweir_bucket_events_total", "outcome" => outcome).increment(1);
+}
+
 impl BucketEvents {
-    async fn make_true(&self, source: &str) -> Result<(), Stop> {
+    /// Applies one event. If the object does not exist, tries the key as the message contains it.
+    async fn take_in(&self, event: ObjectEvent, alone: Value, outcomes: &mut RecordOutcomes) -> Result<(), StageError> {
+        let source = |key: &str| format!("s3://{}/{key}", event.bucket);
+        let watched = |key: &str| self.watched.iter().any(|(b, prefix)| *b == event.bucket && key.starts_with(prefix));
+        let keys: Vec<&String> = [Some(&event.key), event.plain_key.as_ref()].into_iter().flatten().collect();
+        let wanted = |key: &&&String| watched(key) && self.intake.is_wanted("", &source(key));
+        let wanted: Vec<&&String> = keys.iter().filter(wanted).collect();
+        if wanted.is_empty() {
+            let outcome = if keys.iter().any(|key| watched(key)) { "unwanted" } else { "unwatched" };
+            counted(outcome);
+            let (bucket, key) = (&event.bucket, &event.key);
+            tracing::info!(bucket, key, outcome, "event ignored: no document is expected at this place");
+            return Ok(());
+        }
+        for (n, key) in wanted.iter().enumerate() {
+            let source = source(key);
+            match self.make_true(&source).await {
+                Ok(found) => {
+                    outcomes.worked = true;
+                    if found {
+                        counted("present");
+                        break;
+                    }
+                    if n + 1 == wanted.len() {
+                        counted("absent");
+                        tracing::info!(source, "event names an object that does not exist");
+                    }
+                }
+                Err(Stop::Refused(reason)) => {
+                    outcomes.refused.push((alone, reason, Some(source)));
+                    break;
+                }
+                Err(Stop::Outage(error)) => {
+                    // An outage of the whole bucket outweighs that of one object.
+                    if outcomes.outage.as_ref().is_none_or(|other| other.code == ONE_OBJECT) {
+                        outcomes.outage = Some(error);
+                    }
+                    break;
+                }
+                Err(Stop::System(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the control store agree with the object. Returns whether the object exists.
+    async fn make_true(&self, source: &str) -> Result<bool, Stop> {
         for _ in 0..=self.intake.options.max_changes {
             let object = self.intake.originals.look(source).await.map_err(stop)?;
             let changed = match &object {
@@ -85,14 +169,15 @@ impl BucketEvents {
             };
             // If removals are not followed, one inspection is enough, because extraction detects a changed object.
             if !changed || !self.follow_removals {
-                return Ok(());
+                return Ok(object.is_some());
             }
             let now = self.intake.originals.look(source).await.map_err(stop)?;
+            let found = object.is_some();
             if now.map(|object| object.tag) == object.map(|object| object.tag) {
-                return Ok(());
+                return Ok(found);
             }
         }
-        Err(Stop::Outage("an object changed whenever it was read".into()))
+        Err(Stop::Outage(StageError::unavailable(ONE_OBJECT, "the object changed whenever it was read")))
     }
 
     /// Registers an object. Returns whether this changed the control store.
@@ -119,10 +204,10 @@ impl BucketEvents {
             return Ok(false);
         }
         let (control, retry) = (&self.intake.control, &self.intake.retry);
-        let record = retry_while_busy(retry, || control.by_source(source)).await.map_err(store)?;
+        let record = retry_in_outage(retry, || control.by_source(source)).await.map_err(store)?;
         let wanted = |status, intent| status != DocumentStatus::Deleted && intent == Intent::Process;
         let Some(record) = record.filter(|record| wanted(record.status, record.intent)) else { return Ok(false) };
-        match retry_while_busy(retry, || control.request_delete(&record.document_id)).await {
+        match retry_in_outage(retry, || control.request_delete(&record.document_id)).await {
             // The document was already deleted by another process.
             Err(ControlError::Refused(_) | ControlError::NotFound(_)) => return Ok(false),
             asked => drop(asked.map_err(store)?),
@@ -134,18 +219,18 @@ impl BucketEvents {
     }
 }
 
-/// Returns whether an error means that the object cannot be ingested. Transient errors and full disks never have this
-/// meaning.
+/// Converts an error of reading an object. Only some errors mean that the object cannot be ingested. Transient errors,
+/// denials and full disks never have this meaning.
 fn stop(error: StageError) -> Stop {
     match error.class {
         ErrorClass::Permanent | ErrorClass::Crash => Stop::Refused(error.to_string()),
-        _ => Stop::Outage(error.to_string()),
+        _ => Stop::Outage(error),
     }
 }
 
 fn store(error: ControlError) -> Stop {
     match error {
-        ControlError::Busy(_) => Stop::Outage(error.to_string()),
+        ControlError::Busy(_) | ControlError::Denied { .. } => Stop::Outage(control(error)),
         ControlError::Storage { .. } => Stop::System(control(error)),
         ControlError::Refused(_) | ControlError::NotFound(_) | ControlError::Fenced(_) => {
             Stop::Refused(error.to_string())

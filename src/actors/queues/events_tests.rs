@@ -11,8 +11,9 @@ use docweir_stores::control::sqlite::SqliteControlStore;
 use docweir_stores::control::{ControlRecord, ControlStore, RecordFilter, Transition};
 
 use super::*;
+use crate::actors::outages::Outages;
 use crate::intake::IntakeOptions;
-use crate::intake::originals::{Original, Originals};
+use crate::intake::originals::{BUCKET, LOCAL_DISK, Original, Originals};
 use crate::supervisors::RetryOptions;
 
 /// Changes a bucket in the middle of an operation.
@@ -85,7 +86,7 @@ impl World {
     async fn new(follow_removals: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_763_718_000_000_000));
-        let control = SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), clock).await;
+        let control = SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), clock.clone()).await;
         let (control, bucket) = (Arc::new(control.unwrap()), Arc::new(Bucket::default()));
         let told: Arc<Mutex<Vec<Event>>> = Arc::default();
         let tell = told.clone();
@@ -97,6 +98,7 @@ impl World {
             fingerprint: Sha256Hex::of(b"configuration"),
             retry: RetryOptions::default(),
             wake: Arc::default(),
+            outages: Arc::new(Outages::new(Arc::default(), Arc::new(|_| {}), clock, dir.path().into())),
         };
         let watched = vec![("papers".to_owned(), "input/".to_owned())];
         Self { _dir: dir, bucket, control, told, events: BucketEvents { intake, watched, follow_removals } }
@@ -113,7 +115,8 @@ impl World {
     }
 
     async fn done(&self, body: &str) {
-        assert_eq!(self.events.handle(body).await.unwrap(), MessageOutcome::Done, "{body}");
+        let outcome = self.events.handle(body).await.unwrap();
+        assert!(matches!(outcome, MessageOutcome::Done | MessageOutcome::Ignored), "{body}: {outcome:?}");
     }
 }
 
@@ -237,7 +240,8 @@ async fn an_outage_is_nobodys_fault_and_what_may_not_be_read_is_told() {
     for error in [
         StageError::throttled("less", None),
         StageError::transient("unreadable", "cut"),
-        StageError::system("no_space", "full"),
+        StageError::unavailable(LOCAL_DISK, "full"),
+        StageError::unavailable(BUCKET, "ExpiredToken"),
     ] {
         world.bucket.failures.lock().unwrap().push(error);
         assert!(matches!(world.events.handle(&created()).await.unwrap(), MessageOutcome::Outage(_)));
@@ -252,6 +256,76 @@ async fn an_outage_is_nobodys_fault_and_what_may_not_be_read_is_told() {
     let told = world.told.lock().unwrap().clone();
     assert!(told.iter().all(|e| matches!(e, Event::Unreadable { source, .. } if source == A)), "{told:?}");
     assert_eq!((told.len(), world.records().await.len()), (2, 0));
+}
+
+/// Several records are one message. The good ones are registered, and only the bad one is left to the queue.
+#[tokio::test]
+async fn one_bad_record_of_a_message_does_not_keep_the_others_out() {
+    let world = World::new(false).await;
+    world.bucket.put(A, "one");
+    world.bucket.put("s3://papers/input/large.pdf", &"x".repeat(1_001));
+    let record = |body: &str| serde_json::from_str::<Value>(body).unwrap()["Records"][0].clone();
+    let large = record(&event("ObjectCreated:Put", "papers", "input/large.pdf"));
+    let bad = serde_json::json!({"eventName": "ObjectCreated:Put"});
+    let body = serde_json::json!({"Records": [large, bad, record(&created())]}).to_string();
+    let MessageOutcome::Split { bodies, reason } = world.events.handle(&body).await.unwrap() else { panic!() };
+    assert!(reason.contains("intake.max_file_bytes"), "{reason}");
+    let alone = |record: &Value| serde_json::json!({ "Records": [record] }).to_string();
+    assert_eq!(bodies, [alone(&large), alone(&bad)]);
+    assert_eq!(world.only().await.source, A);
+    for body in bodies {
+        assert!(matches!(world.events.handle(&body).await.unwrap(), MessageOutcome::Refused(_)), "{body}");
+    }
+}
+
+/// During an outage of one object, the other records of the message are handled, and nothing is reported twice.
+#[tokio::test]
+async fn an_object_that_waits_does_not_keep_out_the_others_of_its_message() {
+    let world = World::new(false).await;
+    world.bucket.put(A, "one");
+    world.bucket.put("s3://papers/input/b.pdf", "two");
+    let record = |body: &str| serde_json::from_str::<Value>(body).unwrap()["Records"][0].clone();
+    let b = record(&event("ObjectCreated:Put", "papers", "input/b.pdf"));
+    let body = serde_json::json!({"Records": [b, record(&created())]}).to_string();
+    world.bucket.failures.lock().unwrap().push(StageError::unavailable(ONE_OBJECT, "denied"));
+    assert!(matches!(world.events.handle(&body).await.unwrap(), MessageOutcome::Alone(_)));
+    assert_eq!(world.only().await.source, A);
+    world.done(&body).await;
+    assert_eq!(world.records().await.len(), 2);
+}
+
+#[tokio::test]
+async fn events_are_counted_by_what_was_found() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new(false).await;
+    world.bucket.put(A, "one");
+    world.done(&created()).await;
+    world.done(&event("ObjectCreated:Put", "papers", "input/none.pdf")).await;
+    world.done(&event("ObjectCreated:Put", "others", "input/a.pdf")).await;
+    world.done(&event("ObjectCreated:Put", "papers", "input/notes.bin")).await;
+    let counted = handle.render();
+    for outcome in ["present", "absent", "unwatched", "unwanted"] {
+        let line = format!("docweir_bucket_events_total{{outcome=\"{outcome}\"}} 1");
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
+}
+
+/// Some servers do not encode the keys of their events as S3 does.
+#[tokio::test]
+async fn an_object_is_found_under_the_key_of_a_server_that_does_not_encode() {
+    let world = World::new(true).await;
+    for key in ["a+b.pdf", "100%.pdf", "50%25.pdf"] {
+        world.bucket.put(&format!("s3://papers/input/{key}"), key);
+        world.done(&event("ObjectCreated:Put", "papers", &format!("input/{key}"))).await;
+    }
+    let sources: Vec<String> = world.records().await.into_iter().map(|record| record.source).collect();
+    assert_eq!(sources.len(), 3, "{sources:?}");
+    world.bucket.remove("s3://papers/input/a+b.pdf");
+    world.done(&event("LifecycleExpiration:Delete", "papers", "input/a+b.pdf")).await;
+    let removed = world.records().await.into_iter().filter(|record| record.intent == Intent::Delete);
+    assert_eq!(removed.map(|record| record.source).collect::<Vec<_>>(), ["s3://papers/input/a+b.pdf"]);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub struct ConsumerConfig {
     pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
-    /// Maximum number of messages that are held at the same time.
+    /// Maximum number of messages that are handled at the same time.
     pub at_once: usize,
     pub room: Room,
 }

@@ -23,7 +23,8 @@ pub struct QueueOptions {
     /// If true, no merge request is sent after vector files were added. If false, a request is sent to the queue
     /// `queues.compaction`, provided that this key is set and the control records are in DynamoDB.
     pub skip_notification: bool,
-    /// Maximum number of event messages that are held at the same time. A larger number registers objects faster but
+    /// Maximum number of event messages that are handled at the same time. Messages that wait for an unavailable service
+    /// do not count. A larger number registers objects faster but
     /// uses more memory.
     pub messages: usize,
     /// Maximum time that one call waits for messages, in seconds. With a longer time, fewer calls are paid for.
@@ -101,9 +102,14 @@ impl QueueOptions {
         found
     }
 
+    /// Returns the configured queues, each as a URL or name.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        [&self.intake, &self.compaction].into_iter().map(String::as_str).filter(|queue| !queue.is_empty())
+    }
+
     /// Returns the names of the configured queues.
     pub fn named(&self) -> impl Iterator<Item = &str> {
-        [&self.intake, &self.compaction].into_iter().filter(|queue| !queue.is_empty()).map(|queue| queue_name(queue))
+        self.addresses().map(queue_name)
     }
 
     /// Returns the bucket and prefix of each location where documents arrive. `artefacts` is the location of

@@ -15,12 +15,12 @@ use docweir_aws::cloudwatch::CloudWatch;
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::sqs::Sqs;
 use docweir_aws_backend::comprehend::AwsComprehend;
-use docweir_aws_backend::queues::SqsQueue;
+use docweir_aws_backend::queues::{self, SqsQueue};
 use docweir_aws_backend::record_table::DynamoRecordTable;
 use docweir_aws_backend::secrets::SecretsManagerVault;
 use docweir_providers::comprehend::Remote;
 use docweir_providers::secrets::Vault;
-use docweir_stores::queues::Queue;
+use docweir_stores::queues::{DeadLetters, Queue};
 use docweir_stores::record_table::{RecordTable, TableError};
 
 use super::{ControlBackend, ObjectBackend};
@@ -54,8 +54,7 @@ pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
 /// Opens two queues: `intake`, from which events are received, and `compaction`, to which notifications are sent.
 /// Each argument is the URL or the name of the queue. An empty string means that the queue is not used.
 pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
-    let aws = Aws::find(settings.aws.clone()).await;
-    let sqs = Sqs::new(&aws, &settings.queues.endpoint);
+    let sqs = sqs(settings).await;
     let open = async |queue: &str| -> Result<Option<Arc<dyn Queue>>, EngineError> {
         if queue.is_empty() {
             return Ok(None);
@@ -64,6 +63,25 @@ pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Resu
         Ok(Some(queue))
     };
     Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
+}
+
+/// Counts the messages in the dead-letter queues of the configured queues.
+pub async fn dead_letters(settings: &Settings) -> Result<Vec<DeadLetters>, EngineError> {
+    let sqs = sqs(settings).await;
+    let mut found = Vec::new();
+    for queue in settings.queues.addresses() {
+        found.extend(queues::dead_letters(&sqs, queue).await.map_err(EngineError::system)?);
+    }
+    Ok(found)
+}
+
+/// Moves the messages in the dead-letter queue of `queue` back to it. Returns their number.
+pub async fn redrive(settings: &Settings, queue: &str) -> Result<u64, EngineError> {
+    queues::redrive(&sqs(settings).await, queue).await.map_err(EngineError::system)
+}
+
+async fn sqs(settings: &Settings) -> Sqs {
+    Sqs::new(&Aws::find(settings.aws.clone()).await, &settings.queues.endpoint)
 }
 
 /// Opens the user's tables of records, from which records are read. These tables are always in DynamoDB, even if

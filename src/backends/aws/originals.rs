@@ -10,7 +10,7 @@ use docweir_aws::{Fault, FaultKind};
 use docweir_core::error::StageError;
 use tokio::sync::OnceCell;
 
-use crate::intake::originals::{GONE, Listed, LocalOriginals, Original, Originals};
+use crate::intake::originals::{BUCKET, GONE, LOCAL_DISK, Listed, LocalOriginals, Original, Originals};
 use crate::intake::source;
 
 /// Number of objects per page of a listing.
@@ -38,7 +38,7 @@ impl BucketOriginals {
     async fn copy(&self, bucket: &str, key: &str) -> Result<Original, StageError> {
         let here = |e: io::Error| {
             let text = format!("cannot copy an object to {}: {e}; free some space", self.folder.display());
-            StageError::system("no_space", text)
+            StageError::unavailable(LOCAL_DISK, text)
         };
         std::fs::create_dir_all(&self.folder).map_err(here)?;
         let mut file = tempfile::tempfile_in(&self.folder).map_err(here)?;
@@ -83,14 +83,24 @@ impl Originals for BucketOriginals {
         }
     }
 
+    async fn probe(&self, source: &str) -> Result<(), StageError> {
+        let Some((bucket, key)) = source::to_object(source) else { return LocalOriginals.probe(source).await };
+        let read = self.client().await.bucket(bucket).get_range(key, 0, 1).await;
+        read.map(drop).map_err(|fault| unreadable(&fault))
+    }
+
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let wrong =
             || StageError::permanent("unknown_source", format!("{uri}: use s3://BUCKET/KEY or s3://BUCKET/PREFIX/"));
         let (bucket, prefix) = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
         let client = self.client().await.bucket(bucket);
         let failed = |fault: Fault| {
-            let error = unreadable(&fault);
-            StageError { message: format!("cannot list {uri}: {fault}"), ..error }
+            let message = format!("cannot list {uri}: {fault}");
+            match fault.kind {
+                // Nothing of this location was read yet, so it is more likely that the permission is missing.
+                FaultKind::Denied if after.is_none() => StageError::permanent("permission_denied", message),
+                _ => StageError { message, ..unreadable(&fault) },
+            }
         };
         if !prefix.is_empty() && !prefix.ends_with('/') {
             if after.is_some() {
@@ -118,10 +128,11 @@ fn unreadable(fault: &Fault) -> StageError {
     match fault.kind {
         FaultKind::NotFound => StageError::permanent(GONE, "the object no longer exists"),
         FaultKind::Denied => {
-            StageError::permanent("permission_denied", format!("no permission to read the object ({fault})"))
+            let text = format!("access to the object is denied ({fault}); check the credentials and their permissions");
+            StageError::unavailable(BUCKET, text)
         }
         FaultKind::Invalid => StageError::permanent("unreadable", format!("cannot read the object: {fault}")),
         FaultKind::Throttled => StageError::throttled(format!("S3 throttles requests ({fault})"), None),
-        _ => StageError::unavailable("source_bucket", format!("cannot read the object: {fault}")),
+        _ => StageError::unavailable(BUCKET, format!("cannot read the object: {fault}")),
     }
 }

@@ -17,6 +17,7 @@ use ulid::Ulid;
 
 use super::Finding;
 use crate::config::{Register, Settings, bucket_and_prefix};
+use crate::infra::VERSIONED;
 use crate::telemetry::CloudWatchMode;
 
 /// Maximum clock skew that AWS accepts in signed requests, in seconds.
@@ -51,6 +52,17 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
             let swaps = place == settings.buckets.vectors() && settings.buckets.register == Register::S3;
             let found = within(settings, objects(&s3.bucket(bucket), prefix, swaps)).await;
             each(found.unwrap_or_else(|fault| blamed("bucket", place, "be used", &fault)));
+            match within(settings, s3.bucket(bucket).is_versioned()).await {
+                Ok(true) => each(Finding::warning(
+                    "versions",
+                    bucket,
+                    VERSIONED,
+                    "let a lifecycle rule expire noncurrent versions, or suspend versioning",
+                )),
+                Ok(false) => {}
+                Err(fault) if fault.kind == FaultKind::NotFound => {}
+                Err(fault) => each(blamed("versions", bucket, "be inspected", &fault)),
+            }
         }
     }
     services::examine(settings, &aws, each).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use docweir_aws::comprehend::Comprehend;
 use docweir_aws::dynamo::Dynamo;
-use docweir_aws::sqs::Sqs;
+use docweir_aws::sqs::{Redrive, Sqs};
 use docweir_aws::{Aws, Fault, FaultKind};
 use docweir_aws_backend::record_table::DynamoRecordTable;
 use docweir_stages::enrich::EnrichProvider;
@@ -61,6 +61,16 @@ fn asks_comprehend(settings: &Settings) -> bool {
     settings.enrich.options.provider == EnrichProvider::Comprehend
 }
 
+/// Returns the name of a dead-letter queue, and the number of messages that wait in it.
+async fn waiting_dead_letters(sqs: &Sqs, redrive: &Redrive) -> Result<(String, u64), Fault> {
+    let name = redrive.dead_letters.rsplit(':').next().unwrap_or_default().to_owned();
+    let state = match sqs.find(&name).await? {
+        Some(queue) => queue.state().await?,
+        None => None,
+    };
+    Ok((name, state.map_or(0, |state| state.waiting)))
+}
+
 /// Checks a queue without receiving messages, because each receive moves a message closer to the dead-letter queue.
 async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
     const CHECK: &str = "queue";
@@ -75,7 +85,15 @@ async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
     }
     let text = format!("{} messages waiting, {} in flight", state.waiting, state.hidden);
     Ok(match state.redrive {
-        Some(_) => Finding::fine(CHECK, name, text),
+        Some(redrive) => match waiting_dead_letters(sqs, &redrive).await? {
+            (_, 0) => Finding::fine(CHECK, name, text),
+            (dead, count) => {
+                let text = format!("{text}; {count} failed messages in {dead}");
+                let fix =
+                    "find the cause in the log of `docweir serve`, then move them back with `docweir queue redrive`";
+                Finding::warning(CHECK, name, text, fix)
+            }
+        },
         None => {
             let text = format!("{text}; messages that fail are deleted, because there is no dead-letter queue");
             Finding::warning(CHECK, name, text, "`docweir infra apply` adds a dead-letter queue")

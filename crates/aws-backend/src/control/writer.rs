@@ -259,8 +259,11 @@ impl Task {
             Ok(read) => read,
             Err(fault) if fault.kind.can_pass() => return (documents, Some(fault)),
             Err(fault) => {
-                self.fail(documents, &fault);
-                return (Vec::new(), None);
+                // It stays unknown whether an earlier write was applied, so its document is kept.
+                let (kept, failed): (Vec<_>, Vec<_>) = documents.into_iter().partition(|d| !d.uncertain.is_empty());
+                self.fail(failed, &fault);
+                let fault = (!kept.is_empty()).then_some(fault);
+                return (kept, fault);
             }
         };
         let now = self.clock.now();
@@ -360,7 +363,9 @@ impl Task {
         for (document, prepared) in part {
             let mine = reasons.by_ref().take(prepared.writes.len());
             let refused = mine.fold(whole, |bad, reason| bad || *reason == Some(FaultKind::Invalid));
-            if refused { bad.push(document) } else { again.push(document) }
+            // It stays unknown whether an earlier write of the document was applied.
+            let keeps = kind == FaultKind::Denied && !document.uncertain.is_empty();
+            if refused && !keeps { bad.push(document) } else { again.push(document) }
         }
         self.fail(bad, &cancelled.fault);
         again

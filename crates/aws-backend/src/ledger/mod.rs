@@ -218,7 +218,7 @@ pub fn told(table: &str, fault: &Fault) -> PaidError {
         NotFound => {
             PaidError::Storage(format!("DynamoDB table {table}: {fault}; create the tables with `docweir infra apply`"))
         }
-        Denied => PaidError::Storage(format!(
+        Denied => PaidError::Busy(format!(
             "DynamoDB table {table}: {fault}; check the credentials and their permissions on the table"
         )),
         Invalid => PaidError::Storage(format!("DynamoDB table {table}: {fault}; report this with the log")),

@@ -30,17 +30,18 @@ pub(super) fn not_written(key: &str, fault: Fault, conditional: bool) -> ObjectE
 }
 
 fn passing(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
-    ObjectError::Transient { what, key: key.to_owned(), reason: fault.to_string() }
+    // Credentials are renewed and permissions are restored without a change to the request.
+    let hint = if fault.kind == FaultKind::Denied { DENIED } else { "" };
+    ObjectError::Transient { what, key: key.to_owned(), reason: format!("{fault}{hint}") }
 }
+
+const DENIED: &str = "; check the credentials, and allow them s3:GetObject, s3:PutObject, s3:DeleteObject, \
+                      s3:AbortMultipartUpload and s3:ListBucket";
 
 /// Returns the error for a fault that no retry can fix, or `None` for other faults.
 fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> {
     let hint = match (fault.kind, fault.code.as_str()) {
         (FaultKind::NotFound, "NoSuchBucket") => "create the bucket, or configure another one",
-        (FaultKind::Denied, _) => {
-            "check the credentials, and allow them s3:GetObject, s3:PutObject, s3:DeleteObject, \
-             s3:AbortMultipartUpload and s3:ListBucket"
-        }
         (FaultKind::Invalid, "InvalidObjectState") => return Some(ObjectError::Archived(key.to_owned())),
         (FaultKind::Invalid, "too large") => {
             return Some(ObjectError::TooLarge { key: key.to_owned(), reason: fault.message.clone() });
@@ -76,7 +77,7 @@ mod tests {
             (Conflict, "ConditionalRequestConflict", "transient", "conflict", "transient"),
             (NotFound, "NoSuchKey", "not found", "conflict", "transient"),
             (NotFound, "NoSuchBucket", "storage", "storage", "storage"),
-            (Denied, "AccessDenied", "storage", "storage", "storage"),
+            (Denied, "AccessDenied", "transient", "transient", "transient"),
             (Invalid, "InvalidArgument", "storage", "storage", "storage"),
             (Throttled, "SlowDown", "transient", "transient", "transient"),
             (Unreachable, "no answer", "transient", "transient", "transient"),

@@ -26,7 +26,7 @@ use tokio::time::{Duration, sleep};
 pub use expression::Expression;
 pub use write::Write;
 
-use crate::access::{Aws, count, once};
+use crate::access::{Aws, count, fault_of, once};
 use crate::fault::{Fault, FaultKind};
 
 /// Maps the names of an item's attributes to their values.
@@ -256,7 +256,7 @@ impl From<Fault> for Cancelled {
 fn cancelled(
     error: &SdkError<TransactWriteItemsError, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
 ) -> Cancelled {
-    let fault = Fault::of(error);
+    let fault = fault_of(error);
     let Some(TransactWriteItemsError::TransactionCanceledException(exception)) = error.as_service_error() else {
         return fault.into();
     };
@@ -286,5 +286,10 @@ where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
 {
     count("dynamodb", operation, answer.is_err());
-    answer.map_err(|error| Fault::of(&error))
+    answer.map_err(|error| {
+        let fault = fault_of(&error);
+        // DynamoDB reports a missing index as an invalid request, and names the index.
+        let lacks_index = fault.kind == FaultKind::Invalid && fault.message.contains("have the specified index");
+        if lacks_index { Fault { kind: FaultKind::NotFound, ..fault } } else { fault }
+    })
 }

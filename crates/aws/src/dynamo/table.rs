@@ -2,8 +2,9 @@
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType,
-    Projection, ProjectionType, ScalarAttributeType, TableStatus, TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+    GlobalSecondaryIndexDescription, GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType, TableStatus, TimeToLiveSpecification,
 };
 use tokio::time::{Duration, sleep};
 
@@ -101,7 +102,8 @@ impl Dynamo {
             found.key_schema().iter().find(|k| *k.key_type() == kind).map(|k| k.attribute_name().to_owned())
         };
         Ok(Some(TableDescription {
-            ready: found.table_status() == Some(&TableStatus::Active),
+            ready: found.table_status() == Some(&TableStatus::Active)
+                && found.global_secondary_indexes().iter().all(is_complete),
             hash: key(KeyType::Hash).unwrap_or_default(),
             range: key(KeyType::Range),
             indexes: found.global_secondary_indexes().iter().map(FoundIndex::of).collect(),
@@ -133,18 +135,11 @@ impl Dynamo {
             call = call.attribute_definitions(definition.build().map_err(invalid)?);
         }
         for index in &table.indexes {
-            let projection = Projection::builder();
-            let projection = match index.holds {
-                [] => projection.projection_type(ProjectionType::KeysOnly),
-                holds => holds
-                    .iter()
-                    .fold(projection.projection_type(ProjectionType::Include), |p, name| p.non_key_attributes(*name)),
-            };
-            let index = GlobalSecondaryIndex::builder()
+            let made = GlobalSecondaryIndex::builder()
                 .index_name(index.name)
                 .set_key_schema(Some(schema(index.key).map_err(invalid)?))
-                .projection(projection.build());
-            call = call.global_secondary_indexes(index.build().map_err(invalid)?);
+                .projection(projection(index));
+            call = call.global_secondary_indexes(made.build().map_err(invalid)?);
         }
         match told("CreateTable", call.send().await) {
             Ok(_) => {}
@@ -161,6 +156,23 @@ impl Dynamo {
         let expiry = expiry.build().map_err(invalid)?;
         let call = self.client.update_time_to_live().table_name(&table.name).time_to_live_specification(expiry);
         told("UpdateTimeToLive", call.send().await).map(drop)
+    }
+
+    /// Adds an index to an existing table, and waits until it is complete. DynamoDB creates one index at a time.
+    pub async fn create_index(&self, table: &str, index: &Index, timeout: Duration) -> Result<(), Fault> {
+        let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
+        let create = CreateGlobalSecondaryIndexAction::builder()
+            .index_name(index.name)
+            .set_key_schema(Some(schema(index.key).map_err(invalid)?))
+            .projection(projection(index));
+        let update = GlobalSecondaryIndexUpdate::builder().create(create.build().map_err(invalid)?).build();
+        let mut call = self.client.update_table().table_name(table).global_secondary_index_updates(update);
+        for name in [Some(index.key.hash), index.key.range].into_iter().flatten() {
+            let definition = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+            call = call.attribute_definitions(definition.build().map_err(invalid)?);
+        }
+        told("UpdateTable", call.send().await)?;
+        self.wait(table, timeout).await
     }
 
     /// Deletes a table and all its items.
@@ -185,6 +197,22 @@ impl Dynamo {
             }
         }
     }
+}
+
+/// Returns whether an index holds all items. A server that does not report the state of an index creates it at once.
+fn is_complete(index: &GlobalSecondaryIndexDescription) -> bool {
+    index.index_status().is_none_or(|status| *status == IndexStatus::Active)
+}
+
+fn projection(index: &Index) -> Projection {
+    let projection = Projection::builder();
+    let projection = match index.holds {
+        [] => projection.projection_type(ProjectionType::KeysOnly),
+        holds => holds
+            .iter()
+            .fold(projection.projection_type(ProjectionType::Include), |p, name| p.non_key_attributes(*name)),
+    };
+    projection.build()
 }
 
 fn schema(key: Key) -> Result<Vec<KeySchemaElement>, BuildError> {

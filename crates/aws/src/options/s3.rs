@@ -17,6 +17,9 @@ pub struct S3Options {
     pub encryption: String,
     /// ARN or id of the KMS key that `encryption = "aws:kms"` uses. Empty means the default key of the account.
     pub kms_key: String,
+    /// If true, this account pays for reading from buckets whose owner has set "Requester Pays". Without it, S3 denies
+    /// access to these buckets.
+    pub requester_pays: bool,
     /// If true, each write sends a CRC-32 checksum, and each read of a whole object is verified against the checksum
     /// that the server returns. Set it to `false` only for servers that reject checksums.
     pub checksums: bool,
@@ -41,6 +44,7 @@ impl Default for S3Options {
             path_style: false,
             encryption: String::new(),
             kms_key: String::new(),
+            requester_pays: false,
             checksums: true,
             max_object_bytes: 2 << 30,
             part_bytes: 16 << 20,

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{
 };
 use aws_smithy_types::error::operation::BuildError;
 
-use super::{Bucket, done};
+use super::Bucket;
 use crate::{Fault, FaultKind};
 
 /// Describes a rule by which S3 archives or deletes objects automatically.
@@ -45,14 +45,14 @@ impl Bucket {
             CreateBucketConfiguration::builder().location_constraint(constraint).build()
         });
         let call = self.s3.client.create_bucket().bucket(&self.name).set_create_bucket_configuration(place);
-        match done("CreateBucket", call.send().await) {
+        match self.s3.done("CreateBucket", call.send().await) {
             Err(fault) if fault.code == "BucketAlreadyOwnedByYou" => Ok(()),
             other => other.map(drop),
         }
     }
 
     pub async fn exists(&self) -> Result<bool, Fault> {
-        match done("HeadBucket", self.s3.client.head_bucket().bucket(&self.name).send().await) {
+        match self.s3.done("HeadBucket", self.s3.client.head_bucket().bucket(&self.name).send().await) {
             Ok(_) => Ok(true),
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(false),
             Err(fault) => Err(fault),
@@ -75,12 +75,12 @@ impl Bucket {
         }
         let all = BucketLifecycleConfiguration::builder().set_rules(Some(all)).build().map_err(not_built)?;
         let call = self.s3.client.put_bucket_lifecycle_configuration().bucket(&self.name).lifecycle_configuration(all);
-        done("PutBucketLifecycleConfiguration", call.send().await).map(drop)
+        self.s3.done("PutBucketLifecycleConfiguration", call.send().await).map(drop)
     }
 
     async fn all_rules(&self) -> Result<Vec<SdkRule>, Fault> {
         let call = self.s3.client.get_bucket_lifecycle_configuration().bucket(&self.name);
-        match done("GetBucketLifecycleConfiguration", call.send().await) {
+        match self.s3.done("GetBucketLifecycleConfiguration", call.send().await) {
             Ok(found) => Ok(found.rules.unwrap_or_default()),
             Err(fault) if fault.code == "NoSuchLifecycleConfiguration" => Ok(Vec::new()),
             Err(fault) => Err(fault),
@@ -89,7 +89,7 @@ impl Bucket {
 
     pub async fn encryption(&self) -> Result<Option<Encryption>, Fault> {
         let call = self.s3.client.get_bucket_encryption().bucket(&self.name);
-        let found = match done("GetBucketEncryption", call.send().await) {
+        let found = match self.s3.done("GetBucketEncryption", call.send().await) {
             Err(fault) if fault.code == "ServerSideEncryptionConfigurationNotFoundError" => return Ok(None),
             other => other?,
         };
@@ -115,13 +115,13 @@ impl Bucket {
             .build();
         let all = ServerSideEncryptionConfiguration::builder().rules(rule).build().map_err(not_built)?;
         let call = self.s3.client.put_bucket_encryption().bucket(&self.name).server_side_encryption_configuration(all);
-        done("PutBucketEncryption", call.send().await).map(drop)
+        self.s3.done("PutBucketEncryption", call.send().await).map(drop)
     }
 
     /// Returns whether the bucket blocks all public access.
     pub async fn is_private(&self) -> Result<bool, Fault> {
         let call = self.s3.client.get_public_access_block().bucket(&self.name);
-        let found = match done("GetPublicAccessBlock", call.send().await) {
+        let found = match self.s3.done("GetPublicAccessBlock", call.send().await) {
             Err(fault) if fault.code == "NoSuchPublicAccessBlockConfiguration" => return Ok(false),
             other => other?.public_access_block_configuration,
         };
@@ -142,7 +142,7 @@ impl Bucket {
             .restrict_public_buckets(true)
             .build();
         let call = self.s3.client.put_public_access_block().bucket(&self.name).public_access_block_configuration(all);
-        done("PutPublicAccessBlock", call.send().await).map(drop)
+        self.s3.done("PutPublicAccessBlock", call.send().await).map(drop)
     }
 }
 

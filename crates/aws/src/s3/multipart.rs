@@ -5,7 +5,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUploa
 use bytes::Bytes;
 
 use super::download::encode;
-use super::{Bucket, When, done, micros};
+use super::{Bucket, When, micros};
 use crate::{Fault, FaultKind};
 
 /// Largest number of parts of one object.
@@ -50,7 +50,7 @@ impl Bucket {
             // A checksum of the whole object lets a reader verify it without knowing the parts.
             call = call.checksum_algorithm(ChecksumAlgorithm::Crc32).checksum_type(ChecksumType::FullObject);
         }
-        let begun = done("CreateMultipartUpload", call.send().await)?;
+        let begun = self.s3.done("CreateMultipartUpload", call.send().await)?;
         // The server may choose the composite type instead, and would then reject a checksum of the whole object.
         let whole = self.options().checksums && begun.checksum_type != Some(ChecksumType::Composite);
         let id = begun.upload_id.filter(|id| !id.is_empty());
@@ -63,7 +63,7 @@ impl Bucket {
     pub async fn unfinished(&self, prefix: &str, limit: usize) -> Result<Vec<Unfinished>, Fault> {
         let most = limit.min(1000) as i32;
         let call = self.s3.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).max_uploads(most);
-        let listed = done("ListMultipartUploads", call.send().await)?;
+        let listed = self.s3.done("ListMultipartUploads", call.send().await)?;
         let uploads = listed.uploads.unwrap_or_default().into_iter().map(|upload| Unfinished {
             begun: micros(upload.initiated.as_ref()),
             key: upload.key.unwrap_or_default(),
@@ -76,7 +76,7 @@ impl Bucket {
     /// has already ended.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Fault> {
         let call = self.s3.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
-        match done("AbortMultipartUpload", call.send().await) {
+        match self.s3.done("AbortMultipartUpload", call.send().await) {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
             other => other.map(drop),
         }
@@ -100,7 +100,7 @@ impl Multipart {
         let call = self.bucket.s3.client.upload_part().bucket(&self.bucket.name).key(&self.key).upload_id(&self.id);
         let call = call.part_number(number as i32).body(ByteStream::from(body));
         let call = call.set_checksum_algorithm(self.bucket.options().checksums.then_some(ChecksumAlgorithm::Crc32));
-        let sent = done("UploadPart", call.customize().config_override(limits).send().await)?;
+        let sent = self.bucket.s3.done("UploadPart", call.customize().config_override(limits).send().await)?;
         Ok(Part { number, bytes, etag: sent.e_tag.unwrap_or_default(), crc32: sent.checksum_crc32 })
     }
 
@@ -126,7 +126,7 @@ impl Multipart {
         if let Some(crc32) = crc32.filter(|_| self.whole) {
             call = call.checksum_crc32(encode(crc32)).checksum_type(ChecksumType::FullObject);
         }
-        match done("CompleteMultipartUpload", call.customize().config_override(limits).send().await) {
+        match self.bucket.s3.done("CompleteMultipartUpload", call.customize().config_override(limits).send().await) {
             Ok(completed) => Ok(completed.e_tag.unwrap_or_default()),
             // Either a lost reply was retried after the upload had completed, or another caller aborted it.
             Err(fault) if fault.code == "NoSuchUpload" => {

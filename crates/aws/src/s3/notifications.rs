@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{
 };
 use aws_smithy_types::error::operation::BuildError;
 
-use super::{Bucket, done};
+use super::Bucket;
 use crate::{Fault, FaultKind};
 
 /// Describes which events of a bucket are sent to which queue.
@@ -38,12 +38,12 @@ impl Bucket {
         queues.retain(|other| other.id() != Some(notification.id.as_str()));
         queues.push(sdk(notification).map_err(|e| Fault::new(FaultKind::Invalid, "not sent", e.to_string()))?);
         let call = self.s3.client.put_bucket_notification_configuration().bucket(&self.name);
-        done("PutBucketNotificationConfiguration", call.notification_configuration(all).send().await).map(drop)
+        self.s3.done("PutBucketNotificationConfiguration", call.notification_configuration(all).send().await).map(drop)
     }
 
     async fn notifications(&self) -> Result<NotificationConfiguration, Fault> {
         let call = self.s3.client.get_bucket_notification_configuration().bucket(&self.name);
-        let found = done("GetBucketNotificationConfiguration", call.send().await)?;
+        let found = self.s3.done("GetBucketNotificationConfiguration", call.send().await)?;
         Ok(NotificationConfiguration::builder()
             .set_topic_configurations(found.topic_configurations)
             .set_queue_configurations(found.queue_configurations)

@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, ObjectIdentifier};
 use bytes::Bytes;
 
-use super::{Bucket, done, micros};
+use super::{Bucket, micros};
 use crate::fault::kind;
 use crate::{Fault, FaultKind};
 
@@ -70,7 +70,7 @@ impl Bucket {
         let call = call.set_if_none_match(absent).set_if_match(matches);
         let call = call.set_server_side_encryption(encryption).set_ssekms_key_id(kms_key);
         let call = call.set_checksum_algorithm(self.options().checksums.then_some(ChecksumAlgorithm::Crc32));
-        let put = done("PutObject", call.customize().config_override(limits).send().await)?;
+        let put = self.s3.done("PutObject", call.customize().config_override(limits).send().await)?;
         put.e_tag.filter(|tag| !tag.is_empty()).ok_or_else(no_etag)
     }
 
@@ -124,6 +124,7 @@ impl Bucket {
         etag: Option<&str>,
     ) -> Result<GetObjectOutput, Fault> {
         let call = self.s3.client.get_object().bucket(&self.name).key(key).set_if_match(etag.map(str::to_owned));
+        let call = call.set_request_payer(self.s3.payer());
         let result = match range {
             None => call.send().await,
             Some((first, last)) => {
@@ -138,12 +139,18 @@ impl Bucket {
                 call.customize().config_override(unchecked).send().await
             }
         };
-        done("GetObject", result)
+        self.s3.done("GetObject", result)
     }
 
     pub async fn head(&self, key: &str) -> Result<Object, Fault> {
-        let head = self.s3.client.head_object().bucket(&self.name).key(key).send().await;
-        let head = done("HeadObject", head)?;
+        let call = self.s3.client.head_object().bucket(&self.name).key(key).set_request_payer(self.s3.payer());
+        let head = match self.s3.done("HeadObject", call.send().await) {
+            // The reply to a HEAD request has no body. The reply to a read names the reason.
+            Err(fault) if matches!(fault.code.as_str(), "HTTP 400" | "HTTP 403") => {
+                return Err(self.open(key, Some((0, 0)), None).await.err().unwrap_or(fault));
+            }
+            head => head?,
+        };
         Ok(Object {
             key: key.to_owned(),
             bytes: u64::try_from(head.content_length.unwrap_or(0)).unwrap_or(0),
@@ -156,7 +163,7 @@ impl Bucket {
     /// Deletes an object. Succeeds if the object does not exist.
     pub async fn delete(&self, key: &str) -> Result<(), Fault> {
         let deleted = self.s3.client.delete_object().bucket(&self.name).key(key).send().await;
-        match done("DeleteObject", deleted) {
+        match self.s3.done("DeleteObject", deleted) {
             Err(fault) if fault.code == "NoSuchKey" => Ok(()),
             other => other.map(drop),
         }
@@ -177,7 +184,7 @@ impl Bucket {
         let delete =
             Delete::builder().set_objects(Some(ids)).quiet(true).build().map_err(|e| invalid(e.to_string()))?;
         let call = self.s3.client.delete_objects().bucket(&self.name).delete(delete);
-        let deleted = done("DeleteObjects", call.send().await)?;
+        let deleted = self.s3.done("DeleteObjects", call.send().await)?;
         let failed = deleted.errors.unwrap_or_default().into_iter().map(|error| {
             let code = error.code.unwrap_or_default();
             (error.key.unwrap_or_default(), Fault::new(kind(&code, 0), code, error.message.unwrap_or_default()))
@@ -192,11 +199,12 @@ impl Bucket {
         while found.len() < limit {
             let page = (limit - found.len()).min(LIST_AT_ONCE);
             let call = self.s3.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(page as i32);
+            let call = call.set_request_payer(self.s3.payer());
             let call = match token.take() {
                 Some(token) => call.continuation_token(token),
                 None => call.set_start_after(after.map(str::to_owned)),
             };
-            let listed = done("ListObjectsV2", call.send().await)?;
+            let listed = self.s3.done("ListObjectsV2", call.send().await)?;
             found.extend(listed.contents.unwrap_or_default().into_iter().map(|object| Object {
                 key: object.key.unwrap_or_default(),
                 bytes: u64::try_from(object.size.unwrap_or(0)).unwrap_or(0),

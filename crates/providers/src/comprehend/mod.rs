@@ -81,7 +81,9 @@ pub enum CallError {
     Lost(String),
     /// The request was not executed, because the service reported an internal failure.
     Failed(String),
-    /// Access is denied, the credentials are unknown, or the endpoint is wrong.
+    /// Access is denied, or the credentials are missing or expired. The request was not executed.
+    Denied(String),
+    /// The endpoint is wrong.
     Misconfigured(String),
     /// The request was refused because of its content. Holds the error code of the service.
     Refused(String),

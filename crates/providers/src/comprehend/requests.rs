@@ -150,6 +150,10 @@ impl MeteredApi {
         let name = self.admission.name();
         match error {
             CallError::Throttled => StageError::throttled(format!("{name} throttles requests"), None),
+            CallError::Denied(what) => StageError::unavailable(
+                "comprehend",
+                format!("calls to {name} are denied ({what}): check the credentials and the IAM policy"),
+            ),
             CallError::Misconfigured(what) => StageError::system(
                 "comprehend_refused",
                 format!("calls to {name} fail ({what}): check `aws`, `enrich.options.comprehend` and the IAM policy"),
@@ -184,6 +188,6 @@ fn outcome(error: &CallError) -> CallOutcome {
     match error {
         CallError::Throttled => CallOutcome::Throttled(None, None),
         CallError::Unreachable(_) | CallError::Lost(_) | CallError::Failed(_) => CallOutcome::Failed,
-        CallError::Misconfigured(_) | CallError::Refused(_) => CallOutcome::Answered(None),
+        CallError::Denied(_) | CallError::Misconfigured(_) | CallError::Refused(_) => CallOutcome::Answered(None),
     }
 }

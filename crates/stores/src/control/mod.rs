@@ -341,7 +341,7 @@ pub struct RecordFilter {
     pub source_prefix: Option<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("no document `{0}`; `docweir status` lists all documents")]
     NotFound(String),
@@ -355,6 +355,10 @@ pub enum ControlError {
     /// The store was locked or busy for longer than the configured wait.
     #[error("the control store is busy: {0}")]
     Busy(String),
+    /// The credentials are missing, expired or not allowed to use the store. A process that has already worked waits until
+    /// this is repaired.
+    #[error("the control store at {location} denies access: {reason}; {hint}")]
+    Denied { location: String, reason: String, hint: &'static str },
     /// The storage failed, for example because of a full disk, a read-only file or a damaged database.
     #[error("the control store at {location} failed: {reason}; {hint}")]
     Storage { location: String, reason: String, hint: &'static str },

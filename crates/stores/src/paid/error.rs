@@ -6,7 +6,7 @@ use crate::sqlite::Failure;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PaidError {
-    /// Other processes are writing, or the service is throttling. A retry can succeed.
+    /// Other processes are writing, or the service is throttling or denies the call. A retry can succeed.
     #[error("{0}")]
     Busy(String),
     /// The disk is full, the file is damaged, or a table is missing. A retry cannot succeed.

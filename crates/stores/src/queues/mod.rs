@@ -26,6 +26,14 @@ pub struct Received {
     pub receives: u32,
 }
 
+/// Describes the dead-letter queue of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeadLetters {
+    /// Name of the dead-letter queue.
+    pub queue: String,
+    pub messages: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// The queue is temporarily unavailable; a retry can succeed.
@@ -34,7 +42,11 @@ pub enum QueueError {
     /// Another consumer holds the message now, or the message was deleted.
     #[error("the message was deleted or is held by another consumer")]
     Lost,
-    /// The queue does not exist, or access is denied.
+    /// The credentials are missing, expired or not allowed to use the queue. A process that has already used the queue
+    /// waits until this is repaired.
+    #[error("access to queue {queue} is denied: {reason}; {hint}")]
+    Denied { queue: String, reason: String, hint: &'static str },
+    /// The queue does not exist, or rejects the request.
     #[error("queue {queue} can't be used: {reason}; {hint}")]
     Broken { queue: String, reason: String, hint: &'static str },
 }

@@ -1,0 +1,213 @@
+//! Tells an object that alone cannot be read from a bucket that cannot be read.
+//!
+//! Expired credentials, a wrong clock, a disabled key or an outage make all objects unreadable for a while. No object is
+//! to blame, so its readers wait. A single object may be unreadable for good, for example because a policy denies it. To
+//! tell the two apart, [`JudgedOriginals`] reads a byte of a second object of the same bucket, the witness.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use docweir_core::error::{ErrorClass, StageError};
+use tokio::time::Instant;
+
+use super::originals::{LOCAL_DISK, Listed, ONE_OBJECT, Original, Originals};
+use super::source;
+
+/// Maximum number of unreadable objects that are remembered.
+const REMEMBERED: usize = 10_000;
+/// Maximum number of objects that are tried as a witness.
+const TRIED: usize = 3;
+
+/// Opens originals, and judges the failures of objects in buckets.
+pub struct JudgedOriginals {
+    inner: Arc<dyn Originals>,
+    /// Time after which an object that alone cannot be read is given up.
+    alone: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Time of the first failure of each unreadable object.
+    failing: HashMap<String, Instant>,
+    /// Last object of each bucket that was read.
+    witnesses: HashMap<String, String>,
+}
+
+impl JudgedOriginals {
+    /// Judges the failures of `inner`. An object that cannot be read for `alone`, although others can, is given up.
+    pub fn new(inner: Arc<dyn Originals>, alone: Duration) -> Self {
+        Self { inner, alone, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn succeeded(&self, source: &str) {
+        if let Some((bucket, _)) = source::to_object(source) {
+            let mut state = self.state();
+            state.failing.remove(source);
+            state.witnesses.insert(bucket.to_owned(), source.to_owned());
+        }
+    }
+
+    /// Returns for how long the object has been unreadable.
+    fn failing(&self, source: &str) -> Duration {
+        let mut state = self.state();
+        if state.failing.len() >= REMEMBERED {
+            let alone = self.alone;
+            state.failing.retain(|_, since| since.elapsed() < alone * 2);
+        }
+        if state.failing.len() >= REMEMBERED && !state.failing.contains_key(source) {
+            return Duration::ZERO;
+        }
+        state.failing.entry(source.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Returns whether another object of the bucket can be read now.
+    async fn others_work(&self, source: &str) -> bool {
+        let Some((bucket, key)) = source::to_object(source) else { return false };
+        let known = self.state().witnesses.get(bucket).filter(|witness| *witness != source).cloned();
+        if let Some(witness) = known {
+            return self.inner.probe(&witness).await.is_ok();
+        }
+        let folder = key.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+        let listed = self.inner.list(&format!("s3://{bucket}/{folder}"), None).await.unwrap_or_default();
+        let is_new = |object: &&Listed| !self.state().failing.contains_key(&object.source);
+        let candidates: Vec<String> = listed.iter().filter(is_new).take(TRIED).map(|o| o.source.clone()).collect();
+        for candidate in candidates {
+            if self.inner.probe(&candidate).await.is_ok() {
+                self.state().witnesses.insert(bucket.to_owned(), candidate);
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn judged(&self, source: &str, error: StageError) -> StageError {
+        if error.class != ErrorClass::Unavailable || error.code == LOCAL_DISK || source::to_object(source).is_none() {
+            return error;
+        }
+        let failing = self.failing(source);
+        if !self.others_work(source).await {
+            return error;
+        }
+        if failing < self.alone {
+            return error.with_code(ONE_OBJECT);
+        }
+        let text = format!(
+            "{error}; this object has been unreadable for {} s, while other objects of the bucket can be read",
+            failing.as_secs()
+        );
+        StageError::permanent("unreadable", text)
+    }
+}
+
+#[async_trait]
+impl Originals for JudgedOriginals {
+    async fn open(&self, source: &str) -> Result<Original, StageError> {
+        match self.inner.open(source).await {
+            Ok(original) => {
+                self.succeeded(source);
+                Ok(original)
+            }
+            Err(error) => Err(self.judged(source, error).await),
+        }
+    }
+
+    async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
+        match self.inner.look(source).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.judged(source, error).await),
+        }
+    }
+
+    async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
+        self.inner.list(uri, after).await
+    }
+
+    async fn probe(&self, source: &str) -> Result<(), StageError> {
+        self.inner.probe(source).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Holds the keys of a bucket, and those that cannot be read.
+    #[derive(Default)]
+    struct Bucket {
+        keys: BTreeSet<String>,
+        denied: Mutex<BTreeSet<String>>,
+    }
+
+    #[async_trait]
+    impl Originals for Bucket {
+        async fn open(&self, source: &str) -> Result<Original, StageError> {
+            self.probe(source).await?;
+            Ok(Original { file: tempfile::tempfile().unwrap(), tag: None })
+        }
+
+        async fn probe(&self, source: &str) -> Result<(), StageError> {
+            let denied = self.denied.lock().unwrap().contains(source);
+            if denied { Err(StageError::unavailable("source_bucket", "denied")) } else { Ok(()) }
+        }
+
+        async fn list(&self, uri: &str, _: Option<&str>) -> Result<Vec<Listed>, StageError> {
+            let listed = |source: &String| Listed { source: source.clone(), bytes: 1, tag: "x".into() };
+            Ok(self.keys.iter().filter(|key| key.starts_with(uri)).map(listed).collect())
+        }
+    }
+
+    fn originals(denied: &[&str]) -> (Arc<Bucket>, JudgedOriginals) {
+        let bucket = Bucket {
+            keys: ["a", "b", "c", "d"].map(|key| format!("s3://papers/in/{key}")).into(),
+            denied: Mutex::new(denied.iter().map(|key| format!("s3://papers/in/{key}")).collect()),
+        };
+        let bucket = Arc::new(bucket);
+        (bucket.clone(), JudgedOriginals::new(bucket, Duration::from_secs(600)))
+    }
+
+    async fn error(originals: &JudgedOriginals, key: &str) -> (ErrorClass, String) {
+        let error = originals.open(&format!("s3://papers/in/{key}")).await.err().unwrap();
+        (error.class, error.code)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_alone_is_denied_is_given_up_after_a_while() {
+        let (bucket, originals) = originals(&["a"]);
+        let waits = (ErrorClass::Unavailable, ONE_OBJECT.to_owned());
+        assert_eq!(error(&originals, "a").await, waits, "another object is found by a listing");
+        tokio::time::sleep(Duration::from_secs(599)).await;
+        assert_eq!(error(&originals, "a").await, waits);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let given_up = (ErrorClass::Permanent, "unreadable".to_owned());
+        assert_eq!(error(&originals, "a").await, given_up);
+        assert_eq!(error(&originals, "a").await, given_up, "a second delivery does not wait again");
+        bucket.denied.lock().unwrap().clear();
+        originals.open("s3://papers/in/a").await.unwrap();
+        bucket.denied.lock().unwrap().insert("s3://papers/in/a".into());
+        assert_eq!(error(&originals, "a").await, waits, "the time counts from the next failure");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_all_objects_are_denied_none_is_to_blame() {
+        let (bucket, originals) = originals(&["a", "b", "c", "d"]);
+        let outage = (ErrorClass::Unavailable, "source_bucket".to_owned());
+        for _ in 0..10 {
+            assert_eq!((error(&originals, "a").await, error(&originals, "b").await), (outage.clone(), outage.clone()));
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        }
+        bucket.denied.lock().unwrap().clear();
+        originals.open("s3://papers/in/c").await.unwrap();
+        bucket.denied.lock().unwrap().insert("s3://papers/in/c".into());
+        bucket.denied.lock().unwrap().insert("s3://papers/in/a".into());
+        assert_eq!(error(&originals, "a").await, outage, "the witness cannot be read either");
+    }
+}
