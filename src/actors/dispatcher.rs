@@ -36,6 +36,8 @@ use crate::telemetry::trace;
 
 /// Maximum interval between two checks of other processes' claims, once this run has no work left.
 const LOOK: Duration = Duration::from_secs(2);
+/// Name of this part of the process in the list of outages, when it reads artefacts.
+const DISPATCH: &str = "dispatch";
 /// Minimum interval between two searches for parked documents that need not wait any longer. Applies while other
 /// documents are available.
 const RESUME: Duration = Duration::from_secs(1);
@@ -221,7 +223,18 @@ impl Dispatcher {
             self.claimed.borrow_mut().extend(claimed);
             self.dispatch_claimed().await?;
         }
+        self.release_claimed().await;
         Ok(())
+    }
+
+    /// Releases the documents that could not be submitted, so that the next run need not wait for the end of their
+    /// leases. Called when the run stops.
+    async fn release_claimed(&self) {
+        for Claimed { claim, .. } in self.claimed.take() {
+            if let Err(error) = self.context.release(&claim, claim.stage).await {
+                tracing::warn!(document = %claim.key.id, %error, "document not released; its lease ends by itself");
+            }
+        }
     }
 
     /// Waits after a failed call to the control store. Returns the error if it is not an outage, or if the outage has
@@ -282,6 +295,7 @@ impl Dispatcher {
             let Err(error) = sent else {
                 self.claimed.borrow_mut().pop_front();
                 self.last_submission.set(Some((began, Instant::now())));
+                self.context.outages.works(DISPATCH, began);
                 continue;
             };
             let since = self.claimed.borrow_mut().pop_front().map(|mut first| {
@@ -293,7 +307,7 @@ impl Dispatcher {
             if error.class != ErrorClass::Unavailable || decide(&self.retry, &error, 0, streak) == Decision::Escalate {
                 return Err(error);
             }
-            self.context.outages.report(CLAIMS, &error);
+            self.context.outages.report(DISPATCH, &error);
         }
         Ok(())
     }

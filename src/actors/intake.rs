@@ -227,7 +227,11 @@ impl Intake {
             let (key, replaces) = match answer {
                 Registered::New(key) => (key, false),
                 Registered::Replaces(key) => (key, true),
-                Registered::Unchanged(key, _) if moved.contains(&key.id) => continue,
+                Registered::Unchanged(key, status)
+                    if status != DocumentStatus::Quarantined && moved.contains(&key.id) =>
+                {
+                    continue;
+                }
                 Registered::Unchanged(key, status) => {
                     self.tell_unchanged(key.id, source, status);
                     continue;

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use docweir_core::documents::{DocumentId, Sha256Hex};
-use docweir_stores::control::{ControlError, ControlRecord, NewDocument};
+use docweir_stores::control::{ControlError, ControlRecord, DocumentStatus, NewDocument};
 
 use crate::actors::intake::Intake;
 use crate::actors::prune::has_left;
 use crate::actors::retry_while_busy::retry_in_outage;
+use crate::intake::source;
 use crate::messages::event::Event;
 
 impl Intake {
@@ -35,7 +36,9 @@ impl Intake {
             match retry_in_outage(&self.retry, || self.control.by_source(&file.source)).await? {
                 None => {
                     let id = &record.document_id;
-                    match retry_in_outage(&self.retry, || self.control.relocate(id, &file.source)).await {
+                    match retry_in_outage(&self.retry, || self.control.relocate(id, &file.source, file.media_type))
+                        .await
+                    {
                         // The document was deleted, or the source was registered, after the records were read.
                         Err(ControlError::Refused(_) | ControlError::NotFound(_)) => continue,
                         relocated => drop(relocated?),
@@ -45,12 +48,29 @@ impl Intake {
                     self.events.emit(Event::Moved { document: record.document_id, from, to });
                 }
                 // The source belongs to another document, which gets the content. The moved one is removed, because the
-                // same passages would be found twice.
-                Some(_) => self.remove(&record).await?,
+                // same passages would be found twice. If its folder is gone or empty, it may be on a disk that is not
+                // mounted, and stays.
+                Some(target) if target.status != DocumentStatus::Deleted && target.content_sha256 != file.content => {
+                    if folder_is_there(&record.source).await {
+                        self.remove(&record).await?;
+                    }
+                }
+                Some(_) => {}
             }
         }
         Ok(moved)
     }
+}
+
+/// Returns whether the folder of a source exists and is not empty.
+async fn folder_is_there(source: &str) -> bool {
+    let Some(path) = source::to_path(source) else { return false };
+    let look = tokio::task::spawn_blocking(move || {
+        path.parent()
+            .and_then(|folder| std::fs::read_dir(folder).ok())
+            .is_some_and(|mut entries| entries.next().is_some())
+    });
+    look.await.unwrap_or_default()
 }
 
 /// Returns the position of the first record whose file is gone.

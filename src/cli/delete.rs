@@ -11,7 +11,7 @@ use std::time::Duration;
 use docweir_core::documents::DocumentId;
 use docweir_index::Write;
 use docweir_stores::batches::Space;
-use docweir_stores::control::{ControlRecord, ControlStore, DocumentStatus, RecordFilter};
+use docweir_stores::control::{ControlError, ControlRecord, ControlStore, DocumentStatus, RecordFilter};
 use docweir_stores::state::LockError;
 
 use super::args;
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
             match find(control, name, &context.here).await {
                 Ok(record) => records.push(record),
                 Err(absent) => {
-                    let below = folder(name, &context.here);
+                    let Some(below) = folder(name, &context.here) else { return Err(absent) };
                     if !has_documents(control, &below).await? {
                         return Err(absent);
                     }
@@ -86,7 +86,8 @@ async fn documents_below(context: &Context, engine: &Engine, prefix: String) -> 
         let mut page = engine.control.list(&filter, after.as_ref(), PAGE).await?;
         let Some(last) = page.last().map(|record| record.document_id.clone()) else { return Ok(left) };
         after = Some(last);
-        page.retain(|record| record.status != DocumentStatus::Deleted);
+        // A document that another document contains is deleted together with that document.
+        page.retain(|record| record.status != DocumentStatus::Deleted && record.parent.is_none());
         left += documents(context, engine, &page).await?;
     }
 }
@@ -141,7 +142,11 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
             deleted.push((record, shown));
             continue;
         }
-        engine.control.request_delete(&record.document_id).await?;
+        match engine.control.request_delete(&record.document_id).await {
+            // Another process has deleted the document meanwhile.
+            Err(ControlError::Refused(_)) => continue,
+            requested => drop(requested?),
+        }
         wanted.push((record.document_id.clone(), shown));
         // The request voids every claim, so the list of children can no longer grow.
         let record = engine.control.record(&record.document_id).await?;

@@ -37,13 +37,19 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
     }))
 }
 
-/// Returns the common prefix of the sources below a folder or bucket prefix that `name` identifies.
-pub fn folder(name: &OsStr, here: &Path) -> String {
-    match name.to_str().filter(|n| n.contains("://")) {
+/// Returns the common prefix of the sources below a folder or bucket prefix that `name` identifies. Returns `None` for an
+/// empty name and for a URI without a bucket or path, because an unset variable of a script must not select everything.
+pub fn folder(name: &OsStr, here: &Path) -> Option<String> {
+    let text = name.to_string_lossy();
+    let rest = text.split_once("://").map_or(text.as_ref(), |(_, rest)| rest);
+    if rest.trim().is_empty() || (rest.len() < text.len() && rest.trim_matches('/').is_empty()) {
+        return None;
+    }
+    Some(match name.to_str().filter(|n| n.contains("://")) {
         Some(uri) if uri.ends_with('/') => uri.to_owned(),
         Some(uri) => format!("{uri}/"),
         None => source::of_folder(&source::absolute(Path::new(name), here)),
-    }
+    })
 }
 
 /// Returns all documents that a document contains, directly or through other documents.
@@ -82,6 +88,30 @@ pub async fn each(
         page.into_iter().for_each(&mut each);
         if !full {
             return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_content_selects_no_folder() {
+        let table = [
+            ("", None),
+            (" ", None),
+            ("s3://", None),
+            ("s3:///", None),
+            ("file://", None),
+            ("file:///", None),
+            ("s3://b", Some("s3://b/")),
+            ("s3://b/in/", Some("s3://b/in/")),
+            ("gone/deep", Some("file:///here/gone/deep/")),
+            ("/no/such", Some("file:///no/such/")),
+        ];
+        for (name, expected) in table {
+            assert_eq!(folder(OsStr::new(name), Path::new("/here")).as_deref(), expected, "{name}");
         }
     }
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::args;
 use super::context::Context;
 use super::documents::each;
-use super::output::{count, plural};
+use super::output::{count, plural, print_error};
 use super::table::{Table, left, right};
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
@@ -236,21 +236,27 @@ async fn verify(
     Ok(if well { Exit::Success } else { Exit::Failed })
 }
 
-/// Deletes the documents and marks the records that a rebuilt manifest shows again, although they were deleted. Their
-/// rows are still in files that a merge had replaced.
+/// Deletes the documents that a rebuilt manifest shows again, although the control store records them as deleted. Their
+/// rows are still in files that a merge had replaced. Records that are missing are marked to be embedded again. For
+/// deleted records no such list exists, so they may be found again.
 async fn delete_again(engine: &Engine, vectors: &Arc<VectorStore>) -> Result<(), Failure> {
     if let Some(batches) = record_items(engine, vectors).await? {
         reconcile(batches.as_ref(), vectors).await?;
+        print_error("records that were deleted before the last merge may be found again; delete them again");
         return Ok(());
     }
-    let found = disagreements(engine, vectors).await?;
-    let tombstone = |disagreement| match disagreement {
-        Disagreement::NotRecorded { document, visible } => {
-            Some(Write::Delete { document_id: document, version: visible })
+    let mut tombstones = Vec::new();
+    for disagreement in disagreements(engine, vectors).await? {
+        let Disagreement::NotRecorded { document, visible } = disagreement else { continue };
+        // A document that the control store does not know is reported and kept.
+        match engine.control.record(&document).await {
+            Ok(record) if record.status == DocumentStatus::Deleted => {
+                tombstones.push(Write::Delete { document_id: document, version: record.version.max(visible) });
+            }
+            Ok(_) | Err(ControlError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
         }
-        Disagreement::NotVisible { .. } => None,
-    };
-    let tombstones: Vec<Write> = found.into_iter().filter_map(tombstone).collect();
+    }
     let manifest = vectors.manifest().await?;
     let Some(model) = manifest.as_ref().and_then(|m| m.model()).filter(|_| !tombstones.is_empty()) else {
         return Ok(());

@@ -17,8 +17,10 @@ use super::source;
 
 /// Maximum number of unreadable objects that are remembered.
 const REMEMBERED: usize = 10_000;
-/// Maximum number of objects that are tried as a witness.
+/// Maximum number of unreadable objects that are tried as a witness.
 const TRIED: usize = 3;
+/// Maximum number of objects of a folder that are tried as a witness, including those that are archived.
+const LISTED: usize = 20;
 
 /// Opens originals, and judges the failures of objects in buckets.
 pub struct JudgedOriginals {
@@ -30,10 +32,16 @@ pub struct JudgedOriginals {
 
 #[derive(Default)]
 struct State {
-    /// Time of the first failure of each unreadable object.
-    failing: HashMap<String, Instant>,
+    /// Failures of each object that cannot be read while others can.
+    failing: HashMap<String, Failing>,
     /// Last object of each bucket that was read.
     witnesses: HashMap<String, String>,
+}
+
+/// Holds the times of the first and the last failure of an object.
+struct Failing {
+    first: Instant,
+    last: Instant,
 }
 
 impl JudgedOriginals {
@@ -54,17 +62,27 @@ impl JudgedOriginals {
         }
     }
 
-    /// Returns for how long the object has been unreadable.
+    fn forget(&self, source: &str) {
+        self.state().failing.remove(source);
+    }
+
+    /// Records a failure of the object, and returns for how long the object has been unreadable. After a time without
+    /// failures, the time starts again.
     fn failing(&self, source: &str) -> Duration {
+        let (alone, now) = (self.alone, Instant::now());
         let mut state = self.state();
         if state.failing.len() >= REMEMBERED {
-            let alone = self.alone;
-            state.failing.retain(|_, since| since.elapsed() < alone * 2);
+            state.failing.retain(|_, failing| failing.last.elapsed() <= alone);
         }
         if state.failing.len() >= REMEMBERED && !state.failing.contains_key(source) {
             return Duration::ZERO;
         }
-        state.failing.entry(source.to_owned()).or_insert_with(Instant::now).elapsed()
+        let failing = state.failing.entry(source.to_owned()).or_insert(Failing { first: now, last: now });
+        if now - failing.last > alone {
+            failing.first = now;
+        }
+        failing.last = now;
+        now - failing.first
     }
 
     /// Returns whether another object of the bucket can be read now.
@@ -72,16 +90,41 @@ impl JudgedOriginals {
         let Some((bucket, key)) = source::to_object(source) else { return false };
         let known = self.state().witnesses.get(bucket).filter(|witness| *witness != source).cloned();
         if let Some(witness) = known {
-            return self.inner.probe(&witness).await.is_ok();
+            match self.inner.probe(&witness).await {
+                Ok(()) => return true,
+                Err(error) if error.class != ErrorClass::Permanent => return false,
+                // The witness was deleted or archived, so another one is needed.
+                Err(_) => {
+                    self.state().witnesses.remove(bucket);
+                }
+            }
         }
-        let folder = key.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-        let listed = self.inner.list(&format!("s3://{bucket}/{folder}"), None).await.unwrap_or_default();
-        let is_new = |object: &&Listed| !self.state().failing.contains_key(&object.source);
-        let candidates: Vec<String> = listed.iter().filter(is_new).take(TRIED).map(|o| o.source.clone()).collect();
-        for candidate in candidates {
-            if self.inner.probe(&candidate).await.is_ok() {
-                self.state().witnesses.insert(bucket.to_owned(), candidate);
-                return true;
+        let mut places = vec![String::new()];
+        if let Some((folder, _)) = key.rsplit_once('/') {
+            places.insert(0, format!("{folder}/"));
+        }
+        let mut failed = 0;
+        for place in places {
+            let listed = self.inner.list(&format!("s3://{bucket}/{place}"), None).await.unwrap_or_default();
+            let is_new =
+                |object: &&Listed| object.source != source && !self.state().failing.contains_key(&object.source);
+            let candidates: Vec<String> = listed.iter().filter(is_new).take(LISTED).map(|o| o.source.clone()).collect();
+            for candidate in candidates {
+                match self.inner.probe(&candidate).await {
+                    Ok(()) => {
+                        self.state().witnesses.insert(bucket.to_owned(), candidate);
+                        return true;
+                    }
+                    // An archived object, for example, says nothing about the others.
+                    Err(error) if error.class == ErrorClass::Permanent => {}
+                    Err(_) => failed += 1,
+                }
+                if failed >= TRIED {
+                    return false;
+                }
+            }
+            if failed > 0 {
+                return false;
             }
         }
         false
@@ -91,10 +134,12 @@ impl JudgedOriginals {
         if error.class != ErrorClass::Unavailable || error.code == LOCAL_DISK || source::to_object(source).is_none() {
             return error;
         }
-        let failing = self.failing(source);
+        // During an outage of the bucket, the time of no object runs.
         if !self.others_work(source).await {
+            self.forget(source);
             return error;
         }
+        let failing = self.failing(source);
         if failing < self.alone {
             return error.with_code(ONE_OBJECT);
         }
@@ -120,6 +165,10 @@ impl Originals for JudgedOriginals {
 
     async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
         match self.inner.look(source).await {
+            Ok(None) => {
+                self.forget(source);
+                Ok(None)
+            }
             Ok(found) => Ok(found),
             Err(error) => Err(self.judged(source, error).await),
         }
@@ -145,6 +194,8 @@ mod tests {
     struct Bucket {
         keys: BTreeSet<String>,
         denied: Mutex<BTreeSet<String>>,
+        /// Keys whose objects were deleted or archived.
+        gone: Mutex<BTreeSet<String>>,
     }
 
     #[async_trait]
@@ -154,7 +205,16 @@ mod tests {
             Ok(Original { file: tempfile::tempfile().unwrap(), tag: None })
         }
 
+        async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
+            let gone = self.gone.lock().unwrap().contains(source);
+            let listed = Listed { source: source.to_owned(), bytes: 1, tag: "x".into() };
+            Ok((!gone).then_some(listed))
+        }
+
         async fn probe(&self, source: &str) -> Result<(), StageError> {
+            if self.gone.lock().unwrap().contains(source) {
+                return Err(StageError::permanent("unreadable", "gone"));
+            }
             let denied = self.denied.lock().unwrap().contains(source);
             if denied { Err(StageError::unavailable("source_bucket", "denied")) } else { Ok(()) }
         }
@@ -169,6 +229,7 @@ mod tests {
         let bucket = Bucket {
             keys: ["a", "b", "c", "d"].map(|key| format!("s3://papers/in/{key}")).into(),
             denied: Mutex::new(denied.iter().map(|key| format!("s3://papers/in/{key}")).collect()),
+            ..Bucket::default()
         };
         let bucket = Arc::new(bucket);
         (bucket.clone(), JudgedOriginals::new(bucket, Duration::from_secs(600)))
@@ -209,5 +270,44 @@ mod tests {
         bucket.denied.lock().unwrap().insert("s3://papers/in/c".into());
         bucket.denied.lock().unwrap().insert("s3://papers/in/a".into());
         assert_eq!(error(&originals, "a").await, outage, "the witness cannot be read either");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_the_bucket_does_not_count_against_an_object() {
+        let (bucket, originals) = originals(&["a"]);
+        let waits = (ErrorClass::Unavailable, ONE_OBJECT.to_owned());
+        assert_eq!(error(&originals, "a").await, waits);
+        let all = bucket.keys.clone();
+        let only = std::mem::replace(&mut *bucket.denied.lock().unwrap(), all);
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            assert_eq!(error(&originals, "a").await, (ErrorClass::Unavailable, "source_bucket".to_owned()));
+        }
+        *bucket.denied.lock().unwrap() = only;
+        assert_eq!(error(&originals, "a").await, waits, "the time starts after the outage");
+        tokio::time::sleep(Duration::from_secs(601)).await;
+        assert_eq!(error(&originals, "a").await, waits, "nobody read the object for a while");
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        bucket.gone.lock().unwrap().insert("s3://papers/in/a".into());
+        assert_eq!(originals.look("s3://papers/in/a").await.unwrap(), None);
+        bucket.gone.lock().unwrap().clear();
+        assert_eq!(error(&originals, "a").await, waits, "the object is a new one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_witness_that_is_gone_is_replaced() {
+        let (bucket, originals) = originals(&["a"]);
+        let waits = (ErrorClass::Unavailable, ONE_OBJECT.to_owned());
+        originals.open("s3://papers/in/b").await.unwrap();
+        bucket.gone.lock().unwrap().extend(["b", "c"].map(|key| format!("s3://papers/in/{key}")));
+        assert_eq!(error(&originals, "a").await, waits);
+        assert_eq!(originals.state().witnesses["papers"], "s3://papers/in/d");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_alone_in_its_folder_finds_a_witness_elsewhere() {
+        let (bucket, originals) = originals(&["folder/alone"]);
+        assert!(!bucket.keys.contains("s3://papers/in/folder/alone"));
+        assert_eq!(error(&originals, "folder/alone").await, (ErrorClass::Unavailable, ONE_OBJECT.to_owned()));
     }
 }

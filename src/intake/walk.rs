@@ -119,7 +119,7 @@ pub struct Walk {
     include: GlobSet,
     exclude: GlobSet,
     waiting: VecDeque<Entry>,
-    /// Resolved paths of the folders that links have led to, so that each is walked once.
+    /// Resolved paths of the folders and files that links have led to, so that each is ingested once.
     followed: HashSet<PathBuf>,
 }
 
@@ -200,11 +200,12 @@ impl Walk {
             }
             return None;
         }
-        if is_name_of_hidden(link, &target) {
-            return Some(WalkEntry::File(link.to_owned()));
-        }
         let found_anyway = !has_hidden_part(&inside) && self.wanted(&inside);
-        (!found_anyway && target.is_file()).then_some(WalkEntry::File(target))
+        if found_anyway || !target.is_file() || !self.followed.insert(target.clone()) {
+            return None;
+        }
+        let keeps_its_name = is_name_of_hidden(link, &target);
+        Some(WalkEntry::File(if keeps_its_name { link.to_owned() } else { target }))
     }
 }
 
@@ -257,7 +258,7 @@ impl Iterator for Walk {
                     None => continue,
                 }
             }
-            if !step.file_type().is_file() {
+            if !step.file_type().is_file() || self.followed.contains(step.path()) {
                 continue;
             }
             return Some(match self.wanted(&below) {
@@ -388,6 +389,8 @@ mod tests {
             ("again.txt", "plain.txt"),
             ("notes.txt", "notes.rst"),
             ("sub/to-hidden.txt", "../.store/e.txt"),
+            ("deep.txt", ".store/deep/f.txt"),
+            ("map/again.txt", "a.txt"),
             ("published", ".store/deep"),
             ("published-too", ".store/deep"),
             ("loop", "."),
@@ -402,8 +405,7 @@ mod tests {
         let options = IntakeOptions { exclude: vec!["drafts".into()], ..Default::default() };
         let mut all = names(&[dir.path().into()], &options, dir.path());
         all.sort();
-        let expected =
-            [".store/deep/f.txt", ".store/e.txt", "map/a.txt", "map/b.md", "notes.rst", "plain.txt", "sub/d.txt"];
+        let expected = [".store/e.txt", "deep.txt", "map/a.txt", "map/b.md", "notes.rst", "plain.txt", "sub/d.txt"];
         assert_eq!(all, expected);
         for file in Walk::new(&[dir.path().into()], &options).unwrap() {
             if let WalkEntry::File(path) = file {

@@ -170,19 +170,33 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Returns whether the control store records any document as loaded. A lost manifest is noticed by this even if no file
-/// of the collection is left.
-async fn is_any_loaded(engine: &Engine) -> Result<bool, RunError> {
-    let filter = RecordFilter { status: Some(DocumentStatus::Completed), ..RecordFilter::default() };
-    let retry = &engine.config.settings.retry;
-    let page = retry_while_busy(retry, || engine.control.list(&filter, None, 1)).await;
-    Ok(!page.map_err(|e| RunError::system("control", control(e)))?.is_empty())
+/// Returns whether the control store records any document as loaded. If files of the collection are left, documents
+/// count that are loaded and being replaced. If no file is left, only completed documents count: the others are loaded
+/// again anyway.
+async fn is_any_loaded(engine: &Engine, has_files: bool) -> Result<bool, RunError> {
+    let status = (!has_files).then_some(DocumentStatus::Completed);
+    let filter = RecordFilter { status, ..RecordFilter::default() };
+    let mut after = None;
+    loop {
+        let page = records(engine, &filter, after.as_ref()).await?;
+        if page.iter().any(|r| r.loaded_version.is_some() && r.status != DocumentStatus::Deleted) {
+            return Ok(true);
+        }
+        if page.len() < PAGE {
+            return Ok(false);
+        }
+        after = page.last().map(|r| r.document_id.clone());
+    }
 }
 
 /// Checks that the index is not empty if documents are recorded as loaded.
 pub async fn check_manifest(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
     let broken = |e| RunError::system("vectors", store(&e));
-    if !engine.has_own_index() || vectors.manifest().await.map_err(broken)?.is_some() || !is_any_loaded(engine).await? {
+    if !engine.has_own_index() || vectors.manifest().await.map_err(broken)?.is_some() {
+        return Ok(());
+    }
+    let has_files = vectors.has_files().await.map_err(broken)?;
+    if !is_any_loaded(engine, has_files).await? {
         return Ok(());
     }
     let text = format!(

@@ -144,6 +144,55 @@ fn a_moved_file_keeps_its_document_and_nothing_is_embedded() {
 }
 
 #[test]
+fn a_file_that_was_moved_before_it_was_processed_is_processed_at_its_new_place() {
+    let place = TestFolder::new();
+    place.write("old/a.txt", "Alpha sails at dawn.\n");
+    place.write("old/b.txt", "# Bravo\n\nBravo rests.\n");
+    place.run(["submit", "docs"]).code(0);
+    std::fs::rename(place.docs().join("old"), place.docs().join("new")).unwrap();
+    // The run may claim the documents before it finds the files at their new place.
+    place.ingest(&[]).code(0);
+    assert_eq!((place.found("alpha"), place.found("bravo")), (vec!["a.txt".to_owned()], vec!["b.txt".to_owned()]));
+    place.assert_complete(2);
+    // A new name that gives the file another type is a change of the document.
+    std::fs::rename(place.docs().join("new/b.txt"), place.docs().join("new/b.md")).unwrap();
+    let summary = place.ingest(&[]).code(0).summary();
+    assert_eq!((&summary["moved"], &summary["pages"]), (&1.into(), &1.into()), "{summary}");
+    let b = place.records().into_iter().find(|r| file_name(&r["source"]) == "b.md").unwrap();
+    assert_eq!(b["media_type"], "text/markdown", "{b}");
+}
+
+#[test]
+fn a_document_of_a_disk_that_is_not_mounted_stays() {
+    let place = TestFolder::new();
+    let disk = place.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    for n in 0..3 {
+        std::fs::write(disk.join(format!("{n}.txt")), format!("Letter {n} of the disk.\n")).unwrap();
+        place.write(format!("{n}.txt"), format!("Letter {n} of the folder.\n"));
+    }
+    place.run(["ingest", "docs", "disk", "--progress", "none"]).code(0);
+    // The files of the disk are copied over those of the folder, and the disk is unmounted.
+    for n in 0..3 {
+        std::fs::rename(disk.join(format!("{n}.txt")), place.docs().join(format!("{n}.txt"))).unwrap();
+    }
+    let summary = place.ingest(&[]).code(0).summary();
+    assert_eq!((&summary["replaced"], &summary["deleted"], &summary["moved"]), (&3.into(), &0.into(), &0.into()));
+    assert_eq!(documents(&place).len(), 6);
+}
+
+#[test]
+fn an_empty_name_deletes_nothing() {
+    let place = TestFolder::new();
+    place.write("a.txt", "Alpha.\n");
+    place.ingest(&[]).code(0);
+    for name in ["", "file://", "file:///", "s3://"] {
+        place.run(["delete", name]).code(1);
+        assert_eq!(place.found("alpha"), ["a.txt"], "{name:?}");
+    }
+}
+
+#[test]
 fn a_folder_is_deleted_even_if_it_no_longer_exists() {
     let place = TestFolder::new();
     for (name, text) in [("old/a.txt", "Alpha.\n"), ("old/deep/b.txt", "Bravo.\n"), ("older.txt", "Charlie.\n")] {

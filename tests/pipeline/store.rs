@@ -296,6 +296,17 @@ fn a_lost_manifest_is_said_and_rebuilt() {
     assert!(repaired.code(0).out.contains("rebuilt the manifest from"), "{}", repaired.out);
     assert_eq!(answers(&place), before, "the deleted document is not found again");
     verify(&place);
+    // Documents that the control store does not know are kept and reported.
+    std::fs::remove_file(&manifest).unwrap();
+    let control = place.state().join("control.db");
+    std::fs::rename(&control, place.path().join("control.db")).unwrap();
+    let unknown = place.run(["store", "verify", "--repair"]);
+    assert!(unknown.code(1).out.contains("docweir delete doc_"), "{}", unknown.out);
+    for file in ["control.db-wal", "control.db-shm"] {
+        let _ = std::fs::remove_file(place.state().join(file));
+    }
+    std::fs::rename(place.path().join("control.db"), &control).unwrap();
+    assert_eq!(answers(&place), before);
     // Without any file, the documents are loaded again from their artefacts.
     std::fs::remove_dir_all(place.state().join("objects/vectors/chunks")).unwrap();
     place.ingest(&[]).code(70);

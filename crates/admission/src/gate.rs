@@ -290,8 +290,11 @@ impl Gate {
             }
             CallOutcome::Unreadable => {
                 self.strikes.unreadable += 1;
-                if self.strikes.unreadable >= self.options.unreadable_answers || self.shut.is_some() {
+                if self.strikes.unreadable >= self.options.unreadable_answers {
                     self.close(Shut::Unreadable, self.options.down_seconds, now);
+                } else if let Some((why, _)) = self.shut {
+                    // The call was a probe, and its answer does not show that the reason has passed.
+                    self.close(why, self.options.down_seconds, now);
                 }
             }
             // The dropped call may have been the probe; the next call then probes.

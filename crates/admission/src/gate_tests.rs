@@ -124,6 +124,26 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     assert!(matches!(go(&mut gate, at(31.0)), Next::Go(_)), "all places again");
 }
 
+#[test]
+fn one_unreadable_answer_does_not_change_why_the_gate_is_shut() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs_f64(seconds);
+    let options = AdmissionOptions { failures: 1, unreadable_answers: 2, down_seconds: 10.0, ..unlimited(8) };
+    let mut gate = gate(options, start);
+    let table = [
+        (CallOutcome::Failed, Shut::Down),
+        (CallOutcome::Unreadable, Shut::Down),
+        (CallOutcome::Unreadable, Shut::Unreadable),
+    ];
+    for (n, (outcome, expected)) in table.into_iter().enumerate() {
+        let now = at(n as f64 * 1_000.0);
+        gate.ask(ask("a", 1, 1), now);
+        let Next::Go(ticket) = gate.next(now) else { panic!("{n}") };
+        gate.end(ticket, &outcome, now);
+        assert_eq!(gate.shut(now).map(|(why, _)| why), Some(expected), "{n}");
+    }
+}
+
 /// Checks that concurrent failures are counted once. Sixteen concurrent calls fail at nearly the same time, and the
 /// gate counts only one failure of the endpoint.
 #[test]

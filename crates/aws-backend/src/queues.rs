@@ -39,16 +39,18 @@ pub async fn dead_letters(sqs: &Sqs, queue: &str) -> Result<Option<DeadLetters>,
 }
 
 /// Moves the messages that are in the dead-letter queue of `queue` now back to it. Returns their number. Messages that fail
-/// again meanwhile are not moved twice, because no more messages are moved than there were.
+/// again meanwhile are not moved twice, because receiving ends when as many messages were moved as there were. Fails if
+/// `queue` has no dead-letter queue.
 pub async fn redrive(sqs: &Sqs, queue: &str) -> Result<u64, QueueError> {
     const HIDDEN: Duration = Duration::from_secs(60);
-    let Some((queue, dead)) = with_dead_letters(sqs, queue).await? else { return Ok(0) };
+    let Some((queue, dead)) = with_dead_letters(sqs, queue).await? else {
+        let (queue, reason) = (queue.to_owned(), "it has no dead-letter queue".to_owned());
+        return Err(QueueError::Broken { queue, reason, hint: "create one with `docweir infra apply`" });
+    };
     let state = dead.state().await.map_err(|fault| told(dead.name(), fault))?;
     let (most, mut moved) = (state.map_or(0, |state| state.waiting + state.hidden), 0);
     loop {
-        if moved >= most {
-            return Ok(moved);
-        }
+        // The number of messages is approximate, and may be 0 although there are some.
         let messages = dead.receive(sqs::MOST, Duration::from_secs(1), HIDDEN).await;
         let messages = messages.map_err(|fault| told(dead.name(), fault))?;
         if messages.is_empty() {
@@ -61,6 +63,9 @@ pub async fn redrive(sqs: &Sqs, queue: &str) -> Result<u64, QueueError> {
                 return Err(told(dead.name(), fault));
             }
             moved += 1;
+        }
+        if moved >= most {
+            return Ok(moved);
         }
     }
 }

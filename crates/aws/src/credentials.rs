@@ -69,7 +69,7 @@ impl FreshCredentials {
                 Ok(credentials)
             }
             // The source of the credentials does not answer, but those of the last read are still valid.
-            Err(error) => match held.as_ref().filter(|held| held.seconds_left() > 0 && held.refused == refused) {
+            Err(error) => match held.as_ref().filter(|held| held.seconds_left() > 0) {
                 Some(held) => Ok(held.credentials.clone()),
                 None => Err(explained(error, std::env::var("AWS_PROFILE").ok())),
             },

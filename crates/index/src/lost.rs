@@ -63,6 +63,16 @@ impl VectorStore {
         Ok(())
     }
 
+    /// Returns whether the collection has any file, listed or not.
+    pub async fn has_files(&self) -> Result<bool, VectorError> {
+        for folder in ["delta/", "snap/"] {
+            if !self.objects.list(&self.key(folder), None, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn manifest_lost(&self, files: usize) -> VectorError {
         VectorError::ManifestLost { key: self.manifest_key(), files: files as u64 }
     }

@@ -86,7 +86,7 @@ impl Poller {
             context.batches.checked(&batch.id, checked).await?;
             return Ok(batch.status);
         };
-        let status = match is_late(status, &object) {
+        let status = match !batch.cancel && is_late(status, &object) {
             false => status,
             true => {
                 // The rows may be paid, so they are not sent again before it is certain that there are no results.
@@ -174,13 +174,16 @@ fn status(status: &RemoteBatchStatus) -> Option<BatchStatus> {
     })
 }
 
-/// Returns whether results of an ended batch must exist but have no file yet. A completed batch has at least one file. A
-/// batch that ended early has an output file if it has completed rows.
+/// Returns whether results of an ended batch must exist but have no file yet. A completed batch has at least one file,
+/// except that some servers write no file if all rows failed. A batch that ended early has an output file if it has
+/// completed rows.
 fn is_late(status: BatchStatus, object: &BatchObject) -> bool {
-    let has_rows = object.request_counts.completed > 0;
+    let counts = object.request_counts;
+    let has_rows = counts.completed > 0;
+    let all_failed = counts.total > 0 && counts.failed >= counts.total;
     match status {
         _ if object.output_file_id.is_some() => false,
-        BatchStatus::Completed => has_rows || object.error_file_id.is_none(),
+        BatchStatus::Completed => has_rows || (object.error_file_id.is_none() && !all_failed),
         BatchStatus::Expired | BatchStatus::Cancelled => has_rows,
         _ => false,
     }
@@ -222,6 +225,8 @@ mod tests {
             (Completed, 0, 0, None, None, true),
             (Completed, 5, 1, None, Some("e"), true),
             (Completed, 0, 6, None, Some("e"), false),
+            (Completed, 0, 5, None, None, true),
+            (Completed, 0, 6, None, None, false),
             (Completed, 5, 1, Some("o"), None, false),
             (Completed, 5, 0, Some("o"), None, false),
             (Expired, 5, 0, None, Some("e"), true),

@@ -63,6 +63,8 @@ enum Step {
 #[derive(Clone, Copy)]
 enum Later {
     At(Duration),
+    /// The next attempt is made after this wait, and the attempt counts as a failure.
+    Unpaid(Duration),
     /// The next attempt is made after a wait. The wait doubles with every consecutive failure.
     Failed,
 }
@@ -72,6 +74,7 @@ impl Later {
         match (one, other) {
             (Some(Later::At(a)), Later::At(b)) => Later::At(a.min(b)),
             (Some(Later::Failed), _) | (_, Later::Failed) => Later::Failed,
+            (Some(Later::Unpaid(wait)), _) | (_, Later::Unpaid(wait)) => Later::Unpaid(wait),
             (None, other) => other,
         }
     }
@@ -113,6 +116,10 @@ impl Submitter {
                     Ok(Round::Sent) => failures = 0,
                     Ok(Round::Stopped) => stopped = true,
                     Ok(Round::Later(Later::At(wait))) => back_off = Some(Instant::now() + wait),
+                    Ok(Round::Later(Later::Unpaid(wait))) => {
+                        failures += 1;
+                        back_off = Some(Instant::now() + wait);
+                    }
                     Ok(Round::Later(Later::Failed)) => {
                         failures += 1;
                         back_off = Some(Instant::now() + self.after(failures));
@@ -454,7 +461,7 @@ impl Submitter {
             CallError::QuotaSpent => {
                 let text = "the provider's account has no credit left; add credit or raise its limit, and work resumes";
                 context.notifier.tell_once(text.into());
-                Ok(Step::Later(Later::At(pause)))
+                Ok(Step::Later(Later::Unpaid(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),

@@ -15,6 +15,7 @@ use super::children::Declared;
 use super::context::StageContext;
 use super::job_spec::spec;
 use super::log;
+use crate::intake::originals::ONE_OBJECT;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Begin, Closed, OutcomeSink, Persisted, PoolHandle, Verdict};
@@ -103,7 +104,10 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
     }
 
     fn unavailable(&self, error: &StageError) {
-        self.context.outages.report(self.stage.verb(), error);
+        // If only this object cannot be read, nothing else waits.
+        if error.code != ONE_OBJECT {
+            self.context.outages.report(self.stage.verb(), error);
+        }
     }
 
     fn available(&self, began: Instant) {

@@ -26,7 +26,7 @@ use docweir_core::failpoint;
 use docweir_stores::queues::{MOST, Queue, QueueError, Received};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use metrics::counter;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
@@ -110,10 +110,12 @@ struct HeldMessages {
     /// Number of receipts after which the queue moves a message to its dead-letter queue. `None` if there is no
     /// dead-letter queue.
     redrive: Option<u32>,
+    /// Permits for calls of the handler. Messages whose wait has ended need one too.
+    permits: Semaphore,
 }
 
 impl HeldMessages {
-    fn new(redrive: Option<u32>) -> Self {
+    fn new(redrive: Option<u32>, at_once: usize) -> Self {
         Self {
             held: RefCell::default(),
             waiting: Cell::new(0),
@@ -121,6 +123,7 @@ impl HeldMessages {
             last_handled: Cell::new(None),
             changed: Notify::new(),
             redrive,
+            permits: Semaphore::new(at_once.clamp(1, MAX_HELD)),
         }
     }
 
@@ -183,7 +186,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 impl Consumer {
     /// Runs until it is stopped, and then returns the unfinished messages to the queue.
     pub async fn run(&self) -> Result<(), StageError> {
-        let hand = HeldMessages::new(self.redrive().await?);
+        let hand = HeldMessages::new(self.redrive().await?, self.at_once);
         if hand.redrive.is_none() {
             let (queue, most) = (self.queue.name(), self.options.max_receives);
             tracing::warn!(queue, "no dead-letter queue; failing messages are deleted after {most} receipts");
@@ -334,7 +337,11 @@ impl Consumer {
     async fn handle(&self, body: &str, hand: &HeldMessages) -> Result<MessageOutcome, StageError> {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
-            let outcome = self.handler.handle(body).await?;
+            let outcome = {
+                // The semaphore is never closed, so this does not fail.
+                let _permit = hand.permits.acquire().await;
+                self.handler.handle(body).await?
+            };
             let (reason, outage) = match &outcome {
                 MessageOutcome::Outage(reason) => (reason, true),
                 MessageOutcome::Alone(reason) => (reason, false),

@@ -205,6 +205,24 @@ async fn messages_that_wait_leave_room_for_others() {
     .await;
 }
 
+/// Guards against a defect: messages whose wait ended called the handler at the same time.
+#[tokio::test(start_paused = true)]
+async fn messages_that_waited_are_not_handled_at_once() {
+    locally(async {
+        let world = World::start(Some(2), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 1);
+        world.handler.takes.set(Duration::from_secs(1));
+        for n in 0..20 {
+            let slow = format!("slow {n}");
+            world.handler.answer(&slow, (0..5).map(|_| MessageOutcome::Alone("denied".into())));
+            world.queue.put(slow);
+        }
+        sleep(60 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.handler.most_at_once.get()), (vec![], 1));
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_bad_part_of_a_message_goes_to_the_dead_letters() {
     locally(async {

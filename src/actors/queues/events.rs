@@ -23,7 +23,7 @@ use crate::actors::intake::{INTAKE, Intake};
 use crate::actors::outcomes::control;
 use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::bucket_events::{Message, ObjectEvent, Record, parse};
-use crate::intake::originals::{GONE, Listed, ONE_OBJECT};
+use crate::intake::originals::{BUCKET, GONE, Listed, ONE_OBJECT};
 use crate::messages::event::Event;
 
 /// Handles the events of the watched buckets.
@@ -68,7 +68,7 @@ impl Handler for BucketEvents {
         let (mut outcomes, mut seen) = (RecordOutcomes::default(), HashSet::new());
         for Record { event, alone } in records {
             match event {
-                Ok(event) if !seen.insert((event.bucket.clone(), event.key.clone())) => {}
+                Ok(event) if is_repeated(&event, &mut seen) => {}
                 Ok(event) => self.take_in(event, alone, &mut outcomes).await?,
                 Err(reason) => {
                     let reason = format!("message is not a bucket event: {reason}");
@@ -84,7 +84,8 @@ impl Handler for BucketEvents {
             self.intake.outages.report(INTAKE, &error);
             return Ok(MessageOutcome::Outage(error.to_string()));
         }
-        if outcomes.worked {
+        // A refused object was read too.
+        if outcomes.worked || outcomes.refused.iter().any(|(.., source)| source.is_some()) {
             self.intake.outages.works(INTAKE, began);
         }
         for (_, reason, source) in &outcomes.refused {
@@ -108,13 +109,18 @@ impl Handler for BucketEvents {
     }
 }
 
+/// Returns whether the message contains an earlier event of the same keys.
+fn is_repeated(event: &ObjectEvent, seen: &mut HashSet<(String, String, Option<String>)>) -> bool {
+    !seen.insert((event.bucket.clone(), event.key.clone(), event.plain_key.clone()))
+}
+
 /// Counts an event in the metrics.
 fn counted(outcome: &'static str) {
     counter!("docweir_bucket_events_total", "outcome" => outcome).increment(1);
 }
 
 impl BucketEvents {
-    /// Applies one event. If the object does not exist, tries the key as the message contains it.
+    /// Applies one event, to the decoded key and to the key as the message contains it.
     async fn take_in(&self, event: ObjectEvent, alone: Value, outcomes: &mut RecordOutcomes) -> Result<(), StageError> {
         let source = |key: &str| format!("s3://{}/{key}", event.bucket);
         let watched = |key: &str| self.watched.iter().any(|(b, prefix)| *b == event.bucket && key.starts_with(prefix));
@@ -128,35 +134,53 @@ impl BucketEvents {
             tracing::info!(bucket, key, outcome, "event ignored: no document is expected at this place");
             return Ok(());
         }
-        for (n, key) in wanted.iter().enumerate() {
+        // Objects may exist under both keys, and the event does not tell which of them it means.
+        let (mut found_any, mut refused) = (None, None);
+        for key in wanted {
             let source = source(key);
             match self.make_true(&source).await {
                 Ok(found) => {
                     outcomes.worked = true;
                     if found {
-                        counted("present");
-                        break;
-                    }
-                    if n + 1 == wanted.len() {
-                        counted("absent");
-                        tracing::info!(source, "event names an object that does not exist");
+                        found_any = Some(source);
                     }
                 }
-                Err(Stop::Refused(reason)) => {
-                    outcomes.refused.push((alone, reason, Some(source)));
-                    break;
-                }
+                Err(Stop::Refused(_)) if found_any.is_some() || refused.is_some() => {}
+                Err(Stop::Refused(reason)) => refused = Some((reason, source)),
                 Err(Stop::Outage(error)) => {
+                    if self.concerns_one_key(&error, found_any.as_deref(), refused.is_some()).await {
+                        continue;
+                    }
                     // An outage of the whole bucket outweighs that of one object.
                     if outcomes.outage.as_ref().is_none_or(|other| other.code == ONE_OBJECT) {
                         outcomes.outage = Some(error);
                     }
-                    break;
+                    return Ok(());
                 }
                 Err(Stop::System(error)) => return Err(error),
             }
         }
+        if found_any.is_some() {
+            counted("present");
+        } else if refused.is_none() {
+            counted("absent");
+            let (bucket, key) = (&event.bucket, &event.key);
+            tracing::info!(bucket, key, "event names an object that does not exist");
+        }
+        if let Some((reason, source)) = refused {
+            outcomes.refused.push((alone, reason, Some(source)));
+        }
         Ok(())
+    }
+
+    /// Returns whether an error concerns only the second key of an event, although the first key names an object. S3
+    /// denies access to an object that does not exist if the permission `s3:ListBucket` is missing.
+    async fn concerns_one_key(&self, error: &StageError, found: Option<&str>, refused: bool) -> bool {
+        match (error.code.as_str(), found) {
+            (ONE_OBJECT, found) => found.is_some() || refused,
+            (BUCKET, Some(found)) => matches!(self.intake.originals.look(found).await, Ok(Some(_))),
+            _ => false,
+        }
     }
 
     /// Makes the control store agree with the object. Returns whether the object exists.

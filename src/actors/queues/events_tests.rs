@@ -13,7 +13,7 @@ use docweir_stores::control::{ControlRecord, ControlStore, RecordFilter, Transit
 use super::*;
 use crate::actors::outages::Outages;
 use crate::intake::IntakeOptions;
-use crate::intake::originals::{BUCKET, LOCAL_DISK, Original, Originals};
+use crate::intake::originals::{LOCAL_DISK, Original, Originals};
 use crate::supervisors::RetryOptions;
 
 /// Changes a bucket in the middle of an operation.
@@ -312,6 +312,18 @@ async fn events_are_counted_by_what_was_found() {
     }
 }
 
+/// A refused object was read, so the bucket is available.
+#[tokio::test]
+async fn a_refused_object_ends_an_outage() {
+    let world = World::new(false).await;
+    world.bucket.put(A, &"x".repeat(1_001));
+    world.events.intake.outages.report(INTAKE, &StageError::unavailable(BUCKET, "ExpiredToken"));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(world.events.intake.outages.lasts(INTAKE).is_some());
+    assert!(matches!(world.events.handle(&created()).await.unwrap(), MessageOutcome::Refused(_)));
+    assert_eq!(world.events.intake.outages.lasts(INTAKE), None);
+}
+
 /// Some servers do not encode the keys of their events as S3 does.
 #[tokio::test]
 async fn an_object_is_found_under_the_key_of_a_server_that_does_not_encode() {
@@ -326,6 +338,22 @@ async fn an_object_is_found_under_the_key_of_a_server_that_does_not_encode() {
     world.done(&event("LifecycleExpiration:Delete", "papers", "input/a+b.pdf")).await;
     let removed = world.records().await.into_iter().filter(|record| record.intent == Intent::Delete);
     assert_eq!(removed.map(|record| record.source).collect::<Vec<_>>(), ["s3://papers/input/a+b.pdf"]);
+}
+
+#[tokio::test]
+async fn both_keys_of_a_server_that_does_not_encode_are_looked_at() {
+    let world = World::new(true).await;
+    for key in ["a b.pdf", "a+b.pdf"] {
+        world.bucket.put(&format!("s3://papers/input/{key}"), key);
+    }
+    let record = |key: &str| {
+        let body = event("ObjectCreated:Put", "papers", &format!("input/{key}"));
+        serde_json::from_str::<Value>(&body).unwrap()["Records"][0].clone()
+    };
+    world.done(&serde_json::json!({"Records": [record("a b.pdf"), record("a+b.pdf")]}).to_string()).await;
+    let mut sources: Vec<String> = world.records().await.into_iter().map(|record| record.source).collect();
+    sources.sort();
+    assert_eq!(sources, ["s3://papers/input/a b.pdf", "s3://papers/input/a+b.pdf"]);
 }
 
 #[tokio::test]

@@ -288,8 +288,35 @@ where
     count("dynamodb", operation, answer.is_err());
     answer.map_err(|error| {
         let fault = fault_of(&error);
-        // DynamoDB reports a missing index as an invalid request, and names the index.
-        let lacks_index = fault.kind == FaultKind::Invalid && fault.message.contains("have the specified index");
-        if lacks_index { Fault { kind: FaultKind::NotFound, ..fault } } else { fault }
+        let kind = refined(fault.kind, &fault.message);
+        Fault { kind, ..fault }
     })
+}
+
+/// Classifies the state of an index. DynamoDB reports it as an invalid request, and only the message tells it.
+fn refined(kind: FaultKind, message: &str) -> FaultKind {
+    match kind {
+        FaultKind::Invalid if message.contains("have the specified index") => FaultKind::NotFound,
+        // The index becomes readable by itself.
+        FaultKind::Invalid if message.contains("backfilling global secondary index") => FaultKind::Throttled,
+        kind => kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_an_index_is_told_by_the_message() {
+        let table = [
+            ("The table does not have the specified index: by_status", FaultKind::NotFound),
+            ("Cannot read from backfilling global secondary index: by_status", FaultKind::Throttled),
+            ("One or more parameter values were invalid", FaultKind::Invalid),
+        ];
+        for (message, expected) in table {
+            assert_eq!(refined(FaultKind::Invalid, message), expected, "{message}");
+            assert_eq!(refined(FaultKind::Denied, message), FaultKind::Denied, "{message}");
+        }
+    }
 }

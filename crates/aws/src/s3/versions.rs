@@ -34,35 +34,31 @@ impl Bucket {
     /// Deletes the noncurrent versions and the delete markers of all objects under a prefix. Current versions stay.
     /// Returns the number of deleted versions.
     pub async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, Fault> {
-        let mut deleted = 0;
-        // If a marker were deleted before the version that it hides, this version would be current again.
-        for markers in [false, true] {
-            let (mut key, mut version) = (None, None);
-            loop {
-                let call = self.s3.client.list_object_versions().bucket(&self.name).prefix(prefix);
-                let call = call.set_key_marker(key.take()).set_version_id_marker(version.take());
-                let page = self.s3.done("ListObjectVersions", call.send().await)?;
-                let found: Vec<Version> = match markers {
-                    false => page
-                        .versions()
-                        .iter()
-                        .filter(|found| found.is_latest() == Some(false))
-                        .filter_map(|found| Version::of(found.key(), found.version_id()))
-                        .collect(),
-                    true => page
-                        .delete_markers()
-                        .iter()
-                        .filter_map(|found| Version::of(found.key(), found.version_id()))
-                        .collect(),
-                };
-                self.delete_versions(&found).await?;
-                deleted += if markers { 0 } else { found.len() as u64 };
-                if page.is_truncated() != Some(true) {
-                    break;
-                }
-                (key, version) = (page.next_key_marker, page.next_version_id_marker);
+        let (mut deleted, mut markers) = (0, Vec::new());
+        let (mut key, mut version) = (None, None);
+        loop {
+            let call = self.s3.client.list_object_versions().bucket(&self.name).prefix(prefix);
+            let call = call.set_key_marker(key.take()).set_version_id_marker(version.take());
+            let page = self.s3.done("ListObjectVersions", call.send().await)?;
+            let noncurrent = page.versions().iter().filter(|found| found.is_latest() == Some(false));
+            let noncurrent = noncurrent.filter_map(|found| Version::of(found.key(), found.version_id()));
+            let noncurrent: Vec<Version> = noncurrent.collect();
+            let found = page.delete_markers().iter();
+            markers.extend(found.filter_map(|found| Version::of(found.key(), found.version_id())));
+            self.delete_versions(&noncurrent).await?;
+            deleted += noncurrent.len() as u64;
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+            (key, version) = (page.next_key_marker, page.next_version_id_marker);
+            if key.is_none() {
+                let text = "the server returned a part of the versions without the start of the next part";
+                return Err(Fault::new(FaultKind::Unknown, "no marker", text));
             }
         }
+        // If a marker were deleted before the version that it hides, this version would be current again. Markers that
+        // others have created since hide versions that still exist, so they stay.
+        self.delete_versions(&markers).await?;
         Ok(deleted)
     }
 

@@ -49,11 +49,16 @@ impl Address {
     /// Returns the address to try if the server does not know the address `tried`. Returns `None` once an address has
     /// worked.
     pub fn instead_of(&self, tried: &Url) -> Option<Url> {
-        if self.state.load(Ordering::Relaxed) != UNTRIED {
+        if !self.is_untried() {
             return None;
         }
         let rest = tried.as_str().strip_prefix(self.configured.as_str())?;
         Url::parse(&format!("{}{rest}", self.alternative)).ok()
+    }
+
+    /// Returns whether no address has worked yet.
+    pub fn is_untried(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == UNTRIED
     }
 
     /// Records that an address works.
@@ -144,7 +149,9 @@ mod tests {
             let tried = address.url(&["embeddings"], &[]).unwrap();
             assert_eq!(tried.as_str(), first);
             assert_eq!(address.instead_of(&tried).unwrap().as_str(), second);
+            assert!(address.is_untried());
             address.works(true);
+            assert!(!address.is_untried());
             assert_eq!(address.url(&["embeddings"], &[]).unwrap().as_str(), second);
             assert_eq!(address.instead_of(&tried), None);
             address.works(false);

@@ -252,6 +252,27 @@ async fn lists_are_read_page_by_page_and_files_go_away() {
     assert!(matches!(client.get_batch("../files").await, Err(CallError::Missing(_))));
 }
 
+#[tokio::test]
+async fn an_upload_finds_the_address_with_the_version() {
+    let bench = bench(|_| {});
+    let base_url = format!("http://127.0.0.1:{}", bench.mock.port());
+    let client = Client::new(&OpenAiOptions { base_url, ..OpenAiOptions::default() }, "test-key".into()).unwrap();
+    std::fs::write(bench.path("in"), "{}\n").unwrap();
+    client.upload(&bench.path("in"), "in", &bench.limits).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_file_or_batch_is_not_quoted() {
+    let bench = bench(|_| {});
+    std::fs::write(bench.path("in"), "{}\n").unwrap();
+    let rule = |on| Rule::new(on, Act::Status).code(400);
+    bench.mock.set_faults(vec![rule(On::Files), rule(On::Batches)]).unwrap();
+    let error = bench.client.upload(&bench.path("in"), "in", &bench.limits).await.unwrap_err().to_string();
+    assert!(error.contains("400 Bad Request") && !error.contains("The server had"), "{error}");
+    let error = bench.client.create_batch("file", &BTreeMap::new()).await.unwrap_err().to_string();
+    assert!(error.contains("400 Bad Request") && !error.contains("The server had"), "{error}");
+}
+
 /// Returns a long content that is transferred in several pieces. The content is not a valid batch file; the mock
 /// provider accepts it, because an upload is checked only when a batch uses it.
 fn long() -> Vec<u8> {

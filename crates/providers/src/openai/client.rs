@@ -108,10 +108,10 @@ impl Client {
     ) -> Result<Answered<Vectors>, CallError> {
         let request = EmbeddingsRequest { model, input: texts, encoding_format, dimensions };
         let request = with_json(self.request(Method::POST, &["embeddings"], &[])?, &request)?;
-        let body = self.answer(request, texts).await?;
+        let body = self.answer(request, Some(texts)).await?;
         match answer::read(&body.bytes, texts.len()) {
             Ok(value) => Ok(Answered { value, observed: observed(&body.headers) }),
-            Err(why) => Err(self.garbled(&body, &why, texts).await),
+            Err(why) => Err(self.garbled(&body, &why, Some(texts)).await),
         }
     }
 
@@ -127,7 +127,7 @@ impl Client {
 
     /// Returns whether the endpoint lists a model. This call is free of charge.
     pub async fn has_model(&self, model: &str) -> Result<bool, CallError> {
-        let listed = self.call::<ModelsAnswer>(self.request(Method::GET, &["models"], &[])?).await?;
+        let listed = self.read::<ModelsAnswer>(self.request(Method::GET, &["models"], &[])?, Some(&[])).await?;
         Ok(listed.value.data.iter().any(|m| m.id == model))
     }
 
@@ -159,7 +159,9 @@ impl Client {
                 Ok(other)
             }
             // The server knows the path, so this is its answer to the request.
-            Ok(other) if !is_unknown(&other) && !matches!(other.status().as_u16(), 401 | 403) => Ok(other),
+            Ok(other) if !is_unknown(&other) => Ok(other),
+            // The request may have been executed at the second address.
+            Err(error) if error.may_be_charged() => Err(error),
             _ => Ok(answer),
         }
     }
@@ -190,40 +192,64 @@ impl Client {
         self.http.execute(request).await.map_err(|e| failed(&e))
     }
 
-    /// Sends a request, and parses the JSON of a successful answer.
+    /// Makes one call that can be repeated at the alternative address, if no call has succeeded yet. A streamed body
+    /// can be sent only once, so the address must be known before an upload begins.
+    pub(super) async fn learn_address(&self) {
+        if !self.address.is_untried() {
+            return;
+        }
+        let Ok(request) = self.request(Method::GET, &["files"], &[("limit", "1")]) else { return };
+        if let Err(error) = self.send(request).await {
+            // The upload that follows reports the same error.
+            tracing::debug!(%error, "address of the endpoint not learned");
+        }
+    }
+
+    /// Sends a request of the Files API or the Batch API, and parses the JSON of a successful answer. The errors do not
+    /// quote the answer, because it may quote lines of an uploaded file.
     pub(super) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answered<T>, CallError> {
-        let body = self.answer(request, &[]).await?;
+        self.read(request, None).await
+    }
+
+    /// Sends a request with the texts `sent`, and parses the JSON of a successful answer. Errors quote the answer only
+    /// if the sent texts are given.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        sent: Option<&[&str]>,
+    ) -> Result<Answered<T>, CallError> {
+        let body = self.answer(request, sent).await?;
         match serde_json::from_slice(&body.bytes) {
             Ok(value) => Ok(Answered { value, observed: observed(&body.headers) }),
             // serde's message is left out, because it quotes the input.
             Err(e) => {
                 let why = format!("incomplete or unexpected JSON at column {}", e.column());
-                Err(self.garbled(&body, &why, &[]).await)
+                Err(self.garbled(&body, &why, sent).await)
             }
         }
     }
 
     /// Sends a request with the texts `sent`, and returns the body of a successful answer.
-    async fn answer(&self, request: RequestBuilder, sent: &[&str]) -> Result<Body, CallError> {
+    async fn answer(&self, request: RequestBuilder, sent: Option<&[&str]>) -> Result<Body, CallError> {
         let response = self.send(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             return Err(self.refusal(response, sent).await);
         }
         let body = Body { status, headers, bytes: self.body(response).await? };
-        match ErrorBody::read(&body.bytes) {
+        match ErrorBody::of_success(&body.bytes) {
             Some(error) => Err(refused(status, &body.headers, &error, &self.excerpt(&body.bytes, sent).await)),
             None => Ok(body),
         }
     }
 
     /// Returns a successful response without reading the body. For any other response, returns the error that the
-    /// response reports.
+    /// response reports, without a quotation of the body.
     pub(super) async fn accepted(&self, response: Response) -> Result<Response, CallError> {
-        if response.status().is_success() { Ok(response) } else { Err(self.refusal(response, &[]).await) }
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(response, None).await) }
     }
 
-    async fn refusal(&self, response: Response, sent: &[&str]) -> CallError {
+    async fn refusal(&self, response: Response, sent: Option<&[&str]>) -> CallError {
         let (status, headers) = (response.status(), response.headers().clone());
         // The status identifies the error, whatever the body contains.
         let body = self.body(response).await.unwrap_or_default();
@@ -231,12 +257,15 @@ impl Client {
         refused(status, &headers, &error, &self.excerpt(&body, sent).await)
     }
 
-    async fn garbled(&self, body: &Body, why: &str, sent: &[&str]) -> CallError {
+    async fn garbled(&self, body: &Body, why: &str, sent: Option<&[&str]>) -> CallError {
         let (status, excerpt) = (body.status, self.excerpt(&body.bytes, sent).await);
-        CallError::Garbled(format!("{why}; the answer was {status}: {excerpt}"))
+        let colon = if excerpt.is_empty() { "" } else { ": " };
+        CallError::Garbled(format!("{why}; the answer was {status}{colon}{excerpt}"))
     }
 
-    async fn excerpt(&self, body: &[u8], sent: &[&str]) -> String {
+    /// Returns the beginning of a body without the texts `sent`. Returns an empty text if the sent texts are not given.
+    async fn excerpt(&self, body: &[u8], sent: Option<&[&str]>) -> String {
+        let Some(sent) = sent else { return String::new() };
         let key = self.key.get().await.ok().flatten();
         excerpt(body, key.as_ref().map(|key| key.expose()), sent)
     }

@@ -13,6 +13,8 @@ const WHOLE_BYTES: usize = 64 << 10;
 const QUOTED: usize = 16;
 /// Minimum length, in bytes, of a short text that is removed.
 const SHORT: usize = 4;
+/// Maximum number of escaped characters in a row that are quoted.
+const MOST_ESCAPES: usize = 2;
 
 /// Returns the first 300 characters of a body on one line. The API key, other words that look like keys, and parts of
 /// the texts in `sent` are removed, because servers may quote the request.
@@ -50,7 +52,37 @@ fn without_keys(text: &str) -> String {
     out
 }
 
-/// Replaces the parts of `text` that quote a text in `sent`.
+/// Replaces runs of escaped characters, because such a run can be a text that was sent.
+fn without_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let (mut end, mut count) = (0, 0);
+        while let Some(length) = from.get(end..).and_then(escape) {
+            end += length;
+            count += 1;
+        }
+        let (run, after) = from.split_at(end.max(1));
+        out.push_str(if count > MOST_ESCAPES { "…" } else { run });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Returns the length of the escape `\uXXXX` at the beginning of `text`. The escape has one or two backslashes.
+fn escape(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let slashes = bytes.iter().take(3).take_while(|b| **b == b'\\').count();
+    let digits = bytes.get(slashes + 1..slashes + 5)?;
+    let is_escape =
+        (1..=2).contains(&slashes) && bytes.get(slashes) == Some(&b'u') && digits.iter().all(u8::is_ascii_hexdigit);
+    is_escape.then_some(slashes + 5)
+}
+
+/// Replaces the parts of `text` that quote a text in `sent`, and runs of escaped characters.
 fn without_texts(text: &str, sent: &[&str]) -> String {
     let bytes = text.as_bytes();
     let windows: HashSet<&[u8]> = bytes.windows(QUOTED).collect();
@@ -86,7 +118,7 @@ fn without_texts(text: &str, sent: &[&str]) -> String {
         }
         before = now;
     }
-    out
+    without_escapes(&out)
 }
 
 #[cfg(test)]
@@ -96,7 +128,7 @@ mod tests {
     #[test]
     fn the_beginning_is_quoted_without_keys_and_texts() {
         let sent = ["The quarterly figures are secret.\nNobody may read them.", "Grüße", "of"];
-        let table: [(&str, &str); 7] = [
+        let table: [(&str, &str); 10] = [
             ("<html>\n  <b>502</b>\x1b[2J", "<html> <b>502</b>\u{fffd}[2J"),
             (r#"{"error": "no key-1234567 here"}"#, r#"{"error":"no [key] here"}"#),
             ("Incorrect API key provided: sk-proj-abc_123-XYZ.", "Incorrect API key provided: [key]"),
@@ -106,6 +138,9 @@ mod tests {
                 r#"{"input":"figures are secret.\nNobody may","x":"Gr\u00fc\u00dfe"}"#,
                 r#"{"input":"[text]","x":"[text]"}"#,
             ),
+            (r"at \u0434\u0430\u0020 of", "at … of"),
+            (r"at \\u0434\\u0430\\u0020 of", "at … of"),
+            (r"at \u0434\u0430 of", r"at \u0434\u0430 of"),
             ("", ""),
         ];
         for (body, expected) in table {

@@ -23,6 +23,7 @@ const PIECE_BYTES: usize = 256 << 10;
 impl Client {
     /// Uploads a file of request lines, piece by piece, and returns the id that the provider assigns to the file.
     pub async fn upload(&self, path: &Path, filename: &str, limits: &TransferOptions) -> Result<String, TransferError> {
+        self.learn_address().await;
         let file = File::open(path).await.map_err(local("open", path))?;
         let length = file.metadata().await.map_err(local("open", path))?.len();
         // JSON lines contain no line break followed by two dashes, so no content ends the form early.

@@ -453,12 +453,18 @@ pub trait ControlStore: Send + Sync + 'static {
     }
 
     /// Gives a document another source, because its file was moved. If its rows are loaded, the document gets a new
-    /// version, of which only the loading stage is left to do.
+    /// version, of which only the loading stage is left to do. If the new name gives it another type, it starts anew.
     ///
     /// # Errors
     /// Returns [`ControlError::Refused`] if another document has the source, if the document is deleted or is to be
     /// deleted, or if the store has no index of contents.
-    async fn relocate(&self, id: &DocumentId, source: &str) -> Result<DocumentKey, ControlError> {
+    async fn relocate(
+        &self,
+        id: &DocumentId,
+        source: &str,
+        media_type: MediaType,
+    ) -> Result<DocumentKey, ControlError> {
+        let _ = media_type;
         Err(ControlError::Refused(format!("this store cannot change the source of document {id} to {source}")))
     }
 

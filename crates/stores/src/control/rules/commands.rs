@@ -2,7 +2,7 @@
 //! version was found in the manifest.
 
 use docweir_core::clock::{UnixMicros, timestamp};
-use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
+use docweir_core::documents::{DocumentId, MediaType, Sha256Hex, Stage, Version};
 
 use super::transitions::completed;
 use super::{
@@ -134,9 +134,10 @@ pub fn register_changed(
 }
 
 /// Changes the source of a document whose file was moved. Rows in the index contain the source, so a loaded document
-/// gets a new version. Its results up to the embeddings stay valid, and only loading is left to do. A document that
-/// contains others starts anew, because the sources of these begin with its own.
-pub fn relocate(record: &mut ControlRecord, source: &str) -> Result<Effects, ControlError> {
+/// gets a new version. Its results up to the embeddings stay valid, and only loading is left to do. A document starts anew
+/// if its new name gives it another type, if its extraction failed (the file may have been gone), or if it contains other
+/// documents, because their sources begin with its own.
+pub fn relocate(record: &mut ControlRecord, source: &str, media_type: MediaType) -> Result<Effects, ControlError> {
     if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted {
         return Err(refused(record, "move", "ingest its file again"));
     }
@@ -144,13 +145,19 @@ pub fn relocate(record: &mut ControlRecord, source: &str) -> Result<Effects, Con
     let from = std::mem::replace(&mut record.source, source.to_owned());
     let (bucket, path) = bucket_and_key(source);
     (record.source_bucket, record.source_s3_key) = (bucket.to_owned(), path.to_owned());
+    let failed_to_open = was == DocumentStatus::Quarantined && record.error_stage == Some(Stage::Extraction);
+    let starts_anew = media_type != record.media_type || !record.children.is_empty() || failed_to_open;
+    record.media_type = media_type;
     match was {
+        _ if starts_anew && was != DocumentStatus::Failed => {
+            void_claim(record);
+            start_anew(record);
+            record.children_content = None;
+            record.status = DocumentStatus::Pending;
+        }
         DocumentStatus::Completed | DocumentStatus::InProgress => {
             void_claim(record);
-            if !record.children.is_empty() {
-                start_anew(record);
-                record.children_content = None;
-            } else if was == DocumentStatus::Completed || record.loaded_version >= Some(record.version) {
+            if was == DocumentStatus::Completed || record.loaded_version >= Some(record.version) {
                 record.version += 1;
                 record.completed_at = None;
                 forget_from(record, Stage::Loading);

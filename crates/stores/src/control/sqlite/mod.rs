@@ -186,9 +186,14 @@ impl ControlStore for SqliteControlStore {
         self.writer.write(CommitDurability::PowerLoss, move |unit| register_changed(unit, &claim, document)).await
     }
 
-    async fn relocate(&self, id: &DocumentId, source: &str) -> Result<DocumentKey, ControlError> {
+    async fn relocate(
+        &self,
+        id: &DocumentId,
+        source: &str,
+        media_type: MediaType,
+    ) -> Result<DocumentKey, ControlError> {
         let (id, source) = (id.clone(), source.to_owned());
-        self.writer.write(CommitDurability::PowerLoss, move |unit| relocate(unit, &id, &source)).await
+        self.writer.write(CommitDurability::PowerLoss, move |unit| relocate(unit, &id, &source, media_type)).await
     }
 
     async fn with_contents(&self, contents: &[Sha256Hex]) -> Result<Vec<ControlRecord>, ControlError> {

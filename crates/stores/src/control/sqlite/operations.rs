@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use docweir_core::clock::timestamp;
-use docweir_core::documents::DocumentId;
+use docweir_core::documents::{DocumentId, MediaType};
 use rusqlite::params;
 
 use super::failure::OpResult;
@@ -43,12 +43,12 @@ pub fn register_changed(unit: &mut Unit<'_>, claim: &ClaimKey, document: NewDocu
     Ok(answer)
 }
 
-pub fn relocate(unit: &mut Unit<'_>, id: &DocumentId, source: &str) -> OpResult<DocumentKey> {
+pub fn relocate(unit: &mut Unit<'_>, id: &DocumentId, source: &str, media_type: MediaType) -> OpResult<DocumentKey> {
     if unit.by_source(source)?.is_some() {
         return Err(ControlError::Refused(format!("another document has the source {source}")).into());
     }
     let mut record = unit.existing(id)?;
-    let effects = rules::relocate(&mut record, source)?;
+    let effects = rules::relocate(&mut record, source, media_type)?;
     unit.save(&mut record, Changed::Source, effects)?;
     Ok(key(&record))
 }

@@ -161,7 +161,7 @@ async fn a_moved_file_keeps_its_document_and_only_loading_is_left_to_do() {
         (&waits.id, "file:///new/waits", 1, Some(Stage::Extraction)),
     ];
     for (id, source, version, left) in table {
-        let key = f.store.relocate(id, source).await.unwrap();
+        let key = f.store.relocate(id, source, MediaType::Pdf).await.unwrap();
         assert_eq!((&key.id, key.version), (id, version), "{source}");
         let record = f.store.by_source(source).await.unwrap().unwrap();
         assert_eq!((record.status, rules::first_unfinished(&record)), (DocumentStatus::Pending, left), "{source}");
@@ -171,8 +171,16 @@ async fn a_moved_file_keeps_its_document_and_only_loading_is_left_to_do() {
     assert_eq!(found().await, ["file:///new/begun", "file:///new/done", "file:///new/waits"]);
     let late = f.store.apply(&claim.key, started(Stage::Chunking)).await;
     assert!(matches!(late, Err(ControlError::Fenced(_))), "the work under the old source ends: {late:?}");
-    for (id, source) in [(&done.id, "file:///new/waits"), (&gone.id, "file:///elsewhere")] {
-        let refused = f.store.relocate(id, source).await;
+    // Another type, and an extraction that failed because the file was gone, begin with the file again.
+    let retyped = f.store.relocate(&done.id, "file:///new/done.md", MediaType::Markdown).await.unwrap();
+    let record = f.store.record(&done.id).await.unwrap();
+    assert_eq!((retyped.version, rules::first_unfinished(&record)), (3, Some(Stage::Extraction)));
+    assert_eq!(record.media_type, MediaType::Markdown);
+    f.raw("UPDATE document_processing_control SET status = 'QUARANTINED', error_stage = 'extraction' WHERE source = 'file:///new/waits'");
+    f.store.relocate(&waits.id, "file:///newer/waits", MediaType::Pdf).await.unwrap();
+    assert_eq!(f.store.record(&waits.id).await.unwrap().status, DocumentStatus::Pending);
+    for (id, source) in [(&done.id, "file:///newer/waits"), (&gone.id, "file:///elsewhere")] {
+        let refused = f.store.relocate(id, source, MediaType::Pdf).await;
         assert!(matches!(refused, Err(ControlError::Refused(_))), "{source}: {refused:?}");
     }
 }
