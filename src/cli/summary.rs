@@ -315,7 +315,7 @@ impl RunReport<'_> {
         if t.records.failed + t.records.still_failed > 0 {
             return Some("docweir batch retry");
         }
-        if self.waits_for_budget().is_some() {
+        if self.waits_for_budget().is_some() || !t.prune_refused.is_empty() {
             return None;
         }
         match self.outside {

@@ -86,7 +86,7 @@ fn throttle() -> Vec<Rule> {
 
 #[test]
 fn a_document_whose_text_gets_no_vector_fails_alone() {
-    for dialect in [Dialect::NullVector, Dialect::ZeroVector, Dialect::CrashOnText] {
+    for dialect in [Dialect::NullVector, Dialect::ZeroVector, Dialect::CrashOnText, Dialect::VagueOnText] {
         let (mock, place) = (mock(|o| o.dialects = vec![dialect]), TestFolder::new());
         place.generate(3);
         place.write("bad.md", format!("# One\n\nThis passage is {UNEMBEDDABLE}.\n"));

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::reply::{Content, Reply};
 
 /// Word that marks a text. Only texts that contain this word are affected by [`Dialect::NullVector`],
-/// [`Dialect::ZeroVector`] and [`Dialect::CrashOnText`].
+/// [`Dialect::ZeroVector`], [`Dialect::CrashOnText`] and [`Dialect::VagueOnText`].
 pub const UNEMBEDDABLE: &str = "unembeddable";
 
 /// Names a form of reply that differs from OpenAI's.
@@ -47,6 +47,8 @@ pub enum Dialect {
     ZeroVector,
     /// A live request with a marked text makes the server fail.
     CrashOnText,
+    /// A live request with a marked text is answered with the status 200 and an error without a reason.
+    VagueOnText,
     /// The time to wait is sent as a date.
     RetryAfterDate,
     /// A request with too many texts is refused with the status 413 and a string.

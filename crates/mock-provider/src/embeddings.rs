@@ -35,9 +35,14 @@ pub fn live(world: &World, key: &str, body: &[u8], flaw: Flaw) -> Result<Reply, 
     let model = model(world, &body)?;
     world.rates().request(key, &model.name, world.now())?;
     let asked = read(world, &body)?;
-    let crashes = world.options.dialects.contains(&Dialect::CrashOnText);
-    if crashes && asked.inputs.iter().any(|input| input.contains(UNEMBEDDABLE)) {
-        return Err(Problem::new(500, "The worker has died."));
+    let fails = |dialect| world.options.dialects.contains(&dialect);
+    if asked.inputs.iter().any(|input| input.contains(UNEMBEDDABLE)) {
+        if fails(Dialect::CrashOnText) {
+            return Err(Problem::new(500, "The worker has died."));
+        }
+        if fails(Dialect::VagueOnText) {
+            return Ok(Reply::bytes(br#"{"error": "something went wrong"}"#.to_vec()));
+        }
     }
     let headers = world.rates().tokens(key, &model.name, asked.tokens, world.now())?;
     let mut out = Vec::new();

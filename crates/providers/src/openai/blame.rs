@@ -1,6 +1,6 @@
 //! Decides whether failed calls are the fault of the endpoint or of a text.
 //!
-//! A failed call normally shows an outage, which is no text's fault. But a text may also make the server fail each time.
+//! A call that fails, or whose answer cannot be read, normally shows an outage, which is no text's fault. But a text may also make the server fail each time.
 //! After several failures in a row, a request is therefore sent only after the endpoint has answered a call with another
 //! text. If the request fails then, it is charged with the failure.
 

@@ -131,7 +131,9 @@ impl OpenAiEmbedder {
                         CallError::Throttled { .. } if began.elapsed() < max_wait => {}
                         CallError::Refused(what) | CallError::Encoding(what) => return Err(Failure::Refused(what)),
                         CallError::TooLarge(what) => return Err(Failure::TooLarge(what)),
-                        CallError::Failed(what) | CallError::Lost(what) => return Err(Failure::Failed(what)),
+                        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => {
+                            return Err(Failure::Failed(self.told(error)));
+                        }
                         error => return Err(Failure::Stage(self.told(error))),
                     }
                 }
@@ -150,8 +152,7 @@ impl OpenAiEmbedder {
         match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
             Ok(made) => Ok(made),
             Err(Failure::Refused(what) | Failure::TooLarge(what)) => Err(self.told(CallError::Refused(what))),
-            Err(Failure::Failed(what)) => Err(self.told(CallError::Failed(what))),
-            Err(Failure::Stage(error)) => Err(error),
+            Err(Failure::Failed(error) | Failure::Stage(error)) => Err(error),
         }
     }
 
@@ -275,8 +276,8 @@ enum Failure {
     Refused(String),
     /// The request has too many texts.
     TooLarge(String),
-    /// There was no answer, or the endpoint reported a failure.
-    Failed(String),
+    /// There was no answer, the answer could not be read, or the endpoint reported a failure.
+    Failed(StageError),
     Stage(StageError),
 }
 
@@ -365,9 +366,8 @@ impl Embedder for OpenAiEmbedder {
                     ended = Some(error);
                     break;
                 }
-                Err(Failure::Failed(what)) => {
+                Err(Failure::Failed(outage)) => {
                     self.blame.failed(first);
-                    let outage = self.told(CallError::Failed(what));
                     if !suspicious {
                         ended = Some(outage);
                         break;
