@@ -336,11 +336,11 @@ mod with_aws {
     }
 
     #[test]
-    fn a_missing_permission_is_said_at_once_and_held_against_no_document() {
+    fn a_missing_permission_is_an_outage_and_held_against_no_document() {
         let shop = ComprehendTest::new(vec![Rule::new(On::Detect, Act::Status).code(403)]);
         shop.place.generate(2);
-        let ran = shop.ingest(&["--set", "retry.system_failures=2"]);
-        assert_ne!(ran.status.code(), Some(0));
+        let ran = shop.ingest(&["--set", "retry.outage_seconds=2", "--set", "retry.alone_seconds=1"]);
+        ran.code(70);
         assert!(ran.err.contains("AccessDenied") && ran.err.contains("policy"), "{}", ran.err);
         shop.mock.set_faults(Vec::new()).unwrap();
         shop.ingest(&[]).code(0);
