@@ -204,7 +204,7 @@ async fn uploads_that_fail_leave_nothing() {
             format!("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{denied}", denied.len());
         proxy.set(move |_| Act::Reply(denied.clone()));
         let failed = upload(&through, "denied", bytes(8 * PART, 2), true).await;
-        assert!(matches!(failed, Err(ObjectError::Storage { .. })), "{failed:?}");
+        assert!(matches!(failed, Err(ObjectError::Transient { .. })), "{failed:?}");
         // The reply of the completion is lost. The retry finds the object complete, or the result is unknown.
         let lost = Arc::new(AtomicU32::new(0));
         let count = lost.clone();
