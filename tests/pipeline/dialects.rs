@@ -3,11 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use docweir_mock_provider::{Act, Dialect, MockProvider, On, Options, Rule, UNEMBEDDABLE};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use docweir_testkit::encrypted::{certificate, encrypted_server};
 use serde_json::json;
 
 use crate::kit::{Ran, Running, TestFolder, eventually};
@@ -185,43 +183,18 @@ fn the_provider_s_error_is_shown_for_each_rejected_text() {
     assert!(!text.contains("long enough"), "the text is not quoted: {text}");
 }
 
-/// Serves encrypted connections with a certificate of a private authority. Each request is answered with 404.
-fn encrypted_server() -> u16 {
-    let read = |name: &str| std::fs::read(format!("crates/providers/tests/certificates/{name}")).unwrap();
-    let certificate = CertificateDer::from_pem_slice(&read("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(&read("server.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            if stream.read(&mut [0; 4096]).is_ok() {
-                let _ = stream.write_all(answer);
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-        }
-    });
-    port
-}
-
 #[test]
 fn a_certificate_of_an_unknown_authority_ends_the_run_and_is_accepted_once_it_is_named() {
     let place = TestFolder::new();
     place.generate(1);
-    let base = format!("https://127.0.0.1:{}/v1", encrypted_server());
+    let base = format!("https://127.0.0.1:{}/v1", encrypted_server().unwrap());
     let ran = run(&place, &base, &INGEST);
     ran.code(70);
     for part in ["Example Private Authority, Example Company", "SSL_CERT_FILE"] {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }
-    let authority = std::fs::canonicalize("crates/providers/tests/certificates/authority.pem").unwrap();
-    let ran = Ran::of(command(&place, &base, &INGEST).env("SSL_CERT_FILE", authority).output().unwrap());
+    let ran =
+        Ran::of(command(&place, &base, &INGEST).env("SSL_CERT_FILE", certificate("authority.pem")).output().unwrap());
     assert!(ran.err.contains("404 Not Found") && !ran.err.contains("SSL_CERT_FILE"), "{}", ran.err);
 }
 
@@ -237,6 +210,6 @@ fn a_machine_without_certificate_authorities_can_use_an_endpoint_without_encrypt
     without(&mock.base_url()).code(0);
     place.assert_complete(2);
     place.generate(3);
-    let ran = without(&format!("https://127.0.0.1:{}/v1", encrypted_server()));
+    let ran = without(&format!("https://127.0.0.1:{}/v1", encrypted_server().unwrap()));
     assert!(ran.code(70).err.contains("this machine has no certificate authorities"), "{}", ran.err);
 }

@@ -1,15 +1,10 @@
 //! Tests the embedder against servers that answer differently from OpenAI.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::Arc;
-
 use docweir_admission::{Admission, AdmissionOptions};
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_mock_provider::{Act, Dialect, MockProvider, On, Options, Rule, UNEMBEDDABLE, vector};
 use docweir_stages::embed::{Call, EmbedBatch, Embedder};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use docweir_testkit::encrypted::encrypted_server;
 
 use super::{CallError, Client, OpenAiEmbedder, OpenAiOptions};
 use crate::prices::PriceOptions;
@@ -200,29 +195,9 @@ async fn a_redirection_is_followed_and_the_key_stays_at_home() {
     assert!(error.message.contains("moved to http://localhost.example/v1/embeddings"), "{error}");
 }
 
-/// Serves one encrypted connection after the other, with a certificate of a private authority.
-fn encrypted_server() -> u16 {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../tests/certificates/server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/certificates/server.key")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-            // The client ends the connection because of the certificate.
-            let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write(b"HTTP/1.1 404 Not Found\r\n\r\n"));
-        }
-    });
-    port
-}
-
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_described_and_not_tried_again() {
-    let options = at(format!("https://127.0.0.1:{}/v1", encrypted_server()));
+    let options = at(format!("https://127.0.0.1:{}/v1", encrypted_server().unwrap()));
     let client = Client::new(&options, "test-key".into()).unwrap();
     let error = client.has_model("m").await.unwrap_err();
     assert!(matches!(&error, CallError::Untrusted(_)), "{error:?}");

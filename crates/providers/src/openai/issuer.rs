@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_issuer_is_named_and_damage_is_no_harm() {
-        let pem = include_bytes!("../../tests/certificates/server.pem");
+        let pem = include_bytes!("../../../testkit/certificates/server.pem");
         let certificate = CertificateDer::from_pem_slice(pem).unwrap();
         assert_eq!(issuer(&certificate).as_deref(), Some("Example Private Authority, Example Company"));
         for end in 0..certificate.len() {
