@@ -75,8 +75,7 @@ async fn with_dead_letters(sqs: &Sqs, queue: &str) -> Result<Option<(sqs::Queue,
     let SqsQueue(found) = SqsQueue::open(sqs, queue).await?;
     let state = found.state().await.map_err(|fault| told(queue, fault))?;
     let Some(redrive) = state.and_then(|state| state.redrive) else { return Ok(None) };
-    let name = redrive.dead_letters.rsplit(':').next().unwrap_or_default();
-    let dead = sqs.find(name).await.map_err(|fault| told(name, fault))?;
+    let dead = sqs.dead_letters(&redrive).await.map_err(|fault| told(redrive.name(), fault))?;
     Ok(dead.map(|dead| (found, dead)))
 }
 

@@ -69,6 +69,13 @@ pub struct Redrive {
     pub receives: u32,
 }
 
+impl Redrive {
+    /// Returns the name of the dead-letter queue.
+    pub fn name(&self) -> &str {
+        self.dead_letters.rsplit(':').next().unwrap_or_default()
+    }
+}
+
 /// Describes a queue to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
@@ -115,6 +122,11 @@ impl Sqs {
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Returns the dead-letter queue that a redrive policy names, or `None` if this account has no such queue.
+    pub async fn dead_letters(&self, redrive: &Redrive) -> Result<Option<Queue>, Fault> {
+        self.find(redrive.name()).await
     }
 
     /// Creates a queue. Succeeds if a queue with the same name and attributes already exists.

@@ -61,14 +61,10 @@ fn asks_comprehend(settings: &Settings) -> bool {
     settings.enrich.options.provider == EnrichProvider::Comprehend
 }
 
-/// Returns the name of a dead-letter queue, and the number of messages that wait in it.
-async fn waiting_dead_letters(sqs: &Sqs, redrive: &Redrive) -> Result<(String, u64), Fault> {
-    let name = redrive.dead_letters.rsplit(':').next().unwrap_or_default().to_owned();
-    let state = match sqs.find(&name).await? {
-        Some(queue) => queue.state().await?,
-        None => None,
-    };
-    Ok((name, state.map_or(0, |state| state.waiting)))
+/// Returns the number of messages that wait in a dead-letter queue.
+async fn waiting_dead_letters(sqs: &Sqs, redrive: &Redrive) -> Result<u64, Fault> {
+    let Some(dead) = sqs.dead_letters(redrive).await? else { return Ok(0) };
+    Ok(dead.state().await?.map_or(0, |state| state.waiting))
 }
 
 /// Checks a queue without receiving messages, because each receive moves a message closer to the dead-letter queue.
@@ -86,9 +82,9 @@ async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
     let text = format!("{} messages waiting, {} in flight", state.waiting, state.hidden);
     Ok(match state.redrive {
         Some(redrive) => match waiting_dead_letters(sqs, &redrive).await? {
-            (_, 0) => Finding::fine(CHECK, name, text),
-            (dead, count) => {
-                let text = format!("{text}; {count} failed messages in {dead}");
+            0 => Finding::fine(CHECK, name, text),
+            count => {
+                let text = format!("{text}; {count} failed messages in {}", redrive.name());
                 let fix =
                     "find the cause in the log of `docweir serve`, then move them back with `docweir queue redrive`";
                 Finding::warning(CHECK, name, text, fix)
