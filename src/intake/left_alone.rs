@@ -36,10 +36,14 @@ impl LeftAlone {
             Reason::Size => self.too_large += 1,
             Reason::Extension(extension) => {
                 self.by_extension += 1;
-                if self.extensions.len() < EXTENSIONS || self.extensions.contains_key(&extension) {
-                    *self.extensions.entry(extension).or_default() += 1;
-                }
+                self.count(extension, 1);
             }
+        }
+    }
+
+    fn count(&mut self, extension: String, n: u64) {
+        if self.extensions.len() < EXTENSIONS || self.extensions.contains_key(&extension) {
+            *self.extensions.entry(extension).or_default() += n;
         }
     }
 
@@ -51,9 +55,7 @@ impl LeftAlone {
         self.too_large += other.too_large;
         self.by_extension += other.by_extension;
         for (extension, n) in &other.extensions {
-            if self.extensions.len() < EXTENSIONS || self.extensions.contains_key(extension) {
-                *self.extensions.entry(extension.clone()).or_default() += n;
-            }
+            self.count(extension.clone(), *n);
         }
     }
 
