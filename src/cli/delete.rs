@@ -16,7 +16,7 @@ use docweir_stores::state::LockError;
 
 use super::args;
 use super::context::Context;
-use super::documents::{contained, each, find, folder};
+use super::documents::{contained, find, folder};
 use super::output::{plural, print_error, printable};
 use crate::actors::batches::tombstones;
 use crate::engine::Engine;
@@ -72,9 +72,15 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
 /// Returns whether any document that is not deleted has a source with this prefix.
 async fn has_documents(control: &dyn ControlStore, prefix: &str) -> Result<bool, Failure> {
     let filter = RecordFilter { source_prefix: Some(prefix.to_owned()), ..Default::default() };
-    let mut any = false;
-    each(control, &filter, |record| any |= record.status != DocumentStatus::Deleted).await?;
-    Ok(any)
+    let mut after = None;
+    loop {
+        let page = control.list(&filter, after.as_ref(), PAGE).await?;
+        if page.iter().any(|record| record.status != DocumentStatus::Deleted) {
+            return Ok(true);
+        }
+        let Some(last) = page.last() else { return Ok(false) };
+        after = Some(last.document_id.clone());
+    }
 }
 
 /// Deletes all documents whose sources begin with a prefix, page by page. Returns the number of documents that could

@@ -16,7 +16,7 @@ const PAGE: usize = 1_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GoneSources {
     pub gone: u64,
-    /// Number of documents that were checked: the completed ones, at most 5,000.
+    /// Number of documents that were checked: the completed ones, at most 5,000. Zero if the state is shared.
     pub checked: u64,
 }
 

@@ -161,13 +161,18 @@ impl Overview {
             true => engine.batches()?.counts().await?,
             false => Vec::new(),
         };
+        // A shared store is far away, and the files of its documents are seldom on this machine.
+        let sources = match engine.is_shared() {
+            true => GoneSources::default(),
+            false => GoneSources::count(control).await?,
+        };
         let state = place_of_state(engine, Path::new(""));
         Ok(Self {
             state,
             documents,
             stages,
             reasons,
-            sources: GoneSources::count(control).await?,
+            sources,
             index,
             items,
             working: engine.working(),
