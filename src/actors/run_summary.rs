@@ -244,7 +244,12 @@ impl RunSummary {
                     self.cost_usd += cost_usd;
                 }
             }
-            Event::Moved { .. } => self.moved += 1,
+            Event::Moved { document, .. } => {
+                self.moved += 1;
+                // The run may have looked for the file at its old place before it found the new one. The document is
+                // processed again, or counted as quarantined in an earlier run.
+                self.quarantined.retain(|rejected| rejected.document != *document);
+            }
             Event::PruneRefused { folder, gone, documents, reason } => self.prune_refused.push(PruneRefused {
                 folder: folder.clone(),
                 gone: *gone,
@@ -304,6 +309,20 @@ fn kind(note: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_that_was_sought_at_its_old_place_is_not_rejected() {
+        let mut summary = RunSummary::default();
+        let (moved, other) = (DocumentId::mint(0, 1), DocumentId::mint(0, 2));
+        for document in [&moved, &other] {
+            let error = StageError::permanent("source_gone", "the file no longer exists");
+            let (document, source) = (document.clone(), "file:///old".to_owned());
+            summary.add(&Event::Quarantined { document, source, stage: Stage::Extraction, error });
+        }
+        summary.add(&Event::Moved { document: moved, from: "file:///old".into(), to: "file:///new".into() });
+        assert_eq!((summary.moved, summary.quarantined_now()), (1, 1));
+        assert_eq!(summary.quarantined[0].document, other);
+    }
 
     #[test]
     fn notes_are_counted_by_their_kind() {
