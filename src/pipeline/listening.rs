@@ -57,6 +57,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             handler,
             at_once: options.messages,
             room: Some(tree.ready_for_work.clone()),
+            outages: tree.outages.clone(),
         };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }
@@ -70,7 +71,8 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             others: RefCell::default(),
         });
         // Only one merge runs at a time, because merges share memory and disk.
-        let reading = ConsumerConfig { name: "merge requests", queue, handler, at_once: 1, room: None };
+        let outages = tree.outages.clone();
+        let reading = ConsumerConfig { name: "merge requests", queue, handler, at_once: 1, room: None, outages };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }
 }

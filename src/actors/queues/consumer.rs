@@ -11,8 +11,6 @@
 //! message must be returned after its last permitted receipt, a copy of the message is sent instead, and the original
 //! is deleted. The queue counts the receipts of the copy from 0.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,15 +24,15 @@ use docweir_core::failpoint;
 use docweir_stores::queues::{MOST, Queue, QueueError, Received};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use metrics::counter;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
+use super::held::{HeldMessages, MAX_HELD, ReceivedMessage};
+use crate::actors::outages::Outages;
 
 /// Maximum time that held messages may take to finish after a stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// Maximum number of held messages, including those that wait for a service.
-const MAX_HELD: usize = 1_000;
 
 /// Describes the outcome of handling a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +67,15 @@ pub type Room = Option<watch::Receiver<bool>>;
 
 /// Consumes the messages of one queue.
 pub struct Consumer {
+    /// Name of this consumer, under which outages of the queue are reported.
+    pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
     pub options: QueueOptions,
     /// Maximum number of messages that are handled at the same time. Messages that wait for a service do not count.
     pub at_once: usize,
     pub room: Room,
+    pub outages: Arc<Outages>,
     /// True once no more messages may be received.
     pub stop: watch::Receiver<bool>,
 }
@@ -84,76 +85,10 @@ enum Step {
     Received(Result<Vec<Received>, QueueError>),
     /// A message is finished. If the message must be deleted, contains its receipt.
     Finished(Result<Option<String>, StageError>),
-    Deleted,
+    Deleted(Deletion),
     /// During an outage, the time has come to receive a single message.
     Probe,
     Look,
-}
-
-/// Describes a message that is being handled.
-struct ReceivedMessage {
-    receives: u32,
-    body: Rc<str>,
-}
-
-/// Holds all messages that are being handled, and the state that their handlers share.
-struct HeldMessages {
-    held: RefCell<HashMap<String, ReceivedMessage>>,
-    /// Number of held messages that wait for a service.
-    waiting: Cell<usize>,
-    /// True if a message failed because of an outage, and no message was handled since.
-    outage: Cell<bool>,
-    /// Time at which a message was last handled.
-    last_handled: Cell<Option<Instant>>,
-    /// Notification that the number of waiting messages or the outage has changed.
-    changed: Notify,
-    /// Number of receipts after which the queue moves a message to its dead-letter queue. `None` if there is no
-    /// dead-letter queue.
-    redrive: Option<u32>,
-    /// Permits for calls of the handler. Messages whose wait has ended need one too.
-    permits: Semaphore,
-}
-
-impl HeldMessages {
-    fn new(redrive: Option<u32>, at_once: usize) -> Self {
-        Self {
-            held: RefCell::default(),
-            waiting: Cell::new(0),
-            outage: Cell::new(false),
-            last_handled: Cell::new(None),
-            changed: Notify::new(),
-            redrive,
-            permits: Semaphore::new(at_once.clamp(1, MAX_HELD)),
-        }
-    }
-
-    /// Records that a message was handled, so that its services are available.
-    fn handled(&self) {
-        self.last_handled.set(Some(Instant::now()));
-        self.outage.set(false);
-        self.changed.notify_one();
-    }
-
-    /// Records that a message waits, and whether this shows an outage. If another message was handled since the first
-    /// failure of this one, only this one fails.
-    fn waits(&self, failing_since: Instant, outage: bool) -> Waits<'_> {
-        if outage && self.last_handled.get().is_none_or(|handled| handled < failing_since) {
-            self.outage.set(true);
-        }
-        self.waiting.set(self.waiting.get() + 1);
-        self.changed.notify_one();
-        Waits(self)
-    }
-}
-
-/// Counts a message as waiting for a service until this value is dropped.
-struct Waits<'a>(&'a HeldMessages);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
-        self.0.changed.notify_one();
-    }
 }
 
 /// Counts consecutive failed calls to the queue.
@@ -181,6 +116,15 @@ impl Failures {
     }
 }
 
+/// Describes the outcome of a call that deletes messages.
+#[derive(Default)]
+struct Deletion {
+    /// Receipts of the messages that are still to be deleted.
+    left: Vec<String>,
+    /// Error of the call, or of the first message that was not deleted.
+    error: Option<QueueError>,
+}
+
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 impl Consumer {
@@ -200,9 +144,9 @@ impl Consumer {
         let (mut room, mut stop) = (self.room.clone(), self.stop.clone());
         let mut working: FuturesUnordered<Boxed<'_, Result<Option<String>, StageError>>> = FuturesUnordered::new();
         let mut receiving: Option<Boxed<'_, Result<Vec<Received>, QueueError>>> = None;
-        let mut deleting: Option<Boxed<'_, ()>> = None;
+        let mut deleting: Option<Boxed<'_, Deletion>> = None;
         let mut done: Vec<String> = Vec::new();
-        let mut failures = Failures::default();
+        let (mut failures, mut failed_deletions) = (Failures::default(), Failures::default());
         let mut stopping: Option<Boxed<'_, ()>> = None;
         let (mut probing, mut probes): (Option<Boxed<'_, ()>>, u32) = (None, 0);
         loop {
@@ -214,7 +158,7 @@ impl Consumer {
                 return Ok(());
             }
             let active = working.len().saturating_sub(hand.waiting.get());
-            let free = self.at_once.saturating_sub(active).min(MAX_HELD.saturating_sub(working.len()));
+            let free = self.at_once.saturating_sub(active).min(MAX_HELD.saturating_sub(working.len() + done.len()));
             let has_room = room.as_mut().is_none_or(|room| *room.borrow_and_update());
             let may = receiving.is_none() && stopping.is_none() && free > 0 && has_room;
             match hand.outage.get() {
@@ -231,12 +175,12 @@ impl Consumer {
             // Messages that finish during a delete call are deleted by the next call.
             if deleting.is_none() && !done.is_empty() {
                 let receipts = done.drain(..done.len().min(MOST)).collect();
-                deleting = Some(Box::pin(self.delete(receipts)));
+                deleting = Some(Box::pin(self.delete(receipts, failed_deletions.in_a_row)));
             }
             let step = tokio::select! {
                 Some(finished) = working.next(), if !working.is_empty() => Step::Finished(finished),
                 received = next(&mut receiving) => Step::Received(received),
-                () = next(&mut deleting) => Step::Deleted,
+                deletion = next(&mut deleting) => Step::Deleted(deletion),
                 () = next(&mut probing) => Step::Probe,
                 () = hand.changed.notified() => Step::Look,
                 () = next(&mut stopping) => return Ok(()),
@@ -261,9 +205,23 @@ impl Consumer {
                 Step::Received(Err(error)) => {
                     receiving = None;
                     failures.count(&error)?;
+                    self.report(&error);
                 }
                 Step::Finished(finished) => done.extend(finished?),
-                Step::Deleted => deleting = None,
+                Step::Deleted(Deletion { left, error }) => {
+                    deleting = None;
+                    match error {
+                        Some(error) => {
+                            failed_deletions.count(&error)?;
+                            self.report(&error);
+                        }
+                        None => failed_deletions = Failures::default(),
+                    }
+                    // After a stop, each message is tried once. The queue delivers the others again.
+                    if stopping.is_none() {
+                        done.extend(left);
+                    }
+                }
                 Step::Probe => {
                     probing = None;
                     if may {
@@ -281,9 +239,18 @@ impl Consumer {
             sleep(self.backoff(failures)).await;
         }
         let (wait, hidden) = (Duration::from_secs(self.options.wait_seconds), self.hidden());
+        let began = Instant::now();
         let received = self.queue.receive(most.min(MOST), wait, hidden).await;
         counter!("docweir_queue_receives_total", "queue" => self.queue.name().to_owned()).increment(1);
+        if received.is_ok() {
+            self.outages.works(self.name, began);
+        }
         received
+    }
+
+    /// Reports a failed call to the queue as an outage. Callers have counted the failure.
+    fn report(&self, error: &QueueError) {
+        self.outages.report(self.name, &StageError::unavailable("message_queue", error.to_string()));
     }
 
     async fn redrive(&self) -> Result<Option<u32>, StageError> {
@@ -293,6 +260,7 @@ impl Consumer {
                 Ok(redrive) => return Ok(redrive),
                 Err(error) => {
                     failures.count(&error)?;
+                    self.report(&error);
                     sleep(self.backoff(failures.in_a_row)).await;
                 }
             }
@@ -429,7 +397,7 @@ impl Consumer {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
             if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await {
-                self.delete(vec![receipt]).await;
+                self.delete(vec![receipt], 0).await;
             }
         });
         if timeout(GRACE, futures_util::future::join_all(giving)).await.is_err() {
@@ -440,14 +408,22 @@ impl Consumer {
         }
     }
 
-    async fn delete(&self, receipts: Vec<String>) {
+    /// Deletes handled messages. Waits first if the previous calls failed. A message that is not deleted would be
+    /// delivered again, and would finally move to the dead-letter queue although it was handled.
+    async fn delete(&self, receipts: Vec<String>, failures: u32) -> Deletion {
+        if failures > 0 {
+            sleep(self.backoff(failures)).await;
+        }
         match self.queue.delete(&receipts).await {
             Ok(failed) => {
-                for (_, error) in failed.iter().filter(|(_, error)| *error != QueueError::Lost) {
-                    tracing::warn!(%error, "handled message not deleted; the queue delivers it again");
+                let mut deletion = Deletion::default();
+                for (receipt, error) in failed.into_iter().filter(|(_, error)| *error != QueueError::Lost) {
+                    deletion.left.push(receipt);
+                    deletion.error.get_or_insert(error);
                 }
+                deletion
             }
-            Err(error) => tracing::warn!(%error, "handled messages not deleted; the queue delivers them again"),
+            Err(error) => Deletion { left: receipts, error: Some(error) },
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod compaction;
 pub mod consumer;
 pub mod events;
+mod held;
 mod options;
 
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use consumer::{Consumer, Handler, Room};
 use docweir_stores::queues::Queue;
 
+use crate::actors::outages::Outages;
 use crate::supervisors::service::{Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
@@ -42,12 +44,14 @@ pub struct Consumers {
 
 /// Configures one consumer.
 pub struct ConsumerConfig {
+    /// Name of the consumer, under which its service runs and outages of its queue are reported.
     pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
     /// Maximum number of messages that are handled at the same time.
     pub at_once: usize,
     pub room: Room,
+    pub outages: Arc<Outages>,
 }
 
 impl Consumers {
@@ -58,9 +62,9 @@ impl Consumers {
         restart: &RestartOptions,
         root: &RootHandle,
     ) {
-        let ConsumerConfig { name, queue, handler, at_once, room } = reading;
-        let consumer =
-            Rc::new(Consumer { queue, handler, options: options.clone(), at_once, room, stop: self.stop.subscribe() });
+        let ConsumerConfig { name, queue, handler, at_once, room, outages } = reading;
+        let (options, stop) = (options.clone(), self.stop.subscribe());
+        let consumer = Rc::new(Consumer { name, queue, handler, options, at_once, room, outages, stop });
         let (_, running) = start_service::<(), _, _>(name, 1, restart.clone(), root, move |_| {
             let consumer = consumer.clone();
             async move { consumer.run().await }
