@@ -13,7 +13,7 @@ pub mod rules;
 use std::time::Duration;
 
 use docweir_aws::dynamo::Dynamo;
-use docweir_aws::dynamo::table::{Index, Table};
+use docweir_aws::dynamo::table::{Index, Table, TableDescription};
 use docweir_aws::s3::{Bucket, Encryption, LifecycleRule, S3};
 use docweir_aws::{Aws, Fault, FaultKind};
 use docweir_aws_backend::batches;
@@ -24,8 +24,8 @@ use serde::Serialize;
 use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
 
-/// Maximum time to wait until a created table is active.
-const TABLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum time to wait until a created table or index is active. The index of a large table takes longer.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Describes the state of a required resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -151,41 +151,9 @@ impl Infra {
 
     /// Returns the state of one table.
     pub async fn table(&self, table: &Table) -> Result<State, Fault> {
-        let Some(found) = self.dynamo.describe(&table.name).await? else {
-            return Ok(State::Missing("create the table with on-demand capacity".into()));
-        };
-        let (mut wrong, mut missing) = (Vec::new(), Vec::new());
-        if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
-            let range = found.range.unwrap_or_default();
-            wrong.push(format!("the table's key is {} and {range}, not {:?}", found.hash, table.key));
-        }
-        for index in &table.indexes {
-            match found.indexes.iter().find(|found| found.name == index.name) {
-                None => missing.push(format!("create the index {}", index.name)),
-                Some(found) if !found.serves_as(index) => wrong.push(format!(
-                    "the index {} must have the key {:?} and hold {}",
-                    index.name,
-                    index.key,
-                    index.holds.join(", ")
-                )),
-                Some(_) => {}
-            }
-        }
-        match (found.expires.as_deref(), table.expires) {
-            (found, wanted) if found == wanted => {}
-            (Some("ttl"), Some(wanted)) => wrong.push(format!(
-                "the time to live uses `ttl`, which deletes records of searchable documents; use `{wanted}` instead"
-            )),
-            (None, Some(_)) => missing.push("set the table's time to live".to_owned()),
-            (found, wanted) => wrong.push(format!("the time to live uses {found:?}, not {wanted:?}")),
-        }
-        Ok(match (wrong.is_empty(), missing.is_empty()) {
-            (true, true) => State::Correct,
-            (true, false) => State::Missing(missing.join("; ")),
-            (false, _) => {
-                let not_done = missing.iter().map(|missing| format!("to do by hand: {missing}"));
-                State::Differs(wrong.into_iter().chain(not_done).collect::<Vec<_>>().join("; "))
-            }
+        Ok(match self.dynamo.describe(&table.name).await? {
+            Some(found) => table_state(found, table),
+            None => State::Missing("create the table with on-demand capacity".into()),
         })
     }
 
@@ -243,5 +211,73 @@ fn known(set: Result<(), Fault>) -> Result<(), Fault> {
             Ok(())
         }
         other => other,
+    }
+}
+
+/// Compares an existing table with its definition.
+fn table_state(found: TableDescription, table: &Table) -> State {
+    let (mut wrong, mut missing) = (Vec::new(), Vec::new());
+    if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
+        let range = found.range.unwrap_or_default();
+        wrong.push(format!("the table's key is {} and {range}, not {:?}", found.hash, table.key));
+    }
+    for index in &table.indexes {
+        match found.indexes.iter().find(|found| found.name == index.name) {
+            None => missing.push(format!("create the index {}", index.name)),
+            Some(found) if !found.serves_as(index) => wrong.push(format!(
+                "the index {} must have the key {:?} and hold {}",
+                index.name,
+                index.key,
+                index.holds.join(", ")
+            )),
+            Some(_) => {}
+        }
+    }
+    if !found.ready {
+        missing.push("wait until the table and its indexes are complete".to_owned());
+    }
+    match (found.expires.as_deref(), table.expires) {
+        (found, wanted) if found == wanted => {}
+        (Some("ttl"), Some(wanted)) => wrong.push(format!(
+            "the time to live uses `ttl`, which deletes records of searchable documents; use `{wanted}` instead"
+        )),
+        (None, Some(_)) => missing.push("set the table's time to live".to_owned()),
+        (found, wanted) => wrong.push(format!("the time to live uses {found:?}, not {wanted:?}")),
+    }
+    match (wrong.is_empty(), missing.is_empty()) {
+        (true, true) => State::Correct,
+        (true, false) => State::Missing(missing.join("; ")),
+        (false, _) => {
+            let not_done = missing.iter().map(|missing| format!("to do by hand: {missing}"));
+            State::Differs(wrong.into_iter().chain(not_done).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use docweir_aws::dynamo::table::{FoundIndex, Key};
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_correct_once_it_is_complete() {
+        let key = Key { hash: "pk", range: Some("sk") };
+        let index = Index { name: "by_status", key, holds: &["status"] };
+        let table = Table { name: "t".into(), key, indexes: vec![index], expires: Some("expires_at") };
+        let index = FoundIndex { name: "by_status".into(), hash: "pk".into(), range: Some("sk".into()), holds: None };
+        let found = TableDescription {
+            ready: true,
+            hash: "pk".into(),
+            range: Some("sk".into()),
+            indexes: vec![index],
+            on_demand: true,
+            expires: Some("expires_at".into()),
+        };
+        assert_eq!(table_state(found.clone(), &table), State::Correct);
+        let waits = State::Missing("wait until the table and its indexes are complete".into());
+        assert_eq!(table_state(TableDescription { ready: false, ..found.clone() }, &table), waits);
+        let missing = State::Missing("create the index by_status".into());
+        assert_eq!(table_state(TableDescription { indexes: vec![], ..found }, &table), missing);
     }
 }

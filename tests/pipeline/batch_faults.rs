@@ -5,6 +5,7 @@ use std::time::Duration;
 use docweir_mock_provider::{Act, On, Pace, Rule};
 use serde_json::json;
 
+use crate::kit::eventually;
 use crate::shop::*;
 
 #[test]
@@ -114,6 +115,71 @@ fn a_batch_that_appears_late_is_found_before_the_results_are_imported() {
     let line = cost.code(0).json().remove(0);
     assert_eq!(line["in_doubt_calls"], 1, "{line}");
     shop.assert_all_ended();
+}
+
+/// The provider never confirms the batch and refuses to create it again. The batch is cancelled, and what appeared at
+/// the provider meanwhile is cancelled too.
+#[test]
+fn a_batch_that_appears_late_is_found_before_a_cancelled_batch_ends() {
+    let hides = Rule::new(On::Batches, Act::Hide).seconds(1.5).times(1);
+    let shop = BatchTest::new(|o| {
+        o.faults = vec![hides, Rule::new(On::Batches, Act::Status).code(429)];
+        o.pace.items_per_second = Some(1.0);
+    });
+    shop.records(20, plain);
+    let running = shop.spawn(&[RECORDS, &["--wait"]].concat());
+    eventually("the batch is created again", || {
+        let faults = shop.mock.charges().faults;
+        faults.get("batches:status").is_some_and(|times| *times > 0)
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let list = shop.run(&["batch", "list", "--json"]).code(0).json();
+    let id = list.iter().find_map(|line| line["batch_id"].as_str()).unwrap().to_owned();
+    shop.run(&["batch", "cancel", &id]).code(0);
+    let in_doubt = || {
+        let lines = shop.run(&["cost", "--by", "stage", "--json"]).code(0).json();
+        lines.iter().filter_map(|line| line["in_doubt_calls"].as_u64()).sum::<u64>()
+    };
+    eventually("the cost of the late batch is in doubt", || in_doubt() == 1);
+    eventually("the late batch is cancelled", || {
+        shop.mock.charges().batches.iter().any(|batch| batch.status.starts_with("cancel"))
+    });
+    drop(running);
+    assert_eq!((in_doubt(), shop.mock.charges().batches.len()), (1, 1));
+}
+
+/// A damaged result file is downloaded again. If each download is damaged, the results are lost, and the items are sent
+/// again.
+#[test]
+fn a_damaged_result_file_is_downloaded_again_and_finally_given_up() {
+    for (times, batches_made) in [(1, 1), (3, 2)] {
+        let shop = batches(vec![Rule::new(On::Content, Act::DamagedGzip).times(times)]);
+        shop.records(20, plain);
+        let ran = shop.ingest_records(&["--wait"]);
+        assert_eq!(ran.code(0).summary()["records"]["stored"], 20, "{}", ran.out);
+        shop.assert_rows(20, plain);
+        assert_eq!(shop.mock.charges().batches.len(), batches_made);
+        shop.assert_all_ended();
+    }
+}
+
+/// The file that was sent cannot be read back, so that the lines that the provider names have no items. The batch ends
+/// nevertheless.
+#[test]
+fn a_sent_file_that_cannot_be_read_back_stops_no_import() {
+    let shop = BatchTest::new(|o| {
+        o.limits.tokens_per_input = 50;
+        o.faults = vec![Rule::new(On::Content, Act::Status).code(403).times(1)];
+        o.pace.validate = Duration::from_secs(2);
+    });
+    shop.records(20, |i| if i == 11 { "word ".repeat(60) } else { plain(i) });
+    let running = shop.spawn(&[RECORDS, &["--wait", "--set", "batch.max_attempts=1"]].concat());
+    eventually("the batch is created", || !shop.mock.charges().batches.is_empty());
+    for at in ["batches", "objects/batches"] {
+        crate::kit::files(&shop.place.state().join(at)).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+    let ran = running.finish();
+    assert_eq!(ran.code(3).summary()["records"]["failed"], 20, "{}", ran.out);
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Redrive {
     pub fn name(&self) -> &str {
         self.dead_letters.rsplit(':').next().unwrap_or_default()
     }
+
+    /// Returns the id of the account that owns the dead-letter queue, if its ARN states one.
+    fn account(&self) -> Option<&str> {
+        self.dead_letters.rsplit(':').nth(1).filter(|account| !account.is_empty())
+    }
 }
 
 /// Describes a queue to create.
@@ -117,16 +122,23 @@ impl Sqs {
 
     /// Returns the queue of this account with the given name, or `None` if no queue has this name.
     pub async fn find(&self, name: &str) -> Result<Option<Queue>, Fault> {
-        match done("GetQueueUrl", self.client.get_queue_url().queue_name(name).send().await) {
+        self.find_in(name, None).await
+    }
+
+    /// Finds a queue by its name and the account that owns it; `None` means this account.
+    async fn find_in(&self, name: &str, account: Option<&str>) -> Result<Option<Queue>, Fault> {
+        let call = self.client.get_queue_url().queue_name(name);
+        match done("GetQueueUrl", call.set_queue_owner_aws_account_id(account.map(str::to_owned)).send().await) {
             Ok(found) => Ok(found.queue_url.map(|url| self.at(&url))),
             Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// Returns the dead-letter queue that a redrive policy names, or `None` if this account has no such queue.
+    /// Returns the dead-letter queue that a redrive policy names, or `None` if it does not exist. It belongs to the account
+    /// of the queue that has the policy, which may be another account than that of the credentials.
     pub async fn dead_letters(&self, redrive: &Redrive) -> Result<Option<Queue>, Fault> {
-        self.find(redrive.name()).await
+        self.find_in(redrive.name(), redrive.account()).await
     }
 
     /// Creates a queue. Succeeds if a queue with the same name and attributes already exists.

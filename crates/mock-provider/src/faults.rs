@@ -109,8 +109,10 @@ pub enum Act {
     /// Names no files the first three times that the completed batch is read.
     LateFiles,
     /// Creates the batch, then closes the connection without a reply. The batch is absent from lists until a later batch
-    /// has ended.
+    /// has ended, or until the rule's `seconds` have passed.
     Hide,
+    /// Replies with a body that begins as compressed data do, and cannot be decompressed.
+    DamagedGzip,
 }
 
 impl Act {

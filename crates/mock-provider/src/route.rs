@@ -61,9 +61,16 @@ pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Resp
             reply.content = Content::Bytes("<html><body>upstream says hello\u{0}".into());
             Ok(reply.send(false))
         }
+        Some(Act::DamagedGzip) => {
+            reply.content = Content::Bytes(DAMAGED_GZIP.into());
+            Ok(reply.send(false))
+        }
         act => Ok(dialect::compressed(&options.dialects, reply).send(act == Some(Act::CutMiddle))),
     }
 }
+
+/// Begins as compressed data do, and cannot be decompressed.
+const DAMAGED_GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03damaged";
 
 async fn aside(world: &World, request: Request<Incoming>) -> Result<Reply, Problem> {
     let (parts, body) = request.into_parts();
@@ -110,8 +117,8 @@ async fn answer(world: &Arc<World>, request: Request<Incoming>, fault: Option<&R
             files::content(world, id, parts.headers.get(RANGE).and_then(|value| value.to_str().ok()))
         }
         Some(Endpoint::CreateBatch) => {
-            let hidden = flaw == Some(Act::Hide);
-            batches::create(world, &key, &collect(body).await?, hidden)
+            let hide = fault.filter(|rule| rule.act == Act::Hide);
+            batches::create(world, &key, &collect(body).await?, hide)
         }
         Some(Endpoint::Batches) => batches::list(world, query),
         Some(Endpoint::Batch(id)) => batches::get(world, id),

@@ -18,6 +18,7 @@ use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use docweir_stores::batches::{Batch, Batches, Space, Waiting};
 use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter, Resume};
 use docweir_stores::ledger::{Budget, Mode, ReservationOutcome, Spend};
+use docweir_stores::paid::PaidError;
 use docweir_target::{OpenTarget, Target};
 use tokio::sync::Notify;
 
@@ -220,23 +221,31 @@ impl BatchContext {
     /// two batches with this id, if both a former leader and the current leader created one. In this case, the batch
     /// that was created first is returned, and the others are cancelled.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
-        let mut found = self.tagged(batch, asked).await?.into_iter();
-        let first = found.next();
-        for twin in found {
-            self.cancel_twin(batch, &twin).await;
+        let mut found = self.tagged(batch, asked).await?;
+        found.retain(|object| !batch.twins.contains(&object.id));
+        if found.is_empty() {
+            return Ok(None);
         }
-        Ok(first)
+        let first = found.remove(0);
+        self.cancel_twins(batch, &found).await;
+        Ok(Some(first))
     }
 
-    /// Cancels the batches at the provider that have the same Docweir id as `batch`. Such a batch may appear late if the
-    /// provider did not confirm its creation.
-    pub async fn cancel_late_twins(&self, batch: &Batch) -> Result<(), CallError> {
-        let created = parse_timestamp(&batch.created_at).unwrap_or_default();
-        for twin in self.tagged(batch, created).await? {
-            if batch.provider_id.as_deref() != Some(twin.id.as_str()) {
-                self.cancel_twin(batch, &twin).await;
-            }
+    /// Cancels the duplicates of a batch at the provider, if the provider did not confirm the creation of the batch. Such
+    /// a duplicate may appear only after the batch was created again.
+    pub async fn cancel_late_twins(&self, batch: &Batch) -> Result<(), StageError> {
+        if !batch.unconfirmed {
+            return Ok(());
         }
+        let created = parse_timestamp(&batch.created_at).unwrap_or_default();
+        let mut found = match self.tagged(batch, created).await {
+            Ok(found) => found,
+            // A provider without a list of batches cannot be asked.
+            Err(CallError::Missing(_) | CallError::Unknown(_)) => return Ok(()),
+            Err(error) => return Err(StageError::unavailable("provider_failed", error.to_string())),
+        };
+        found.retain(|object| batch.provider_id.as_deref() != Some(object.id.as_str()));
+        self.cancel_twins(batch, &found).await;
         Ok(())
     }
 
@@ -259,30 +268,41 @@ impl BatchContext {
         Ok(found)
     }
 
-    /// Cancels `twin`, a duplicate of `batch` at the provider. It is unknown whether the provider charges for the
-    /// duplicate, so its cost is recorded as in doubt.
-    pub async fn cancel_twin(&self, batch: &Batch, twin: &BatchObject) {
-        if let Err(error) = self.client.cancel_batch(&twin.id).await {
-            tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");
+    /// Cancels duplicates of `batch` at the provider. It is unknown whether the provider charges for a duplicate, so its
+    /// cost is recorded as in doubt. The cost is recorded once, because the batch's record names the duplicates.
+    pub async fn cancel_twins(&self, batch: &Batch, twins: &[BatchObject]) {
+        let mut known = batch.twins.clone();
+        for twin in twins.iter().filter(|twin| !batch.twins.contains(&twin.id)) {
+            if let Err(error) = self.client.cancel_batch(&twin.id).await {
+                tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");
+            }
+            let text = format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id);
+            if self.notifier.tell_once(text) {
+                match self.doubt_twin(batch).await {
+                    Ok(()) => known.push(twin.id.clone()),
+                    Err(error) => {
+                        tracing::error!(batch = batch.id, %error, "cost of the duplicate not recorded in the ledger");
+                    }
+                }
+            }
         }
-        if !self
-            .notifier
-            .tell_once(format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id))
+        if known.len() > batch.twins.len()
+            && let Err(error) = self.batches.twins(&batch.id, &known).await
         {
-            return;
+            tracing::warn!(batch = batch.id, %error, "duplicates of the batch not recorded");
         }
+    }
+
+    /// Records the cost of a duplicate as in doubt.
+    async fn doubt_twin(&self, batch: &Batch) -> Result<(), PaidError> {
         let cost = Nanodollars::of_tokens(batch.tokens, self.account.price.batch);
         let spend = self.account.spend(Mode::Batch, &batch.id, batch.tokens, cost);
         let spend = Spend { collection: self.collection(&batch.space), ..spend };
         let ledger = &self.account.ledger;
         // The provider may charge for the duplicate even if the budget is spent.
-        let doubted = match ledger.reserve(spend, Budget::default()).await {
-            Ok(ReservationOutcome::Given(reservation)) => ledger.doubt(&reservation.id).await,
-            Ok(ReservationOutcome::Refused { .. }) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = doubted {
-            tracing::error!(batch = batch.id, %error, "cost of the duplicate batch not recorded in the ledger");
+        match ledger.reserve(spend, Budget::default()).await? {
+            ReservationOutcome::Given(reservation) => ledger.doubt(&reservation.id).await,
+            ReservationOutcome::Refused { .. } => Ok(()),
         }
     }
 

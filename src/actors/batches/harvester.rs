@@ -8,6 +8,7 @@
 //! ignored. Last, the store marks the batch as ended and settles its reservation in the ledger.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -29,9 +30,14 @@ use crate::supervisors::service::Inbox;
 /// Maximum number of groups of result lines that were read and are not yet stored.
 const GROUPS: usize = 4;
 
+/// Number of downloads after which the content of a damaged result file counts as lost.
+const MAX_DOWNLOADS: u32 = 3;
+
 /// Imports the results of ended batches.
 pub struct Harvester {
     pub context: Rc<BatchContext>,
+    /// Number of downloads of each result file that were damaged.
+    pub damaged: HashMap<String, u32>,
     /// Writer of each collection, by the collection's name.
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
@@ -67,6 +73,12 @@ fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent,
     parts
 }
 
+/// Returns whether an error means that compressed data are invalid or incomplete.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
 impl Harvester {
     /// Imports batches, one after the other, until every sender is dropped.
     pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
@@ -97,9 +109,7 @@ impl Harvester {
         let context = self.context.clone();
         let Some(batch) = context.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
         let mut sums = Sums::default();
-        if batch.unconfirmed {
-            self.look_for_twins(&batch).await?;
-        }
+        context.cancel_late_twins(&batch).await?;
         if batch.status == BatchStatus::Failed && !batch.error_lines.is_empty() {
             let error = batch.error.clone().unwrap_or_default();
             let keys = named_items(&context, &batch).await?;
@@ -115,7 +125,10 @@ impl Harvester {
                     continue;
                 }
                 failpoint::reach("harvest.fetched", id);
-                self.file(&batch, &path, &mut sums).await?;
+                if let Err(error) = self.file(&batch, &path, &mut sums).await? {
+                    self.discard(&path, file, error)?;
+                    sums.lost = Some("the results of the batch are damaged".into());
+                }
             }
         }
         if sums.bad_lines > 0 {
@@ -139,16 +152,6 @@ impl Harvester {
         // If the results are missing, only the provider's own count of tokens is known.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
         self.context.ending(batch.status, charged, undone, sums.lost.clone())
-    }
-
-    /// Looks for a batch that the provider created without a confirmation, and that appeared only after the batch was
-    /// created again.
-    async fn look_for_twins(&self, batch: &Batch) -> Result<(), StageError> {
-        match self.context.cancel_late_twins(batch).await {
-            // A provider without a list of batches cannot be asked.
-            Ok(()) | Err(CallError::Missing(_) | CallError::Unknown(_)) => Ok(()),
-            Err(error) => Err(StageError::unavailable("provider_failed", error.to_string())),
-        }
     }
 
     /// Downloads a result file. Returns `false` if the provider no longer has the file. The results are then lost,
@@ -179,7 +182,23 @@ impl Harvester {
         }
     }
 
-    async fn file(&mut self, batch: &Batch, path: &Path, sums: &mut Sums) -> Result<(), StageError> {
+    /// Deletes a damaged result file, so that it is downloaded again. Returns an error if the import must be retried, and
+    /// `Ok` if the file was damaged after each download.
+    fn discard(&mut self, path: &Path, file: &str, error: io::Error) -> Result<(), StageError> {
+        let downloads = self.damaged.entry(file.to_owned()).or_default();
+        *downloads += 1;
+        tracing::error!(file, %error, downloads, "result file of a batch is damaged");
+        if *downloads < MAX_DOWNLOADS {
+            let broken = |e| StageError::system("batch_file", format!("{}: {e}", path.display()));
+            std::fs::remove_file(path).map_err(broken)?;
+            return Err(StageError::transient("batch_file", format!("result file {file} is damaged: {error}")));
+        }
+        self.damaged.remove(file);
+        Ok(())
+    }
+
+    /// Imports a result file. Returns an inner error if the file is damaged; results before the damage are imported.
+    async fn file(&mut self, batch: &Batch, path: &Path, sums: &mut Sums) -> Result<Result<(), io::Error>, StageError> {
         let context = self.context.clone();
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", format!("{}: {e}", path.display()));
         let file = open_results(path).map_err(|e| broken(&e))?;
@@ -208,7 +227,10 @@ impl Harvester {
             }
         }
         self.group(batch, held, sums).await?;
-        reading.await.map_err(|e| broken(&e))?.map_err(|e| broken(&e))
+        match reading.await.map_err(|e| broken(&e))? {
+            Err(error) if is_damage(&error) => Ok(Err(error)),
+            read => read.map(Ok).map_err(|e| broken(&e)),
+        }
     }
 
     async fn group(&mut self, batch: &Batch, outcomes: Vec<ItemResult>, sums: &mut Sums) -> Result<(), StageError> {

@@ -26,6 +26,7 @@ mod rows;
 mod submitter;
 pub mod write_back;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,13 +56,15 @@ const HARVESTS: usize = 4;
 pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
     let harvesting = context.clone();
     let run = move |inbox: Rc<Inbox<String>>| {
-        let mut harvester = harvester::Harvester { context: harvesting.clone(), writers: HashMap::new() };
+        let mut harvester =
+            harvester::Harvester { context: harvesting.clone(), damaged: HashMap::new(), writers: HashMap::new() };
         async move { harvester.run(&inbox).await }
     };
     let (harvester, taking_in) = start_service("harvester", HARVESTS, restart.clone(), root, run);
     let polling = context.clone();
     let (_, looking) = start_service::<(), _, _>("poller", 1, restart.clone(), root, move |_| {
-        let poller = poller::Poller { context: polling.clone(), harvester: harvester.clone() };
+        let poller =
+            poller::Poller { context: polling.clone(), late: RefCell::default(), harvester: harvester.clone() };
         async move { poller.run().await }
     });
     let (_, sending) = start_service::<(), _, _>("submitter", 1, restart.clone(), root, move |_| {

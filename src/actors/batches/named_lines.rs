@@ -52,7 +52,14 @@ async fn fetch(context: &BatchContext, batch: &Batch, key: &str, to: &Path) -> R
     let Some(file) = &batch.input_file_id else { return Ok(false) };
     match context.client.download(file, to, &context.options.transfer).await {
         Ok(_) => Ok(true),
-        Err(TransferError::Call(CallError::Missing(_))) => Ok(false),
+        // A file that cannot be read back must not keep the other items of the batch from being sent again.
+        Err(TransferError::Call(
+            error @ (CallError::Missing(_) | CallError::Unknown(_) | CallError::Forbidden(_) | CallError::Refused(_)),
+        )) => {
+            tracing::warn!(batch = batch.id, %error, "sent file cannot be read back; invalid lines name no items");
+            Ok(false)
+        }
+        Err(error @ TransferError::Local { .. }) => Err(broken(&error)),
         Err(error) => Err(StageError::unavailable("provider_failed", error.to_string())),
     }
 }

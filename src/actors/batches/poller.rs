@@ -1,5 +1,7 @@
 //! Polls the open batches at the provider, and passes ended batches to the harvester.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use docweir_core::clock::{parse_timestamp, timestamp};
 use docweir_core::error::StageError;
 use docweir_providers::openai::{BatchObject, CallError, RemoteBatchStatus};
 use docweir_stores::batches::{Batch, BatchStatus, Checked};
+
+use tokio::time::Instant;
 
 use super::context::BatchContext;
 use super::{forbidden, no_batches, unkeyed, untrusted};
@@ -20,6 +24,8 @@ const MOST_LINES: usize = 1_000;
 /// Polls the open batches at the provider.
 pub struct Poller {
     pub context: Rc<BatchContext>,
+    /// Time at which each cancelled batch first lacked the results of its finished rows.
+    pub late: RefCell<HashMap<String, Instant>>,
     pub harvester: ServiceHandle<String>,
 }
 
@@ -86,7 +92,7 @@ impl Poller {
             context.batches.checked(&batch.id, checked).await?;
             return Ok(batch.status);
         };
-        let status = match !batch.cancel && is_late(status, &object) {
+        let status = match is_late(status, &object) && self.may_wait(batch) {
             false => status,
             true => {
                 // The rows may be paid, so they are not sent again before it is certain that there are no results.
@@ -101,6 +107,21 @@ impl Poller {
             self.warn(batch).await?;
         }
         Ok(status)
+    }
+
+    /// Returns whether the results of an ended batch are waited for. The results of a cancelled batch are waited for only
+    /// for some time, because its user wants an end.
+    fn may_wait(&self, batch: &Batch) -> bool {
+        if !batch.cancel {
+            return true;
+        }
+        let mut late = self.late.borrow_mut();
+        let since = late.entry(batch.id.clone()).or_insert_with(Instant::now);
+        let waits = since.elapsed() < self.context.confirm_time();
+        if !waits {
+            late.remove(&batch.id);
+        }
+        waits
     }
 
     async fn warn(&self, batch: &Batch) -> Result<(), StageError> {
@@ -131,8 +152,9 @@ impl Poller {
 
     /// Handles a batch that the provider does not know. Shortly after the batch was submitted, nothing is done,
     /// because the batch may not be visible yet. Later, the provider's list is searched for the batch. If the list
-    /// contains the batch, only a warning is logged; otherwise the batch is abandoned. If the provider has no such
-    /// list, the endpoint has no Batch API, and an error is returned.
+    /// contains the batch, only a warning is logged. If it contains a duplicate, the duplicate takes the place of the
+    /// batch; otherwise the batch is abandoned. If the provider has no such list, the endpoint has no Batch API, and an
+    /// error is returned.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
@@ -142,6 +164,14 @@ impl Poller {
         }
         match context.find(batch, submitted).await {
             Ok(None) => {}
+            Ok(Some(twin)) if batch.provider_id.as_deref() != Some(twin.id.as_str()) => {
+                tracing::warn!(
+                    batch = batch.id,
+                    twin = twin.id,
+                    "batch is gone; a duplicate at the provider replaces it"
+                );
+                return Ok(context.batches.taken_over(&batch.id, &twin.id).await?);
+            }
             Ok(Some(_)) => {
                 tracing::warn!(batch = batch.id, "batch is in the provider's list but cannot be read");
                 return Ok(());

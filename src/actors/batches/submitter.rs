@@ -422,7 +422,7 @@ impl Submitter {
         let now = self.context.batches.batch(&batch.id).await?;
         let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
         if theirs.is_some() {
-            self.context.cancel_twin(batch, object).await;
+            self.context.cancel_twins(batch, std::slice::from_ref(object)).await;
         }
         Ok(())
     }
@@ -456,7 +456,10 @@ impl Submitter {
         let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);
         match error {
-            CallError::Throttled { after: Some(after), .. } => Ok(Step::Later(Later::At(after))),
+            CallError::Throttled { after: Some(after), .. } => {
+                let longest = Duration::from_secs_f64(limits.backoff_max_seconds);
+                Ok(Step::Later(Later::At(after.min(longest))))
+            }
             CallError::Throttled { after: None, .. } => Ok(Step::Later(Later::Failed)),
             CallError::QuotaSpent => {
                 let text = "the provider's account has no credit left; add credit or raise its limit, and work resumes";
@@ -494,9 +497,11 @@ impl Submitter {
         }
     }
 
-    /// Ends a batch that the provider never received.
+    /// Ends a batch that the provider never received. If the provider did not confirm an earlier creation, the batch may
+    /// have appeared at the provider meanwhile.
     async fn give_up(&self, batch: &Batch, status: BatchStatus, error: Option<String>) -> Result<Step, StageError> {
         let context = &self.context;
+        context.cancel_late_twins(batch).await?;
         context.batches.end(&batch.id, context.ending(status, Some(0), true, error)).await?;
         context.ended(&batch.id).await?;
         Ok(Step::Done)

@@ -214,6 +214,10 @@ impl BatchLifecycle for DynamoBatches {
         self.happened(batch, &Event::Unconfirmed).await
     }
 
+    async fn twins(&self, batch: &str, ids: &[String]) -> StoreResult<()> {
+        self.happened(batch, &Event::Twins(ids)).await
+    }
+
     async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::FileLost).await
     }

@@ -86,6 +86,7 @@ impl Record {
             cancel: yes("cancel"),
             warned: yes("warned"),
             unconfirmed: yes("unconfirmed"),
+            twins: serde_json::from_str(text(a, "twins")).unwrap_or_default(),
             stored: unsigned(a, "stored"),
             failed: unsigned(a, "failed"),
             stale: unsigned(a, "stale"),

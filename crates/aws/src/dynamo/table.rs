@@ -192,7 +192,10 @@ impl Dynamo {
         match tokio::time::timeout(timeout, ready).await {
             Ok(ready) => ready,
             Err(_) => {
-                let text = format!("table {table} is not active after {} s", timeout.as_secs());
+                let text = format!(
+                    "table {table} or one of its indexes is still being created after {} s; run the command again later",
+                    timeout.as_secs()
+                );
                 Err(Fault::new(FaultKind::Unknown, "timeout", text))
             }
         }

@@ -6,6 +6,7 @@ mod runner;
 mod work;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ pub use runner::resume;
 
 use crate::clock::{millis, unix_millis};
 use crate::embeddings::parse;
-use crate::faults::{Act, On};
+use crate::faults::{Act, On, Rule};
 use crate::ledger::Event;
 use crate::problem::Problem;
 use crate::query;
@@ -27,7 +28,7 @@ const ENDPOINT: &str = "/v1/embeddings";
 /// Number of times that a completed batch with late files is read without files.
 const LATE_READS: u32 = 3;
 
-pub fn create(world: &Arc<World>, key: &str, body: &[u8], hidden: bool) -> Result<Reply, Problem> {
+pub fn create(world: &Arc<World>, key: &str, body: &[u8], hide: Option<&Rule>) -> Result<Reply, Problem> {
     world.refuse_when_spent()?;
     let body = parse(body)?;
     let input_file_id = required(&body, "input_file_id", None)?;
@@ -47,7 +48,8 @@ pub fn create(world: &Arc<World>, key: &str, body: &[u8], hidden: bool) -> Resul
         created_ms: now,
         expires_ms: now + millis(world.options.pace.expire),
         outcome: outcome.clone(),
-        hidden,
+        hidden: hide.is_some(),
+        shown_ms: hide.and_then(|rule| rule.seconds).map(|seconds| now + millis(Duration::from_secs_f64(seconds))),
         ..Batch::default()
     };
     let reply = Reply::json(&batch.shown());
@@ -123,7 +125,9 @@ pub fn list(world: &World, query: Option<&str>) -> Result<Reply, Problem> {
         matches!(batch.status, Completed | Failed | Expired | Cancelled)
     };
     let last = batches.iter().copied().filter(ended).map(|batch| batch.number).max().unwrap_or_default();
-    let listed = batches.iter().filter(|batch| !batch.hidden || batch.number < last);
+    let now = unix_millis();
+    let shows = |batch: &Batch| batch.number < last || batch.shown_ms.is_some_and(|at| at <= now);
+    let listed = batches.iter().filter(|batch| !batch.hidden || shows(batch));
     let items = listed.map(|batch| (batch.id.as_str(), batch.shown())).collect();
     Ok(Reply::json(&query::page(items, query, 20, 100)?))
 }

@@ -90,6 +90,9 @@ pub struct Batch {
     /// True if lists omit the batch until a later batch has ended.
     #[serde(default)]
     pub hidden: bool,
+    /// Time from which lists show a hidden batch, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub shown_ms: Option<u64>,
     /// Number of times that the completed batch was read.
     #[serde(default)]
     pub reads: u32,

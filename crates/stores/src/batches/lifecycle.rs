@@ -38,6 +38,9 @@ pub trait BatchLifecycle: Send + Sync + 'static {
     /// created again, although it may still appear at the provider.
     async fn unconfirmed(&self, batch: &str) -> Result<()>;
 
+    /// Records all duplicates of the batch at the provider whose cost is in the ledger.
+    async fn twins(&self, batch: &str, ids: &[String]) -> Result<()>;
+
     /// Records that the provider has lost the batch's file. The file will be uploaded again.
     async fn file_lost(&self, batch: &str) -> Result<()>;
 

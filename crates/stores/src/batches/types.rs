@@ -132,6 +132,8 @@ pub struct Batch {
     pub warned: bool,
     /// True if the batch was created again because the provider did not confirm its creation. There may be two batches.
     pub unconfirmed: bool,
+    /// The provider's ids of duplicates of this batch whose cost is in the ledger.
+    pub twins: Vec<String>,
     /// Number of items whose vectors were stored.
     pub stored: u64,
     /// Number of items that were refused permanently.

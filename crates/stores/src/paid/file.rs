@@ -6,7 +6,7 @@ use crate::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// Schema of the file. The application id spells `DWPD`.
 const SCHEMA: Schema =
-    Schema { application_id: 0x4457_5044, version: 3, tables: TABLES, upgrades: &[ORIGINS, UNCONFIRMED] };
+    Schema { application_id: 0x4457_5044, version: 4, tables: TABLES, upgrades: &[ORIGINS, UNCONFIRMED, TWINS] };
 
 /// Statements that upgrade a file from version 1. They add the columns for records that come from users' tables.
 const ORIGINS: &str = "
@@ -19,6 +19,9 @@ CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND dele
 
 /// Statement that upgrades a file from version 2. It adds the column for batches that may exist twice.
 const UNCONFIRMED: &str = "ALTER TABLE batches ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0";
+
+/// Statement that upgrades a file from version 3. It adds the column for the duplicates of a batch.
+const TWINS: &str = "ALTER TABLE batches ADD COLUMN twins TEXT NOT NULL DEFAULT '[]'";
 
 const TABLES: &str = "
 -- One call or one batch. The amounts are the reservation until the entry is settled, and then the charge.
@@ -154,7 +157,9 @@ CREATE TABLE batches (
     error_lines TEXT NOT NULL DEFAULT '[]',
     ended_at TEXT,
     -- If 1, the creation was repeated without a confirmation.
-    unconfirmed INTEGER NOT NULL DEFAULT 0
+    unconfirmed INTEGER NOT NULL DEFAULT 0,
+    -- Ids of its duplicates at the provider whose cost is in the ledger, in JSON.
+    twins TEXT NOT NULL DEFAULT '[]'
 );
 CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;

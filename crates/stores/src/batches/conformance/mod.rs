@@ -532,6 +532,9 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     d.b().asked("b1").await.unwrap();
     d.b().unconfirmed("b1").await.unwrap();
     assert!(d.batch("b1").await.unconfirmed);
+    assert_eq!(d.batch("b1").await.twins, [""; 0]);
+    d.b().twins("b1", &["batch_x".into(), "batch_y".into()]).await.unwrap();
+    assert_eq!(d.batch("b1").await.twins, ["batch_x", "batch_y"]);
     d.b().file_lost("b1").await.unwrap();
     let batch = d.batch("b1").await;
     assert_eq!((batch.asked_at, batch.input_file_id, batch.status), (None, None, BatchStatus::Pending));

@@ -54,6 +54,8 @@ pub enum Event<'a> {
     Asked,
     NotTaken,
     Unconfirmed,
+    /// The cost of these duplicates at the provider is in the ledger.
+    Twins(&'a [String]),
     FileLost,
     TakenOver {
         provider_id: &'a str,
@@ -78,6 +80,8 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
         Event::Asked => vec![("asked_at", text(now))],
         Event::NotTaken => vec![("asked_at", Value::Nothing)],
         Event::Unconfirmed => vec![("asked_at", Value::Nothing), ("unconfirmed", Value::Yes)],
+        // Serialising an array of strings cannot fail.
+        Event::Twins(ids) => vec![("twins", Value::Text(serde_json::to_string(ids).unwrap_or_default()))],
         Event::FileLost => vec![("input_file_id", Value::Nothing)],
         Event::TakenOver { provider_id } => vec![
             ("provider_id", text(provider_id)),
@@ -143,6 +147,7 @@ pub fn packed(order: &Order, items: u64, tokens: u64, entry: EntryId, now: &str)
         cancel: false,
         warned: false,
         unconfirmed: false,
+        twins: Vec::new(),
         stored: 0,
         failed: 0,
         stale: 0,

@@ -68,6 +68,10 @@ impl BatchLifecycle for SqliteBatches {
         self.amend(batch, Event::Unconfirmed).await.map(drop)
     }
 
+    async fn twins(&self, batch: &str, ids: &[String]) -> StoreResult<()> {
+        self.amend(batch, Event::Twins(ids)).await.map(drop)
+    }
+
     async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::FileLost).await.map(drop)
     }

@@ -50,7 +50,7 @@ fn item_id(row: i64) -> ItemId {
 }
 
 const BATCH: &str = "id, space, status, model, endpoint, items, tokens, entry, created_at, input_file_id, asked_at, provider_id, \
-    submitted_at, checked_at, output_file_id, error_file_id, expires_at, done, cancel, warned, unconfirmed, stored, failed, stale, \
+    submitted_at, checked_at, output_file_id, error_file_id, expires_at, done, cancel, warned, unconfirmed, twins, stored, failed, stale, \
     returned, charged_tokens, error, error_lines, ended_at";
 
 fn batch(row: &Row<'_>) -> Result<Batch> {
@@ -79,6 +79,7 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         cancel: row.get("cancel")?,
         warned: row.get("warned")?,
         unconfirmed: row.get("unconfirmed")?,
+        twins: json(row.get_ref("twins")?.as_str()?)?,
         stored: number("stored")?,
         failed: number("failed")?,
         stale: number("stale")?,

@@ -122,11 +122,13 @@ fn what_an_event_changes_in_a_record() {
         changes
     };
     let taken = vec![("provider_id", text("p")), ("submitted_at", text("now")), ("status", text("VALIDATING"))];
+    let twins = ["t".to_owned()];
     let table: Vec<(Event<'_>, Changes)> = vec![
         (Event::Uploaded { file: "f" }, vec![("input_file_id", text("f"))]),
         (Event::Asked, vec![("asked_at", text("now"))]),
         (Event::NotTaken, vec![("asked_at", Value::Nothing)]),
         (Event::Unconfirmed, vec![("asked_at", Value::Nothing), ("unconfirmed", Value::Yes)]),
+        (Event::Twins(&twins), vec![("twins", text("[\"t\"]"))]),
         (Event::FileLost, vec![("input_file_id", Value::Nothing)]),
         (Event::TakenOver { provider_id: "p" }, taken),
         (Event::Warned, vec![("warned", Value::Yes)]),
