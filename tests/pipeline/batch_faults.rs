@@ -167,12 +167,7 @@ fn a_damaged_result_file_is_downloaded_again_and_finally_given_up() {
 /// nevertheless.
 #[test]
 fn a_sent_file_that_cannot_be_read_back_stops_no_import() {
-    let shop = BatchTest::new(|o| {
-        o.limits.tokens_per_input = 50;
-        o.faults = vec![Rule::new(On::Content, Act::Status).code(403).times(1)];
-        o.pace.validate = Duration::from_secs(2);
-    });
-    shop.records(20, |i| if i == 11 { "word ".repeat(60) } else { plain(i) });
+    let shop = names_lines(vec![Rule::new(On::Content, Act::Status).code(403)]);
     let running = shop.spawn(&[RECORDS, &["--wait", "--set", "batch.max_attempts=1"]].concat());
     eventually("the batch is created", || !shop.mock.charges().batches.is_empty());
     for at in ["batches", "objects/batches"] {
@@ -192,15 +187,28 @@ fn a_provider_without_base64_is_asked_for_lists_in_the_next_batch() {
     shop.assert_ledger_agree();
 }
 
+/// The provider refuses a whole batch and names the line of one text, whose item fails alone.
 #[test]
 fn an_item_on_a_line_that_the_provider_names_fails_alone() {
-    let shop = BatchTest::new(|o| o.limits.tokens_per_input = 50);
-    shop.records(20, |i| if i == 11 { "word ".repeat(60) } else { plain(i) });
+    let shop = names_lines(Vec::new());
     let ran = shop.ingest_records(&["--wait"]);
     assert_eq!(ran.code(3).summary()["records"]["failed"], 1, "{}", ran.out);
     let items = shop.items("products");
     assert_eq!((&items["success"], &items["failed"]), (&json!(19), &json!(1)), "{items}");
+    assert_eq!(shop.mock.charges().batches.len(), 2);
     shop.assert_ledger_agree();
+}
+
+/// Creates 20 records, of which one is too long. The provider refuses their batch and names the line.
+fn names_lines(faults: Vec<Rule>) -> BatchTest {
+    let shop = BatchTest::new(|o| {
+        o.limits.tokens_per_input = 50;
+        o.dialects = vec![docweir_mock_provider::Dialect::NamedLines];
+        o.faults = faults;
+        o.pace.validate = Duration::from_secs(2);
+    });
+    shop.records(20, |i| if i == 11 { "word ".repeat(60) } else { plain(i) });
+    shop
 }
 
 /// Kills the process at random moments while the provider fails now and then. `DOCWEIR_TEST_KILLS` sets the number of

@@ -41,6 +41,8 @@ pub enum Dialect {
     Gzip,
     /// A request for base64 is refused.
     NoBase64,
+    /// A batch with a text that is too long fails as a whole, and its errors name the lines of such texts.
+    NamedLines,
     /// A marked text has the vector null.
     NullVector,
     /// A marked text has a vector of zeros.

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::record::BatchError;
+use crate::dialect::Dialect;
 use crate::embeddings::{count_tokens, input_count};
 use crate::world::World;
 
@@ -99,11 +100,16 @@ impl Found {
             return self.error("mismatched_model", Some("body.model"), at, text);
         }
         self.inputs += input_count(body);
-        self.tokens += match &body["input"] {
-            Value::String(text) => count_tokens(text),
-            Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(count_tokens).sum(),
-            _ => 0,
+        let texts: Vec<u64> = match &body["input"] {
+            Value::String(text) => vec![count_tokens(text)],
+            Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(count_tokens).collect(),
+            _ => Vec::new(),
         };
+        self.tokens += texts.iter().sum::<u64>();
+        let named = world.options.dialects.contains(&Dialect::NamedLines);
+        if named && texts.iter().any(|tokens| *tokens > world.options.limits.tokens_per_input) {
+            self.error("invalid_request", Some("body.input"), at, "The input has too many tokens.".into());
+        }
     }
 
     fn judge(mut self, world: &World) -> Result<Checked, Vec<BatchError>> {

@@ -159,7 +159,11 @@ impl MeteredApi {
                 format!("calls to {name} fail ({what}): check `aws`, `enrich.options.comprehend` and the IAM policy"),
             ),
             CallError::Refused(what) => refused(name, &what),
-            CallError::Unreachable(what) | CallError::Lost(what) | CallError::Failed(what) => {
+            // No text is the reason if there is no answer at all.
+            CallError::Unreachable(what) | CallError::Lost(what) => {
+                StageError::unavailable("comprehend", format!("{name} does not answer: {what}"))
+            }
+            CallError::Failed(what) => {
                 let error = StageError::transient("comprehend_failed", format!("{name} failed: {what}"));
                 // An outage of the service must not count against a document.
                 self.admission.shut().map_or(error, |shut| shut.into_error(name))
