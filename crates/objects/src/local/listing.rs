@@ -10,12 +10,15 @@ use super::modified;
 /// Returns at most `limit` keys that begin with `prefix` and sort after `after`, in byte order.
 ///
 /// The tree is walked in the order of the keys. A folder is sorted by its name with a trailing slash, so `a-b` comes
-/// before `a/b`. Folders that cannot contain a matching key are not opened. Only the names in the current folder and
-/// in its ancestors are held in memory.
+/// before `a/b`. The walk begins in the deepest folder that `prefix` names, so that its cost does not depend on the number
+/// of keys outside this folder. Below it, folders that cannot contain a matching key are not opened. Only the names in
+/// the current folder and in its ancestors are held in memory.
 pub fn list(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ObjectMeta>> {
     let mut found = Vec::new();
-    if limit > 0 {
-        walk(root, "", &Wanted { prefix, after, limit }, &mut found)?;
+    let folder = prefix.rfind('/').map_or("", |end| prefix.get(..=end).unwrap_or_default());
+    // A folder whose name no put can have written contains no keys.
+    if limit > 0 && (folder.is_empty() || check_key(folder.trim_end_matches('/')).is_ok()) {
+        walk(root, folder, &Wanted { prefix, after, limit }, &mut found)?;
     }
     Ok(found)
 }
@@ -42,8 +45,8 @@ impl Wanted<'_> {
 fn walk(root: &Path, at: &str, wanted: &Wanted<'_>, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
     let entries = match std::fs::read_dir(root.join(at)) {
         Ok(entries) => entries,
-        // The folder was removed after its parent was read.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // The folder was removed after its parent was read, or the prefix names no folder.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         Err(e) => return Err(e),
     };
     let mut keys = Vec::new();
