@@ -204,7 +204,7 @@ mod tests {
         };
         let tables = first(TABLES, "    -- Records from a table", "told TEXT,\n");
         let tables = first(&tables, "CREATE INDEX items_untold", ";\n");
-        let tables = first(&tables, ",\n    -- If 1, the creation", "DEFAULT 0");
+        let tables = first(&tables, ",\n    -- If 1, the creation", "twins TEXT NOT NULL DEFAULT '[]'");
         let file = Connection::open(&old).unwrap();
         file.execute_batch(&tables).unwrap();
         file.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
