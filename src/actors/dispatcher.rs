@@ -2,7 +2,10 @@
 //!
 //! Only the control store knows which work is pending. New files, unfinished documents of earlier runs, manual resets
 //! and deletion requests are all claimed there, in the order of their last change. While a pool is full, the
-//! dispatcher waits, and so does everything before it.
+//! dispatcher waits, and so does everything before it. Work that a user asked for (deletions and retries) does not wait
+//! for this: it is claimed separately, and passes the pools before other work.
+
+mod commands;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,7 +34,7 @@ use crate::intake::originals::is_quarantined;
 use crate::intake::source;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
-use crate::supervisors::{Decision, PoolHandle, RetryOptions, Streak, decide};
+use crate::supervisors::{Decision, InFlightTable, PoolHandle, RetryOptions, Streak, cancel_job, decide};
 use crate::telemetry::trace;
 
 /// Maximum interval between two checks of other processes' claims, once this run has no work left.
@@ -117,27 +120,58 @@ pub struct Dispatcher {
     /// Claimed documents that are not yet in a pool, in order. They outlive a restart of the dispatcher, because nobody
     /// else can claim them.
     pub claimed: RefCell<VecDeque<Claimed>>,
+    /// Claimed documents that a user asked to process, and that are not yet in a pool.
+    pub commands: RefCell<VecDeque<Claimed>>,
+    /// True while a claim of such documents is under way.
+    pub claims_commands: Cell<bool>,
+    /// True while a document is processed alone.
+    pub is_alone: Cell<bool>,
+    /// Table of the jobs that are in the pools of this process.
+    pub in_flight: Arc<InFlightTable>,
     /// Times at which the last submission of a document to its pool began and ended.
     pub last_submission: Cell<Option<(Instant, Instant)>>,
     /// Interval at which processes renew their claims.
     pub heartbeat: Duration,
     /// True once no more documents may be claimed.
     pub stop: Arc<AtomicBool>,
-    /// True while the dispatcher waits for work because it has submitted every available document. Consumers of
-    /// queues receive messages only while this is true.
-    pub ready_for_work: watch::Sender<bool>,
 }
 
 impl Dispatcher {
     /// Runs until intake has finished and no work is left, or until the run is stopped. Documents that other
     /// processes hold when this process runs out of work count as work that is left.
     pub async fn run(&self) -> Result<(), StageError> {
+        self.claims_commands.set(false);
+        self.is_alone.set(false);
+        let (end, ended) = watch::channel(false);
+        let all = async {
+            let outcome = self.claim_all().await;
+            end.send_replace(true);
+            outcome
+        };
+        let (all, commands) = tokio::join!(all, self.claim_commands(ended));
+        all.and(commands)?;
+        self.release_claimed().await;
+        Ok(())
+    }
+
+    /// Records a new claim. Earlier work of this process on the document is cancelled, because the claim has made it
+    /// invalid.
+    fn begin(&self, claim: &Claim) {
+        if self.context.claims.holds(&claim.key.id) {
+            cancel_job(&self.in_flight, claim.key.id.as_str());
+        }
+        self.context.claims.begin(claim);
+        failpoint::reach("dispatcher.claimed", &claim.source);
+    }
+
+    /// Claims documents in turn, and submits them.
+    async fn claim_all(&self) -> Result<(), StageError> {
         let mut ended = self.context.claims.watch();
         let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
         let mut today = day(self.clock.now());
         let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
-        self.dispatch_claimed().await?;
+        self.dispatch_all(&self.claimed).await?;
         let mut failing: Option<Failing> = None;
         while !self.stop.load(Ordering::Acquire) {
             // This is checked before documents are claimed, so that no document registered in between is missed.
@@ -188,6 +222,10 @@ impl Dispatcher {
                         }
                         continue;
                     }
+                    // Meanwhile a user may have asked for work.
+                    if !self.is_over() {
+                        continue;
+                    }
                     return Ok(());
                 }
                 ended.mark_unchanged();
@@ -203,34 +241,30 @@ impl Dispatcher {
                         None => std::future::pending().await,
                     }
                 };
-                self.ready_for_work.send_replace(self.claimed.borrow().is_empty());
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = self.one_has_ended(&mut ended) => {}
                     () = changed => {}
                     () = tokio::time::sleep(self.poll) => {}
                 }
-                self.ready_for_work.send_replace(false);
-                self.dispatch_claimed().await?;
+                self.dispatch_all(&self.claimed).await?;
                 continue;
             }
             for claim in &claims {
-                self.context.claims.begin(claim);
-                failpoint::reach("dispatcher.claimed", &claim.source);
+                self.begin(claim);
             }
             let (suspects, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| self.is_suspect(c));
             let claimed = others.into_iter().chain(suspects).map(|claim| Claimed { claim, failing_since: None });
             self.claimed.borrow_mut().extend(claimed);
-            self.dispatch_claimed().await?;
+            self.dispatch_all(&self.claimed).await?;
         }
-        self.release_claimed().await;
         Ok(())
     }
 
     /// Releases the documents that could not be submitted, so that the next run need not wait for the end of their
     /// leases. Called when the run stops.
     async fn release_claimed(&self) {
-        for Claimed { claim, .. } in self.claimed.take() {
+        for Claimed { claim, .. } in self.claimed.take().into_iter().chain(self.commands.take()) {
             if let Err(error) = self.context.release(&claim, claim.stage).await {
                 tracing::warn!(document = %claim.key.id, %error, "document not released; its lease ends by itself");
             }
@@ -280,27 +314,27 @@ impl Dispatcher {
         claim.interruptions >= self.alone_after_interruptions
     }
 
-    /// Submits the claimed documents to their pools. A document leaves the list when it is in a pool. A document whose
+    /// Submits the documents of a list to their pools. A document leaves the list when it is in a pool. A document whose
     /// artefact cannot be read because of an outage is passed over, and stays in the list.
-    async fn dispatch_claimed(&self) -> Result<(), StageError> {
-        let mut left = self.claimed.borrow().len();
+    async fn dispatch_all(&self, list: &RefCell<VecDeque<Claimed>>) -> Result<(), StageError> {
+        let mut left = list.borrow().len();
         while left > 0 {
-            let Some(first) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+            let Some(first) = list.borrow().front().cloned() else { return Ok(()) };
             let began = Instant::now();
             let sent = match self.is_suspect(&first.claim) {
-                true => self.dispatch_alone(first).await,
-                false => self.dispatch(first).await,
+                true => self.dispatch_alone(first, list).await,
+                false => self.dispatch(first, list).await,
             };
             left -= 1;
             let Err(error) = sent else {
-                self.claimed.borrow_mut().pop_front();
+                list.borrow_mut().pop_front();
                 self.last_submission.set(Some((began, Instant::now())));
                 self.context.outages.works(DISPATCH, began);
                 continue;
             };
-            let since = self.claimed.borrow_mut().pop_front().map(|mut first| {
+            let since = list.borrow_mut().pop_front().map(|mut first| {
                 let since = *first.failing_since.get_or_insert_with(Instant::now);
-                self.claimed.borrow_mut().push_back(first);
+                list.borrow_mut().push_back(first);
                 since
             });
             let streak = Streak { failures: 0, lasts: since.map(|at| at.elapsed()).unwrap_or_default() };
@@ -332,6 +366,9 @@ impl Dispatcher {
 
     /// Returns whether no work is running and no more work will come.
     fn is_over(&self) -> bool {
+        if self.claims_commands.get() {
+            return false;
+        }
         let batches_complete = self.batch_progress.as_ref().is_none_or(|o| o.is_complete());
         self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
@@ -339,13 +376,17 @@ impl Dispatcher {
     /// Processes a document alone, while this process works on no other document. The document is a suspect, because
     /// the process died repeatedly while processing it. If the process dies again, the document is certainly the
     /// cause.
-    async fn dispatch_alone(&self, first: Claimed) -> Result<(), StageError> {
-        let waiting = self.claimed.borrow().len();
-        self.until(|claims| claims.len() <= waiting).await;
+    async fn dispatch_alone(&self, first: Claimed, list: &RefCell<VecDeque<Claimed>>) -> Result<(), StageError> {
+        let waiting = || self.claimed.borrow().len() + self.commands.borrow().len();
+        self.is_alone.set(true);
+        self.until(|claims| claims.len() <= waiting()).await;
         let id = first.claim.key.id.clone();
-        self.dispatch(first).await?;
-        self.until(|claims| !claims.holds(&id)).await;
-        Ok(())
+        let sent = self.dispatch(first, list).await;
+        if sent.is_ok() {
+            self.until(|claims| !claims.holds(&id)).await;
+        }
+        self.is_alone.set(false);
+        sent
     }
 
     /// Waits until the claims satisfy `wanted`, or the run is stopped.
@@ -361,10 +402,10 @@ impl Dispatcher {
     }
 
     /// Submits the first claimed document to its pool. If the submission panics, the document is quarantined.
-    async fn dispatch(&self, first: Claimed) -> Result<(), StageError> {
+    async fn dispatch(&self, first: Claimed, list: &RefCell<VecDeque<Claimed>>) -> Result<(), StageError> {
         let claim = &first.claim;
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
-        match AssertUnwindSafe(self.send(first)).catch_unwind().instrument(span).await {
+        match AssertUnwindSafe(self.send(first, list)).catch_unwind().instrument(span).await {
             Ok(sent) => sent,
             Err(_) => {
                 let error = StageError::crash(
@@ -372,13 +413,17 @@ impl Dispatcher {
                     "dispatching the document panicked; see the log for the location",
                 );
                 // The claim may have been renewed.
-                let Some(Claimed { claim, .. }) = self.claimed.borrow().front().cloned() else { return Ok(()) };
+                let Some(Claimed { claim, .. }) = list.borrow().front().cloned() else { return Ok(()) };
                 self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
         }
     }
 
-    async fn send(&self, Claimed { claim, failing_since }: Claimed) -> Result<(), StageError> {
+    async fn send(
+        &self,
+        Claimed { claim, failing_since }: Claimed,
+        list: &RefCell<VecDeque<Claimed>>,
+    ) -> Result<(), StageError> {
         if self.stop.load(Ordering::Acquire) {
             self.context.release(&claim, claim.stage).await?;
             return Ok(());
@@ -395,7 +440,7 @@ impl Dispatcher {
             match renewed {
                 Ok(renewed) => {
                     self.context.claims.begin(&renewed);
-                    if let Some(first) = self.claimed.borrow_mut().front_mut() {
+                    if let Some(first) = list.borrow_mut().front_mut() {
                         first.claim = renewed.clone();
                     }
                     renewed

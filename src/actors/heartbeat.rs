@@ -1,8 +1,8 @@
 //! Renews the claims that this process holds. A separate task does this, because a busy actor could renew the claims
 //! too late.
 //!
-//! If the store refuses a renewal, another process owns the document now. The store then also refuses the next write
-//! of this process for that document. If no renewal succeeds for the length of a lease, other processes may take over
+//! If the store refuses a renewal, a command or another process has ended the claim. The store then also refuses the
+//! next write of this process for that document, and the running attempt is cancelled. If no renewal succeeds for the length of a lease, other processes may take over
 //! the documents. The work goes on nevertheless: each write states the epoch of its claim, so the store refuses the
 //! writes of a process that has lost a document.
 
@@ -15,12 +15,15 @@ use tokio::time::Instant;
 
 use crate::actors::outages::CLAIMS;
 use crate::actors::outcomes::{StageContext, control};
+use crate::supervisors::{InFlightTable, cancel_job};
 
 /// Renews the claims of a process at a fixed interval. A renewal that failed is repeated soon.
 pub struct Heartbeat {
     pub context: Arc<StageContext>,
     pub lease: Duration,
     pub interval: Duration,
+    /// Table of the jobs that are in the pools of this process.
+    pub in_flight: Arc<InFlightTable>,
 }
 
 impl Heartbeat {
@@ -40,7 +43,12 @@ impl Heartbeat {
                     }
                     for key in lost {
                         let span = self.context.claims.span(&key);
-                        span.in_scope(|| tracing::warn!(epoch = key.epoch, "claim taken over by another process"));
+                        span.in_scope(|| {
+                            tracing::warn!(epoch = key.epoch, "claim ended by a command or another process")
+                        });
+                        if self.context.claims.is_current(&key) {
+                            cancel_job(&self.in_flight, key.id.as_str());
+                        }
                     }
                 }
                 Err(error) => {

@@ -12,6 +12,7 @@ use docweir_stores::control::{Claim, Resume};
 use docweir_target::{Capabilities, DocumentRows, Write};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::actors::timer::Timer;
 use crate::messages::commit::Commit;
@@ -75,7 +76,7 @@ impl LoadWorker {
     async fn load(&self, claim: &Claim, input: &Input) -> Result<StageResult, StageError> {
         let timer = Timer::start();
         if matches!(input, Input::Removal) {
-            self.alone(claim).await;
+            self.alone(claim).await?;
         }
         let write = write(claim, input)?;
         // A document that cannot be stored is refused before it shares a commit with other documents.
@@ -92,13 +93,20 @@ impl LoadWorker {
 
     /// Waits until no other job of the document is in the pools of this process. Such a job belongs to an earlier
     /// claim. This claim is no longer valid, but the job may still write an artefact. If the job did this after the
-    /// document's artefacts were deleted, the new artefact would remain.
-    async fn alone(&self, claim: &Claim) {
+    /// document's artefacts were deleted, the new artefact would remain. The job was cancelled; if it does not end soon,
+    /// the removal is tried again later, which consumes no attempt.
+    async fn alone(&self, claim: &Claim) -> Result<(), StageError> {
         const LOOK: Duration = Duration::from_millis(20);
-        let id = claim.key.id.as_str();
+        const LONGEST: Duration = Duration::from_secs(2);
+        let (id, began) = (claim.key.id.as_str(), Instant::now());
         while self.in_flight.iter().filter(|entry| entry.key().1 == id).count() > 1 {
+            if began.elapsed() >= LONGEST {
+                let text = "earlier work on the document has not ended yet; its removal waits";
+                return Err(StageError::throttled(text, Some(Duration::from_secs(1))));
+            }
             tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 }
 

@@ -145,6 +145,7 @@ mod tests {
             stage: input.stage(),
             attempts: 0,
             interruptions: 0,
+            urgent: false,
             outputs: Default::default(),
             loaded_version: None,
             kept: Vec::new(),

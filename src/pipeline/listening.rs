@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::actors::intake::Intake;
+use crate::actors::queues::backlog::PendingLimit;
 use crate::actors::queues::compaction::{CompactionNotifier, Compactions};
 use crate::actors::queues::events::BucketEvents;
 use crate::actors::queues::{ConsumerConfig, Queues, busy_wait};
@@ -56,7 +57,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             queue,
             handler,
             at_once: options.messages,
-            room: Some(tree.ready_for_work.clone()),
+            backlog: Some(Rc::new(PendingLimit { control: engine.control.clone(), max_pending: options.max_pending })),
             outages: tree.outages.clone(),
         };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
@@ -72,7 +73,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
         });
         // Only one merge runs at a time, because merges share memory and disk.
         let outages = tree.outages.clone();
-        let reading = ConsumerConfig { name: "merge requests", queue, handler, at_once: 1, room: None, outages };
+        let reading = ConsumerConfig { name: "merge requests", queue, handler, at_once: 1, backlog: None, outages };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }
 }

@@ -13,7 +13,9 @@ use docweir_index::{CollectionScope, VectorStore};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_providers::batched::wake_word;
 use docweir_stores::batches::Space;
-use docweir_stores::control::{Claim, ControlRecord, DocumentKey, DocumentStatus, Intent, RecordFilter, rules};
+use docweir_stores::control::{
+    Claim, ClaimFilter, ControlRecord, DocumentKey, DocumentStatus, Intent, RecordFilter, rules,
+};
 use docweir_stores::paid::PaidError;
 use docweir_stores::state::owner_id;
 use docweir_target::{Target, Write};
@@ -48,7 +50,8 @@ pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     let mut deleted = 0;
     loop {
         let batch = settings.intake.claim_batch;
-        let claims = retry_while_busy(retry, || engine.control.claim(&owner, lease, batch, Some(Intent::Delete))).await;
+        let claims =
+            retry_while_busy(retry, || engine.control.claim(&owner, lease, batch, Some(ClaimFilter::Deletions))).await;
         let claims = claims.map_err(|e| system(control(e)))?;
         if claims.is_empty() {
             return Ok(deleted);

@@ -17,7 +17,7 @@ use docweir_stages::chunk::TokenCounter;
 use docweir_stages::embed::{EmbedOptions, InFlight, Tokens};
 use docweir_stores::control::Resume;
 use docweir_target::Target;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
@@ -72,8 +72,6 @@ pub struct Tree {
     pub open: OpenCollection,
     /// Consumers of the message queues.
     pub consumers: Consumers,
-    /// Receives true while no document waits to be processed, and false otherwise.
-    pub ready_for_work: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
     pub outages: Arc<Outages>,
     pub paid: Option<PaidWork>,
@@ -172,6 +170,7 @@ impl Tree {
             context: context.clone(),
             lease,
             interval: Duration::from_secs(settings.lease.heartbeat_seconds),
+            in_flight: root.in_flight_table().clone(),
         });
         let run = move |_: Rc<Inbox<()>>| {
             let beat = beat.clone();
@@ -181,7 +180,6 @@ impl Tree {
 
         let keeping_ledger = start_reservation_sweeper(engine, owner, &root)?;
         let fingerprint = fingerprint(settings, &model);
-        let (ready_sender, ready_for_work) = watch::channel(false);
         let dispatcher = Rc::new(Dispatcher {
             context: context.clone(),
             clock: engine.clock.clone(),
@@ -190,6 +188,10 @@ impl Tree {
             lease,
             batch: settings.intake.claim_batch,
             claimed: Default::default(),
+            commands: Default::default(),
+            claims_commands: Default::default(),
+            is_alone: Default::default(),
+            in_flight: root.in_flight_table().clone(),
             last_submission: Default::default(),
             heartbeat: Duration::from_secs(settings.lease.heartbeat_seconds),
             poll: Duration::from_secs(settings.intake.poll_seconds),
@@ -202,7 +204,6 @@ impl Tree {
             intake_finished: intake_finished.clone(),
             batch_progress: paid.as_ref().map(|p| p.batch_progress.clone()),
             stop: stop.clone(),
-            ready_for_work: ready_sender,
         });
         let run = move |_: Rc<Inbox<()>>| {
             let dispatcher = dispatcher.clone();
@@ -219,7 +220,6 @@ impl Tree {
             maintenance,
             maintenance_config,
             consumers: Consumers::default(),
-            ready_for_work,
             admission,
             outages: context.outages.clone(),
             paid,

@@ -53,5 +53,5 @@ pub use restart::{Intensity, Restart, RestartOptions};
 pub use retry::{Decision, RetryOptions, Streak, decide};
 pub use root::{JobLine, RootHandle, ServiceStats, SystemFailure, Tree};
 pub use scaling::{Sample, Scaler, ScalingOptions};
-pub use shared::{InFlight, InFlightTable, Phase};
+pub use shared::{InFlight, InFlightTable, Phase, cancel_job};
 pub use stats::{Counts, PoolState, PoolStats};

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use docweir_core::cancel::Cancel;
 use docweir_core::error::ErrorClass;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,6 +41,17 @@ pub struct InFlight {
     pub phase: Phase,
     pub since: Instant,
     pub failed_attempts: u32,
+    /// Cancels the attempt that is running.
+    pub cancel: Option<Cancel>,
+}
+
+/// Cancels the attempts at a job that are running in any pool. Call this if the results of the job are no longer wanted.
+pub fn cancel_job(table: &InFlightTable, id: &str) {
+    for entry in table.iter().filter(|entry| entry.key().1 == id) {
+        if let Some(cancel) = &entry.value().cancel {
+            cancel.cancel();
+        }
+    }
 }
 
 /// Holds the state of each job in all pools, with `(pool, job)` as the key. The table can be read without asking an
@@ -125,7 +137,16 @@ impl<J> Envelope<J> {
     }
 
     pub fn phase(&self, phase: Phase) {
-        let line = InFlight { phase, since: Instant::now(), failed_attempts: self.failed_attempts };
+        self.enters(phase, None);
+    }
+
+    /// Records that an attempt begins, which `cancel` cancels.
+    pub fn runs(&self, cancel: &Cancel) {
+        self.enters(Phase::Running, Some(cancel.clone()));
+    }
+
+    fn enters(&self, phase: Phase, cancel: Option<Cancel>) {
+        let line = InFlight { phase, since: Instant::now(), failed_attempts: self.failed_attempts, cancel };
         self.table.insert((self.pool.clone(), self.id.clone()), line);
     }
 }

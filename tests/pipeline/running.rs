@@ -107,6 +107,47 @@ fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
     assert!(place.visible().is_empty());
 }
 
+/// Work on a document that is to be deleted is cancelled. Otherwise it would go on for more than a minute.
+#[test]
+fn work_on_a_deleted_document_is_cancelled() {
+    let place = TestFolder::new();
+    place.write("long.txt", docweir_testkit::plain_text(1, 400));
+    let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=2000"]);
+    eventually("embedding is about to start", || place.state().join("objects/enriched").is_dir());
+    let began = std::time::Instant::now();
+    place.run(["delete", "docs/long.txt"]).code(0);
+    run.finish().code(0);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(place.visible().is_empty());
+}
+
+/// What a user asks for does not wait for the documents that were registered before.
+#[test]
+fn a_deletion_and_a_retry_pass_a_backlog() {
+    let place = TestFolder::new();
+    const DOCUMENTS: u64 = 300;
+    place.generate(DOCUMENTS);
+    let slow = ["embed.options.hashed_milliseconds=100", "embed.workers.max=1", "intake.claim_batch=100"];
+    let run = place.spawn_ingest(&slow.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>());
+    let count = |status: &str| place.records().iter().filter(|record| record["status"] == status).count() as u64;
+    eventually("the run has its state", || place.run(["status"]).status.success());
+    eventually("the backlog is registered", || place.records().len() as u64 == DOCUMENTS && count("COMPLETED") >= 2);
+    let done: Vec<String> = (place.records().iter().filter(|record| record["status"] == "COMPLETED"))
+        .map(|record| record["document_id"].as_str().unwrap().to_owned())
+        .collect();
+    place.run(["delete", &done[0]]).code(0);
+    place.run(["retry", &done[1]]).code(0);
+    let of = |id: &str| place.records().into_iter().find(|record| record["document_id"] == *id).unwrap();
+    eventually("both are done", || {
+        let (deleted, retried) = (of(&done[0]), of(&done[1]));
+        deleted["status"] == "DELETED" && retried["status"] == "COMPLETED" && retried["loaded_version"] == 2
+    });
+    let waiting = DOCUMENTS - count("COMPLETED");
+    assert!(waiting > DOCUMENTS / 2, "only {waiting} documents still wait");
+    run.signal(Signal::KILL);
+    run.finish();
+}
+
 #[test]
 fn a_database_that_somebody_looks_at_for_long_is_waited_for() {
     let place = TestFolder::new();

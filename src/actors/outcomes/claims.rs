@@ -84,6 +84,11 @@ impl Claims {
         self.held.iter().map(|entry| entry.value().key.clone()).collect()
     }
 
+    /// Returns whether this is the newest claim of this process on the document.
+    pub fn is_current(&self, key: &ClaimKey) -> bool {
+        self.held.get(&key.id).is_some_and(|held| held.key.epoch == key.epoch)
+    }
+
     /// Returns the number of held claims.
     pub fn len(&self) -> usize {
         self.held.len()

@@ -1,6 +1,6 @@
 //! Receives messages from a queue, passes each to a handler, and deletes the handled messages.
 //!
-//! No message is received while there is no room for further results. While a service is unavailable, only single
+//! No message is received while the backlog is too long. While a service is unavailable, only single
 //! messages are received at growing intervals, to find out whether others can be handled. A message that waits stays
 //! held, and hidden from other consumers, until the service is available again. This message is not returned to the
 //! queue. Otherwise it would be received repeatedly, and the queue would finally move it to the dead-letter queue. A
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
+use super::backlog::Backlog;
 use super::held::{HeldMessages, MAX_HELD, ReceivedMessage};
 use crate::actors::outages::Outages;
 
@@ -62,9 +63,6 @@ pub trait Handler {
     async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError>;
 }
 
-/// Channel that reports whether there is room for more work. `None` means that there is always room.
-pub type Room = Option<watch::Receiver<bool>>;
-
 /// Consumes the messages of one queue.
 pub struct Consumer {
     /// Name of this consumer, under which outages of the queue are reported.
@@ -74,7 +72,8 @@ pub struct Consumer {
     pub options: QueueOptions,
     /// Maximum number of messages that are handled at the same time. Messages that wait for a service do not count.
     pub at_once: usize,
-    pub room: Room,
+    /// Limit on the work that is received before earlier work is done; `None` means no limit.
+    pub backlog: Option<Rc<dyn Backlog>>,
     pub outages: Arc<Outages>,
     /// True once no more messages may be received.
     pub stop: watch::Receiver<bool>,
@@ -141,7 +140,7 @@ impl Consumer {
     }
 
     async fn take(&self, hand: &HeldMessages) -> Result<(), StageError> {
-        let (mut room, mut stop) = (self.room.clone(), self.stop.clone());
+        let mut stop = self.stop.clone();
         let mut working: FuturesUnordered<Boxed<'_, Result<Option<String>, StageError>>> = FuturesUnordered::new();
         let mut receiving: Option<Boxed<'_, Result<Vec<Received>, QueueError>>> = None;
         let mut deleting: Option<Boxed<'_, Deletion>> = None;
@@ -159,8 +158,7 @@ impl Consumer {
             }
             let active = working.len().saturating_sub(hand.waiting.get());
             let free = self.at_once.saturating_sub(active).min(MAX_HELD.saturating_sub(working.len() + done.len()));
-            let has_room = room.as_mut().is_none_or(|room| *room.borrow_and_update());
-            let may = receiving.is_none() && stopping.is_none() && free > 0 && has_room;
+            let may = receiving.is_none() && stopping.is_none() && free > 0;
             match hand.outage.get() {
                 true if may && probing.is_none() => {
                     probes += 1;
@@ -184,11 +182,6 @@ impl Consumer {
                 () = next(&mut probing) => Step::Probe,
                 () = hand.changed.notified() => Step::Look,
                 () = next(&mut stopping) => return Ok(()),
-                changed = changed(&mut room) => match changed {
-                    Ok(()) => Step::Look,
-                    // The sender that reports room was dropped, so the run is ending.
-                    Err(_) => return Ok(()),
-                },
                 // The sender of the stop signal was dropped, so the run is ending.
                 changed = stop.changed(), if stopping.is_none() => match changed {
                     Ok(()) => Step::Look,
@@ -237,6 +230,9 @@ impl Consumer {
     async fn receive(&self, most: usize, failures: u32) -> Result<Vec<Received>, QueueError> {
         if failures > 0 {
             sleep(self.backoff(failures)).await;
+        }
+        if let Some(backlog) = &self.backlog {
+            backlog.wait().await;
         }
         let (wait, hidden) = (Duration::from_secs(self.options.wait_seconds), self.hidden());
         let began = Instant::now();
@@ -448,13 +444,6 @@ impl Consumer {
 async fn next<T>(under_way: &mut Option<Boxed<'_, T>>) -> T {
     match under_way {
         Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(room: &mut Room) -> Result<(), watch::error::RecvError> {
-    match room {
-        Some(room) => room.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -66,6 +66,16 @@ impl Clock for PausedClock {
     }
 }
 
+/// Permits more work while the value is true.
+struct Room(watch::Receiver<bool>);
+
+#[async_trait(?Send)]
+impl Backlog for Room {
+    async fn wait(&self) {
+        let _ = self.0.clone().wait_for(|room| *room).await;
+    }
+}
+
 struct World {
     queue: Arc<MemoryQueue>,
     handler: Rc<Scripted>,
@@ -90,7 +100,7 @@ impl World {
             handler: handler.clone(),
             options,
             at_once,
-            room: Some(has_room),
+            backlog: Some(Rc::new(Room(has_room))),
             outages: outages.clone(),
             stop: stopped,
         };

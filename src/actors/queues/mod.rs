@@ -4,10 +4,11 @@
 //! bucket ─▶ queue ─▶ consumer ─▶ events ─▶ control store ─▶ dispatcher  deletes a message once its document is durable
 //! committer ─▶ notifier ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
 //! ```
-//! [`consumer`] serves both queues. A consumer receives messages only while there is room for further work. It keeps
+//! [`consumer`] serves both queues. A consumer receives messages only while the backlog is short ([`backlog`]). It keeps
 //! the received messages hidden from other consumers, and deletes each message that was handled. The message of a
 //! bucket event is deleted once the document is durable in the control store.
 
+pub mod backlog;
 pub mod compaction;
 pub mod consumer;
 pub mod events;
@@ -21,7 +22,8 @@ use std::time::Duration;
 pub use options::{QueueOptions, queue_name};
 use tokio::sync::watch;
 
-use consumer::{Consumer, Handler, Room};
+use backlog::Backlog;
+use consumer::{Consumer, Handler};
 use docweir_stores::queues::Queue;
 
 use crate::actors::outages::Outages;
@@ -50,7 +52,7 @@ pub struct ConsumerConfig {
     pub handler: Rc<dyn Handler>,
     /// Maximum number of messages that are handled at the same time.
     pub at_once: usize,
-    pub room: Room,
+    pub backlog: Option<Rc<dyn Backlog>>,
     pub outages: Arc<Outages>,
 }
 
@@ -62,9 +64,9 @@ impl Consumers {
         restart: &RestartOptions,
         root: &RootHandle,
     ) {
-        let ConsumerConfig { name, queue, handler, at_once, room, outages } = reading;
+        let ConsumerConfig { name, queue, handler, at_once, backlog, outages } = reading;
         let (options, stop) = (options.clone(), self.stop.subscribe());
-        let consumer = Rc::new(Consumer { name, queue, handler, options, at_once, room, outages, stop });
+        let consumer = Rc::new(Consumer { name, queue, handler, options, at_once, backlog, outages, stop });
         let (_, running) = start_service::<(), _, _>(name, 1, restart.clone(), root, move |_| {
             let consumer = consumer.clone();
             async move { consumer.run().await }

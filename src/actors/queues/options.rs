@@ -27,6 +27,9 @@ pub struct QueueOptions {
     /// do not count. A larger number registers objects faster but
     /// uses more memory.
     pub messages: usize,
+    /// Number of pending documents from which no further messages are received. A message is acknowledged once its
+    /// documents are registered, so this bounds the documents that wait in the control store.
+    pub max_pending: usize,
     /// Maximum time that one call waits for messages, in seconds. With a longer time, fewer calls are paid for.
     pub wait_seconds: u64,
     /// Time, in seconds, for which a received message is hidden from other consumers. While the message is being
@@ -58,6 +61,7 @@ impl Default for QueueOptions {
             follow_removals: false,
             skip_notification: false,
             messages: 20,
+            max_pending: 1_000,
             wait_seconds: 20,
             hidden_seconds: 120,
             hold_seconds: 39_600,
@@ -75,6 +79,7 @@ impl QueueOptions {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("messages", self.messages as f64, 1.0, 1_000.0);
+        range("max_pending", self.max_pending as f64, 1.0, 100_000.0);
         // Without a wait, calls would follow each other immediately, and each call costs money.
         range("wait_seconds", self.wait_seconds as f64, 1.0, 20.0);
         range("hidden_seconds", self.hidden_seconds as f64, 3.0, 43_200.0);

@@ -170,7 +170,7 @@ impl<S: Stage> PoolSupervisor<S> {
                 grace: self.options.restart.grace(),
                 kill: killed,
             });
-            envelope.phase(Phase::Running);
+            envelope.runs(&cancel);
             envelope.began = Instant::now();
             self.busy.insert(id, Busy { envelope, cancel, _kill: kill });
         }

@@ -7,8 +7,8 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 use docweir_stores::control::rules::{self, Effects, Taken};
 use docweir_stores::control::{
-    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered, Resume,
-    Transition,
+    Claim, ClaimFilter, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, NewDocument, Registered,
+    Resume, Transition,
 };
 
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub enum Command {
     Claim {
         owner: String,
         lease: Duration,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
     },
     Renew {
         claim: ClaimKey,
@@ -189,7 +189,7 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
             Ok(Decided::perhaps(record, effects, ControlReply::Yes(true)))
         }
         Command::Claim { owner, lease, only } => {
-            if !is_free(&record, owner, now) || only.is_some_and(|only| only != record.intent) {
+            if !is_free(&record, owner, now) || only.is_some_and(|only| !only.admits(&record)) {
                 return Ok(Decided::nothing(ControlReply::Claimed(None)));
             }
             Ok(match rules::take(&mut record, owner, *lease, now, true) {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::decide::Command;
-use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
+use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL, URGENT_FOR, YES};
 
 /// Attribute with a random id. Each write of an item gives the item a new id. A write succeeds only if the id is still
 /// the same as when the item was read. If the reply to a write is lost, the id shows whether the write was applied.
@@ -29,7 +29,7 @@ const LONGEST_TEXT: usize = 8_000;
 
 /// Attributes that a record may lack. [`item`] removes all of them from the previous item, and then adds those that
 /// the record has.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 20] = [
     "last_error",
     "last_error_detail",
     "error_stage",
@@ -46,6 +46,8 @@ const OPTIONAL: [&str; 18] = [
     "parent",
     "children",
     "children_content",
+    "urgent",
+    URGENT_FOR,
     FORGET_AT,
     WRITE_ID,
 ];
@@ -127,6 +129,9 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
         };
         item.insert(PARKED_FOR.into(), string(what));
         item.insert(PARKED_UNTIL.into(), string(until));
+    }
+    if record.urgent && record.status == DocumentStatus::Pending {
+        item.insert(URGENT_FOR.into(), string(YES));
     }
     if record.status == DocumentStatus::Deleted {
         item.insert(FORGET_AT.into(), AttributeValue::N(record.ttl.to_string()));
@@ -226,6 +231,7 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
         retry_count: f.get("retry_count").unwrap_or(0),
         max_retries: f.get("max_retries").unwrap_or(3),
         interruptions: f.get("interruptions").unwrap_or(0),
+        urgent: f.get("urgent").unwrap_or(false),
         last_error: detail.or_else(|| last_error.map(|text| StageError::transient("unknown", text))),
         error_stage: f.get::<String>("error_stage").and_then(|s| s.parse().ok()),
         quarantine_artefact: f.get("quarantine_artefact"),

@@ -1,6 +1,7 @@
 //! Implements the operations of the control store.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::decide::{Command, ControlReply};
 use super::failure::told;
 use super::items;
 use super::items::SourceEntry;
-use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
+use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL, URGENT, URGENT_FOR, YES};
 use super::writer::{ControlWriter, Subject};
 
 /// Number of candidates that are read for each document to be claimed. One is not enough, because other replicas
@@ -37,6 +38,8 @@ pub struct DynamoControlStore {
     pub(super) writer: ControlWriter,
     /// Time of the last search for documents of dead processes.
     looked_at: Mutex<Option<Instant>>,
+    /// True if other replicas claimed most of the documents that the last claim tried.
+    crowded: AtomicBool,
 }
 
 impl DynamoControlStore {
@@ -45,7 +48,7 @@ impl DynamoControlStore {
         let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
         let location = format!("DynamoDB table {}{region}", options.control_table);
         let writer = ControlWriter::start(dynamo.clone(), options.clone(), &location, clock.clone());
-        Self { location, dynamo, options, clock, writer, looked_at: Mutex::default() }
+        Self { location, dynamo, options, clock, writer, looked_at: Mutex::default(), crowded: AtomicBool::new(false) }
     }
 
     pub(super) fn failed(&self, fault: Fault) -> ControlError {
@@ -81,46 +84,52 @@ impl DynamoControlStore {
         }
     }
 
-    /// Returns the documents that may be claimed, as pairs of last-change time and document id. The list contains
-    /// pending documents and, if `start` is `None`, may also contain documents of dead processes. The second value is
-    /// the position at which the list of pending documents continues. Pass this position as `start` to the next call.
+    /// Returns the documents that may be claimed, as pairs of last-change time and document id. If `start` is `None`, the
+    /// list begins with the documents that a user asked to process, and may contain documents of dead processes. Pending
+    /// documents follow. The second value is the position at which the list of pending documents continues. Pass this
+    /// position as `start` to the next call.
     async fn line(
         &self,
         owner: &str,
         limit: usize,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
         start: Option<Item>,
     ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
-        let wanted = |item: &Item| {
-            let intent = items::text(item, "intent").unwrap_or("PROCESS");
-            only.is_none_or(|only| intent == if only == Intent::Delete { "DELETE" } else { "PROCESS" })
-        };
+        let wanted =
+            |item: &Item| only != Some(ClaimFilter::Deletions) || items::text(item, "intent") == Some("DELETE");
         let entry = |item: &Item| {
             let id = DocumentId::parse(items::text(item, HASH)?)?;
             Some((items::text(item, "updated_at")?.to_owned(), id))
         };
-        let first = start.is_none();
-        let limit_of_page = Some((limit * CROWD).max(50));
+        if start.is_some() {
+            let (mut line, next) = self.pending_line(limit, start).await?;
+            self.spread(&mut line, limit);
+            return Ok((line, next));
+        }
         let mut line = Vec::new();
-        let mut pending = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, DocumentStatus::Pending) };
+        let mut urgent = Query {
+            table: self.options.control_table.clone(),
+            index: Some(URGENT.to_owned()),
+            key: Expression::new(format!("{URGENT_FOR} = :yes")).string(":yes", YES),
+            limit: Some((limit * CROWD).max(50)),
+            ..Query::default()
+        };
         loop {
-            let page = self.page(&pending).await?;
+            let page = self.page(&urgent).await?;
             line.extend(page.items.iter().filter(|item| wanted(item)).filter_map(entry));
-            pending.start = page.next;
-            if line.len() >= limit || pending.start.is_none() {
+            urgent.start = page.next;
+            if line.len() >= limit || urgent.start.is_none() {
                 break;
             }
         }
-        if !first {
-            return Ok((line, pending.start));
-        }
-        line.extend(self.writer.recently_pending());
+        let (pending, next) = match only {
+            None => self.pending_line(limit, None).await?,
+            Some(_) => (Vec::new(), None),
+        };
+        // The index may not list a document yet that this process has just made pending.
+        let recent = if only == Some(ClaimFilter::Commands) { Vec::new() } else { self.writer.recently_pending() };
         // If enough documents are pending, the search for those of dead processes may wait.
-        if line.len() >= limit && !self.look_is_due() {
-            line.sort();
-            line.dedup_by(|a, b| a.1 == b.1);
-            return Ok((line, pending.start));
-        }
+        let looks = only != Some(ClaimFilter::Commands) && (line.len() + pending.len() < limit || self.look_is_due());
         // All replicas together have only a few hundred documents in progress.
         let now = timestamp(self.clock.now());
         let ended = |item: &Item| {
@@ -129,7 +138,7 @@ impl DynamoControlStore {
         };
         let mut in_progress = self.by_status(BY_AGE, DocumentStatus::InProgress);
         let mut left = Vec::new();
-        loop {
+        while looks {
             let page = self.page(&in_progress).await?;
             left.extend(page.items.iter().filter(|item| ended(item)).filter_map(entry));
             in_progress.start = page.next;
@@ -138,12 +147,39 @@ impl DynamoControlStore {
             }
         }
         left.sort();
-        line.sort();
-        // Documents that were already started take precedence: they are older, although their last change is later.
-        left.append(&mut line);
+        // Documents that were already started take precedence over other pending ones: they are older, although their
+        // last change is later.
+        line.extend(left);
+        let mut others = [pending, recent].concat();
+        others.sort();
+        self.spread(&mut others, limit);
+        line.extend(others);
         let mut seen = HashSet::new();
-        left.retain(|(_, id)| seen.insert(id.clone()));
-        Ok((left, pending.start))
+        line.retain(|(_, id)| seen.insert(id.clone()));
+        Ok((line, next))
+    }
+
+    /// Lets a list begin at a random place if other replicas claim the same documents.
+    fn spread(&self, line: &mut [(String, DocumentId)], limit: usize) {
+        if self.crowded.load(Ordering::Relaxed) && line.len() > limit {
+            line.rotate_left(fastrand::usize(..=line.len() - limit));
+        }
+    }
+
+    /// Returns pending documents, the earliest first, and the position at which the list continues.
+    async fn pending_line(
+        &self,
+        limit: usize,
+        start: Option<Item>,
+    ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
+        let entry = |item: &Item| {
+            let id = DocumentId::parse(items::text(item, HASH)?)?;
+            Some((items::text(item, "updated_at")?.to_owned(), id))
+        };
+        let limit_of_page = Some((limit * CROWD).max(50));
+        let query = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, DocumentStatus::Pending) };
+        let page = self.page(&query).await?;
+        Ok((page.items.iter().filter_map(entry).collect(), page.next))
     }
 
     /// Returns whether a search for documents of dead processes is due. If a search is due, records the current time
@@ -266,7 +302,7 @@ impl ControlStore for DynamoControlStore {
         owner: &str,
         lease: Duration,
         limit: usize,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
     ) -> Result<Vec<Claim>, ControlError> {
         if limit == 0 {
             return Ok(Vec::new());
@@ -281,6 +317,7 @@ impl ControlStore for DynamoControlStore {
                     let command = Command::Claim { owner: owner.to_owned(), lease, only };
                     (Subject::Id(id.clone()), command)
                 };
+                let before = claims.len();
                 let answers = self.writer.ask_all(tried.iter().map(ask).collect()).await;
                 let mut failure = None;
                 for answer in answers {
@@ -289,6 +326,9 @@ impl ControlStore for DynamoControlStore {
                         Ok(other) => failure = Some(self.unexpected(&other)),
                         Err(error) => failure = Some(error),
                     }
+                }
+                if only.is_none() {
+                    self.crowded.store((claims.len() - before) * 2 < tried.len(), Ordering::Relaxed);
                 }
                 match failure {
                     Some(error) if claims.is_empty() => return Err(error),
@@ -307,6 +347,20 @@ impl ControlStore for DynamoControlStore {
             }
         }
         Ok(claims)
+    }
+
+    async fn pending(&self, at_most: usize) -> Result<usize, ControlError> {
+        let mut query = self.by_status(BY_AGE, DocumentStatus::Pending);
+        let mut count = 0;
+        loop {
+            query.limit = Some(at_most - count);
+            let page = self.page(&query).await?;
+            count += page.items.len();
+            query.start = page.next;
+            if count >= at_most || query.start.is_none() {
+                return Ok(count.min(at_most));
+            }
+        }
     }
 
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {

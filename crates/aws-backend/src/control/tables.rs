@@ -16,6 +16,13 @@ pub const BY_ID: &str = "status-document-index";
 /// this time, the earliest first.
 pub const PARKED: &str = "parked-index";
 
+/// Index of the pending documents that a user asked to delete, to retry or to replay, the earliest first.
+pub const URGENT: &str = "urgent-index";
+/// Attribute that is the hash key of [`URGENT`]. Only pending documents that are urgent have it, with the value
+/// [`YES`].
+pub const URGENT_FOR: &str = "urgent_for";
+pub const YES: &str = "yes";
+
 pub const HASH: &str = "document_id";
 pub const RANGE: &str = "processing_version";
 /// Attribute that is the hash key of [`PARKED`]. Its value is [`UNTIL`] if the document waits for a time. If the
@@ -41,6 +48,7 @@ pub fn tables(options: &DynamoOptions) -> [Table; 4] {
                     holds: &["intent", "lease_owner", "lease_expires_at"],
                 },
                 Index { name: BY_ID, key: key("status", HASH), holds: &["source"] },
+                Index { name: URGENT, key: key(URGENT_FOR, "updated_at"), holds: &["intent"] },
                 Index { name: PARKED, key: key(PARKED_FOR, PARKED_UNTIL), holds: &["status"] },
             ],
             expires: Some(FORGET_AT),

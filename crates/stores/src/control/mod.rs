@@ -167,6 +167,8 @@ pub struct Claim {
     pub attempts: u32,
     /// Number of times that a process died during the current stage.
     pub interruptions: u32,
+    /// True if a user asked for this work.
+    pub urgent: bool,
     /// Results of the completed stages.
     pub outputs: BTreeMap<Stage, StageOutput>,
     /// Highest version whose rows are known to be in the manifest. The claimed version will replace these rows.
@@ -282,6 +284,9 @@ pub struct ControlRecord {
     pub retry_count: u32,
     pub max_retries: u32,
     pub interruptions: u32,
+    /// True if a user asked for this work: a deletion, a retry or a replay. It is claimed before other work.
+    #[serde(skip_serializing_if = "is_false")]
+    pub urgent: bool,
     pub last_error: Option<StageError>,
     pub error_stage: Option<Stage>,
     /// Key of the failure report, set from the last quarantine until the document is complete.
@@ -333,6 +338,29 @@ pub struct AuditEvent {
     pub error_message: Option<String>,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Selects the documents that may be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimFilter {
+    /// Work that a user asked for: pending documents that are to be deleted, retried or replayed.
+    Commands,
+    /// Documents that are to be deleted, including those whose process has died.
+    Deletions,
+}
+
+impl ClaimFilter {
+    /// Returns whether a record can be claimed under this filter.
+    pub fn admits(self, record: &ControlRecord) -> bool {
+        match self {
+            Self::Commands => record.urgent && record.status == DocumentStatus::Pending,
+            Self::Deletions => record.intent == Intent::Delete,
+        }
+    }
+}
+
 /// Selects records to list. A record must meet all conditions.
 #[derive(Clone, Debug, Default)]
 pub struct RecordFilter {
@@ -374,17 +402,21 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Registers files durably in one write. The answers are in the order of the files.
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError>;
 
-    /// Claims up to `limit` documents, in first-in-first-out order. A document can be claimed if it is `PENDING`, or
-    /// if it is `IN_PROGRESS` and its lease has expired. For a `PENDING` document, the lease and the stage map do not
-    /// matter. If `only` is set, documents with another intent are skipped. A pending record without an unfinished
-    /// stage was reset by hand. Such a record gets a new version and restarts from the first stage.
+    /// Claims up to `limit` documents. A document can be claimed if it is `PENDING`, or if it is `IN_PROGRESS` and its
+    /// lease has expired. Work that a user asked for (`urgent`) comes first; otherwise the order is first in, first out.
+    /// The cost does not depend on the number of pending documents. For a `PENDING` document, the lease and the stage map
+    /// do not matter. If `only` is set, other documents are skipped. A pending record without an unfinished stage was reset
+    /// by hand. Such a record gets a new version and restarts from the first stage.
     async fn claim(
         &self,
         owner: &str,
         lease: Duration,
         limit: usize,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
     ) -> Result<Vec<Claim>, ControlError>;
+
+    /// Counts the pending documents, but counts at most to `at_most`.
+    async fn pending(&self, at_most: usize) -> Result<usize, ControlError>;
 
     /// Extends the leases of `claims`. Returns those of the claims that are no longer valid.
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError>;

@@ -90,7 +90,7 @@ pub async fn what_was_begun_and_left_goes_before_what_was_not_begun(f: &mut impl
     assert_eq!(claims.into_iter().map(|c| c.key.id).collect::<Vec<_>>(), [begun.id, waits.id]);
 }
 
-pub async fn claims_of_one_intent(f: &mut impl World) {
+pub async fn claims_of_deletions(f: &mut impl World) {
     let (deleted, kept) = (register_one(f, "a").await, register_one(f, "b").await);
     f.store().request_delete(&deleted.id).await.unwrap();
     let ids = async |only| -> Vec<DocumentId> {
@@ -100,14 +100,52 @@ pub async fn claims_of_one_intent(f: &mut impl World) {
         }
         claims.into_iter().map(|c| c.key.id).collect()
     };
-    assert_eq!(ids(Some(Intent::Delete)).await, vec![deleted.id.clone()]);
-    assert_eq!(ids(Some(Intent::Delete)).await, []);
-    assert_eq!(ids(Some(Intent::Process)).await, [kept.id]);
+    assert_eq!(ids(Some(ClaimFilter::Deletions)).await, vec![deleted.id.clone()]);
+    assert_eq!(ids(Some(ClaimFilter::Deletions)).await, []);
+    assert_eq!(ids(None).await, [kept.id]);
     // A deleted document that is set to pending by hand is processed again.
     f.set_by_hand(&deleted.id, "PENDING").await;
-    assert_eq!(ids(Some(Intent::Delete)).await, []);
-    assert_eq!(ids(Some(Intent::Process)).await, vec![deleted.id.clone()]);
+    assert_eq!(ids(Some(ClaimFilter::Deletions)).await, []);
+    assert_eq!(ids(None).await, vec![deleted.id.clone()]);
     assert_eq!(f.store().record(&deleted.id).await.unwrap().version, 3);
+}
+
+/// What a user asked for comes before all other work, and keeps its place until it is done.
+pub async fn commands_come_before_other_work(f: &mut impl World) {
+    let done = register_one(f, "done").await;
+    let claim = claim_one(f).await;
+    finish(f.store(), &claim).await.unwrap();
+    let mut waits = Vec::new();
+    for n in 0..30 {
+        f.clock().advance(Duration::from_millis(1));
+        waits.push(register_one(f, &format!("waits {n}")).await.id);
+    }
+    assert_eq!(f.store().pending(99).await.unwrap(), 30);
+    assert_eq!((f.store().pending(30).await.unwrap(), f.store().pending(7).await.unwrap()), (30, 7));
+    assert_eq!(f.store().claim("o", LEASE, 9, Some(ClaimFilter::Commands)).await.unwrap(), []);
+    f.clock().advance(Duration::from_millis(1));
+    let again = f.store().reset(&done.id, None).await.unwrap();
+    f.clock().advance(Duration::from_millis(1));
+    let deleted = f.store().request_delete(&waits[20]).await.unwrap();
+    let ids = |claims: &[Claim]| claims.iter().map(|claim| claim.key.id.clone()).collect::<Vec<_>>();
+    let claims = f.store().claim("o", LEASE, 9, Some(ClaimFilter::Commands)).await.unwrap();
+    assert_eq!((ids(&claims), claims[0].urgent), (vec![again.id.clone(), deleted.id.clone()], true));
+    // Released work is still urgent, and comes before the others in a claim of any work.
+    let released = |claim: &Claim| Transition::Released { stage: claim.stage };
+    for claim in &claims {
+        f.clock().advance(Duration::from_millis(1));
+        f.store().apply(&claim.key, released(claim)).await.unwrap();
+    }
+    let first = f.store().claim("o", LEASE, 3, None).await.unwrap();
+    assert_eq!(ids(&first), [again.id.clone(), deleted.id.clone(), waits[0].clone()]);
+    assert_eq!(f.store().claim("o", LEASE, 9, Some(ClaimFilter::Commands)).await.unwrap(), []);
+    finish(f.store(), &first[1]).await.unwrap();
+    finish(f.store(), &first[0]).await.unwrap();
+    // What was retried and is complete is no longer urgent.
+    assert!(!f.store().record(&again.id).await.unwrap().urgent);
+    assert!(!f.store().record(&deleted.id).await.unwrap().urgent);
+    f.set_by_hand(&again.id, "PENDING").await;
+    assert_eq!(f.store().claim("o", LEASE, 9, Some(ClaimFilter::Commands)).await.unwrap(), []);
 }
 
 pub async fn a_lease_ends_is_renewed_and_is_taken_over(f: &mut impl World) {

@@ -101,6 +101,7 @@ pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
         stage,
         attempts: record.retry_count,
         interruptions: record.interruptions,
+        urgent: record.urgent,
         outputs: record.stage_status.iter().filter_map(output).collect(),
         loaded_version: record.loaded_version,
         kept: [&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten().cloned().collect(),
@@ -115,5 +116,7 @@ pub fn finish(record: &mut ControlRecord, status: DocumentStatus) {
         record.quarantine_original = None;
     }
     record.interruptions = 0;
+    // Released work is still to be done.
+    record.urgent &= status == DocumentStatus::Pending;
     end_claim(record);
 }

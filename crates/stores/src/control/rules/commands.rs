@@ -51,6 +51,7 @@ pub fn new_record(
         retry_count: 0,
         max_retries,
         interruptions: 0,
+        urgent: false,
         last_error: None,
         error_stage: None,
         quarantine_artefact: None,
@@ -112,6 +113,7 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     record.upload_timestamp = timestamp(now);
     record.intent = Intent::Process;
     record.status = DocumentStatus::Pending;
+    record.urgent = false;
     void_claim(record);
     start_anew(record);
     let mut effects = Effects::default();
@@ -256,6 +258,7 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
     forget_from(record, start);
     set_back_attempts(record);
     record.status = DocumentStatus::Pending;
+    record.urgent = true;
     RETRY_QUEUED.clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
     effects.status_change(record, was).stage(start).with("reason", "retry requested");
@@ -275,6 +278,7 @@ pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, Con
     start_anew(record);
     record.intent = Intent::Delete;
     record.status = DocumentStatus::Pending;
+    record.urgent = true;
     // Registering the document again must register its children again.
     record.children_content = None;
     Stage::Loading.current_stage().clone_into(&mut record.current_stage);

@@ -69,7 +69,7 @@ impl SqliteControlStore {
         owner: &str,
         lease: Duration,
         limit: usize,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
         may_mint: bool,
     ) -> Result<(Vec<(String, Claim)>, usize), ControlError> {
         let owner = owner.to_owned();
@@ -114,7 +114,7 @@ impl ControlStore for SqliteControlStore {
         owner: &str,
         lease: Duration,
         limit: usize,
-        only: Option<Intent>,
+        only: Option<ClaimFilter>,
     ) -> Result<Vec<Claim>, ControlError> {
         if limit == 0 {
             return Ok(Vec::new());
@@ -132,6 +132,17 @@ impl ControlStore for SqliteControlStore {
             claims.sort_by(|a, b| a.0.cmp(&b.0));
         }
         Ok(claims.into_iter().map(|(_, claim)| claim).collect())
+    }
+
+    async fn pending(&self, at_most: usize) -> Result<usize, ControlError> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        self.readers
+            .read(move |connection| {
+                let sql = "SELECT count(*) FROM (SELECT 1 FROM document_processing_control WHERE status = 'PENDING' LIMIT ?1)";
+                let count: i64 = connection.prepare_cached(sql)?.query_row([at_most], |row| row.get(0))?;
+                Ok(usize::try_from(count).unwrap_or_default())
+            })
+            .await
     }
 
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {

@@ -12,8 +12,8 @@ use super::unit::{Changed, Unit};
 use super::writer::CommitDurability;
 use crate::control::rules::{self, Taken};
 use crate::control::{
-    ChildChanges, Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument,
-    Registered, RemovedChild, Transition,
+    ChildChanges, Claim, ClaimFilter, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent,
+    NewDocument, Registered, RemovedChild, Transition,
 };
 
 pub fn key(record: &ControlRecord) -> DocumentKey {
@@ -104,21 +104,30 @@ pub fn claim(
     owner: &str,
     lease: Duration,
     limit: usize,
-    only: Option<Intent>,
+    only: Option<ClaimFilter>,
     may_mint: bool,
 ) -> OpResult<(Vec<(String, Claim)>, usize)> {
-    let n = i64::try_from(limit).unwrap_or(i64::MAX);
-    let only = only.map(|intent| rows::word(&intent));
-    let pending = "status = 'PENDING' AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
-    let mut found = unit.select(pending, params![n, only], limit)?;
-    // Only the documents in flight are in progress, so this scan by status is short. The claimant's own documents are
-    // skipped: after a suspend or a step of the clock its leases have expired, but it is still working on them.
-    let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
-        AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
-    found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
-    // Documents in progress come before pending ones: they were claimed first, although their last change is later.
+    let n = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+    let delete = (only == Some(ClaimFilter::Deletions)).then(|| rows::word(&Intent::Delete));
+    let urgent =
+        "status = 'PENDING' AND urgent = 1 AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
+    let mut found = unit.select(urgent, params![n(limit), delete], limit)?;
+    if only != Some(ClaimFilter::Commands) {
+        // Only the documents in flight are in progress, so this scan by status is short. The claimant's own documents are
+        // skipped: after a suspend or a step of the clock its leases have expired, but it is still working on them.
+        let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
+            AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 \
+            ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
+        found.extend(unit.select(ended, params![timestamp(unit.now), n(limit), delete, owner], limit)?);
+    }
+    if only.is_none() && found.len() < limit {
+        let left = limit - found.len();
+        let pending = "status = 'PENDING' AND urgent = 0 ORDER BY updated_at, rowid LIMIT ?1";
+        found.extend(unit.select(pending, params![n(left)], left)?);
+    }
+    // Documents in progress come before other pending ones: they were claimed first, although their last change is later.
     found.sort_by(|a, b| {
-        let place = |r: &ControlRecord| (r.status == DocumentStatus::Pending, r.updated_at.clone());
+        let place = |r: &ControlRecord| (!r.urgent, r.status == DocumentStatus::Pending, r.updated_at.clone());
         place(a).cmp(&place(b))
     });
     found.truncate(limit);

@@ -25,7 +25,7 @@ const IDENTITY: [&str; 7] =
 /// Columns that a move of the file changes.
 const SOURCE: [&str; 3] = ["source", "source_bucket", "source_s3_key"];
 /// Columns that claims and commands change.
-const STATE: [&str; 23] = [
+const STATE: [&str; 24] = [
     "version",
     "content_sha256",
     "fingerprint",
@@ -49,6 +49,7 @@ const STATE: [&str; 23] = [
     "parent",
     "children",
     "children_content",
+    "urgent",
 ];
 /// Columns that every transition changes.
 const PROGRESS: [&str; 8] =
@@ -142,6 +143,7 @@ fn push_state(r: &ControlRecord, values: &mut Vec<Value>) {
         r.parent.as_ref().map_or(Value::Null, |id| text(id.as_str())),
         json(&r.children),
         r.children_content.as_ref().map_or(Value::Null, |hash| text(hash.as_str())),
+        Value::Integer(r.urgent.into()),
     ]);
 }
 
@@ -257,6 +259,7 @@ pub fn record(row: &Row<'_>) -> OpResult<ControlRecord> {
         parent: f.get::<Option<String>>()?.and_then(|id| DocumentId::parse(&id)),
         children: f.lenient_json()?.unwrap_or_default(),
         children_content: f.get::<Option<String>>()?.and_then(|hash| Sha256Hex::parse(&hash)),
+        urgent: f.get::<i64>()? != 0,
         current_stage: f.get()?,
         stage_status: stage_map(&f.get::<String>()?),
         retry_count: f.small()?,

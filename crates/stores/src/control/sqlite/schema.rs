@@ -7,7 +7,7 @@ use crate::sqlite::Schema;
 
 /// Schema of the control store. The application id spells `DCWR`.
 pub const SCHEMA: Schema =
-    Schema { application_id: 0x4443_5752, version: 3, tables: TABLES, upgrades: &[CHILDREN, CONTENTS] };
+    Schema { application_id: 0x4443_5752, version: 4, tables: TABLES, upgrades: &[CHILDREN, CONTENTS, URGENT] };
 
 /// Statements that upgrade a file to version 2, which supports documents within documents.
 const CHILDREN: &str = "
@@ -18,6 +18,13 @@ ALTER TABLE document_processing_control ADD COLUMN children_content TEXT;
 
 /// Statement that upgrades a file to version 3, which finds documents by their content.
 const CONTENTS: &str = "CREATE INDEX content_index ON document_processing_control (content_sha256);";
+
+/// Statements that upgrade a file to version 4, which finds the work that a user asked for without reading the queue.
+const URGENT: &str = "
+ALTER TABLE document_processing_control ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+UPDATE document_processing_control SET urgent = 1 WHERE status = 'PENDING' AND intent = 'DELETE';
+CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE status = 'PENDING' AND urgent = 1;
+";
 
 const TABLES: &str = "
 CREATE TABLE document_processing_control (
@@ -52,6 +59,7 @@ CREATE TABLE document_processing_control (
     parent TEXT,
     children TEXT NOT NULL DEFAULT '[]',
     children_content TEXT,
+    urgent INTEGER NOT NULL DEFAULT 0 CHECK (urgent IN (0, 1)),
     current_stage TEXT NOT NULL,
     stage_status TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(stage_status)),
     retry_count INTEGER NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
@@ -66,6 +74,7 @@ CREATE UNIQUE INDEX source_index ON document_processing_control (source);
 CREATE INDEX content_index ON document_processing_control (content_sha256);
 CREATE INDEX status_updated_index ON document_processing_control (status, updated_at);
 CREATE INDEX status_id_index ON document_processing_control (status, document_id);
+CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE status = 'PENDING' AND urgent = 1;
 CREATE INDEX parked_event_index ON document_processing_control (parked_resume) WHERE status = 'PARKED';
 CREATE INDEX parked_until_index ON document_processing_control (parked_until) WHERE parked_until IS NOT NULL;
 

@@ -96,9 +96,9 @@ async fn expired_entries_go_and_records_stay() {
 async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let (path, clock) = (dir.path().join("control.db"), Arc::new(ManualClock::at(NOW)));
-    let added = |line: &&str| ["parent ", "children", "content_index"].iter().any(|new| line.contains(new));
+    let added = |line: &&str| ["parent ", "children", "content_index", "urgent"].iter().any(|new| line.contains(new));
     let before: String = schema::SCHEMA.tables.lines().filter(|line| !added(line)).collect();
-    assert_eq!(schema::SCHEMA.tables.lines().filter(added).count(), 4);
+    assert_eq!(schema::SCHEMA.tables.lines().filter(added).count(), 6);
     let shell = rusqlite::Connection::open(&path).unwrap();
     shell.execute_batch(&before).unwrap();
     let hash = "a".repeat(64);
