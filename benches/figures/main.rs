@@ -16,6 +16,7 @@
 mod binary;
 mod kernel;
 mod overhead;
+mod peaks;
 
 use std::path::Path;
 

@@ -121,7 +121,7 @@ fn work_on_a_deleted_document_is_cancelled() {
     assert!(place.visible().is_empty());
 }
 
-/// What a user asks for does not wait for the documents that were registered before.
+/// Deletes and retries documents while many others wait. The commands do not wait for them.
 #[test]
 fn a_deletion_and_a_retry_pass_a_backlog() {
     let place = TestFolder::new();

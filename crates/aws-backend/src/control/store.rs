@@ -130,22 +130,12 @@ impl DynamoControlStore {
         let recent = if only == Some(ClaimFilter::Commands) { Vec::new() } else { self.writer.recently_pending() };
         // If enough documents are pending, the search for those of dead processes may wait.
         let looks = only != Some(ClaimFilter::Commands) && (line.len() + pending.len() < limit || self.look_is_due());
-        // All replicas together have only a few hundred documents in progress.
-        let now = timestamp(self.clock.now());
-        let ended = |item: &Item| {
-            let over = items::text(item, "lease_expires_at").unwrap_or_default() <= now.as_str();
-            over && items::text(item, "lease_owner") != Some(owner) && wanted(item)
+        let mut left = match looks {
+            true => self.left_behind(owner).await?,
+            false => Vec::new(),
         };
-        let mut in_progress = self.by_status(BY_AGE, DocumentStatus::InProgress);
-        let mut left = Vec::new();
-        while looks {
-            let page = self.page(&in_progress).await?;
-            left.extend(page.items.iter().filter(|item| ended(item)).filter_map(entry));
-            in_progress.start = page.next;
-            if in_progress.start.is_none() {
-                break;
-            }
-        }
+        left.retain(|item| wanted(item));
+        let mut left: Vec<_> = left.iter().filter_map(entry).collect();
         left.sort();
         // Documents that were already started take precedence over other pending ones: they are older, although their
         // last change is later.
@@ -157,6 +147,26 @@ impl DynamoControlStore {
         let mut seen = HashSet::new();
         line.retain(|(_, id)| seen.insert(id.clone()));
         Ok((line, next))
+    }
+
+    /// Returns the documents in progress whose lease has expired, except those of `owner`.
+    async fn left_behind(&self, owner: &str) -> Result<Vec<Item>, ControlError> {
+        // All replicas together have only a few hundred documents in progress.
+        let now = timestamp(self.clock.now());
+        let ended = |item: &Item| {
+            let over = items::text(item, "lease_expires_at").unwrap_or_default() <= now.as_str();
+            over && items::text(item, "lease_owner") != Some(owner)
+        };
+        let mut in_progress = self.by_status(BY_AGE, DocumentStatus::InProgress);
+        let mut left = Vec::new();
+        loop {
+            let page = self.page(&in_progress).await?;
+            left.extend(page.items.into_iter().filter(ended));
+            in_progress.start = page.next;
+            if in_progress.start.is_none() {
+                return Ok(left);
+            }
+        }
     }
 
     /// Lets a list begin at a random place if other replicas claim the same documents.

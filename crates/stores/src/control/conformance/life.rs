@@ -110,7 +110,7 @@ pub async fn claims_of_deletions(f: &mut impl World) {
     assert_eq!(f.store().record(&deleted.id).await.unwrap().version, 3);
 }
 
-/// What a user asked for comes before all other work, and keeps its place until it is done.
+/// Checks that what a user asked for comes before all other work, and keeps its place until it is done.
 pub async fn commands_come_before_other_work(f: &mut impl World) {
     let done = register_one(f, "done").await;
     let claim = claim_one(f).await;
