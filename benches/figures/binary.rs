@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::generate;
-use crate::peaks::Peaks;
+use crate::peaks::{Memory, Peaks};
 
 /// Compares the peak memory of a large run with that of a small run. The goal is a ratio of at most 1.3.
 pub fn memory() {
@@ -40,7 +40,7 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     let peaks = Peaks::watch(child.id());
     let output = child.wait_with_output().unwrap();
     let seconds = started.elapsed().as_secs_f64();
-    let (peak, children) = peaks.end();
+    let Memory { own: peak, children, .. } = peaks.end();
     assert!(output.status.success(), "{}", output.status);
     let summary: Value =
         serde_json::from_slice(output.stdout.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap()).unwrap();

@@ -2,26 +2,37 @@
 
 use std::time::Duration;
 
-/// Finds two peaks of resident memory, in MB: that of a process, and that of all its children together. The memory is
-/// sampled every 10 ms.
-pub struct Peaks(std::thread::JoinHandle<(f64, f64)>);
+/// Holds peaks of resident memory, in MB.
+#[derive(Clone, Copy, Default)]
+pub struct Memory {
+    /// Peak of the process, with the parts of files that are mapped into memory.
+    pub own: f64,
+    /// Peak of the process without mapped files, which the system can drop at any time.
+    pub anonymous: f64,
+    /// Peak of all children of the process together.
+    pub children: f64,
+}
+
+/// Finds the peaks of a process. The memory is sampled every 10 ms.
+pub struct Peaks(std::thread::JoinHandle<Memory>);
 
 impl Peaks {
     pub fn watch(pid: u32) -> Self {
         Self(std::thread::spawn(move || {
-            let (mut own, mut children) = (0.0f64, 0.0f64);
-            while let Some(peak) = status(pid, "VmHWM:") {
-                own = own.max(peak);
+            let mut peak = Memory::default();
+            while let Some(own) = status(pid, "VmHWM:") {
+                peak.own = peak.own.max(own);
+                peak.anonymous = peak.anonymous.max(status(pid, "RssAnon:").unwrap_or_default());
                 let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
                 let each = listed.split_whitespace().filter_map(|child| status(child.parse().ok()?, "VmRSS:"));
-                children = children.max(each.sum());
+                peak.children = peak.children.max(each.sum());
                 std::thread::sleep(Duration::from_millis(10));
             }
-            (own, children)
+            peak
         }))
     }
 
-    pub fn end(self) -> (f64, f64) {
+    pub fn end(self) -> Memory {
         self.0.join().unwrap()
     }
 }

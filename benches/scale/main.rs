@@ -89,10 +89,10 @@ fn measure(documents: u64) -> Vec<(&'static str, String)> {
     place.run(&["ingest", &key(documents), "--json", "--progress", "none"]);
     rows.push(("ingest of one more document, ms", format!("{:.0}", one.elapsed().as_secs_f64() * 1e3)));
     for (name, peak) in [
-        ("peak memory of the first ingest, MB", first),
-        ("peak memory of the unchanged rerun, MB", unchanged),
-        ("peak memory of the rerun with other chunks, MB", again),
-        ("peak memory of the prune, MB", pruned),
+        ("anonymous memory, first ingest, MB", first),
+        ("anonymous memory, unchanged rerun, MB", unchanged),
+        ("anonymous memory, other chunks, MB", again),
+        ("anonymous memory, prune, MB", pruned),
     ] {
         rows.push((name, format!("{peak:.0}")));
     }
@@ -130,7 +130,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_docweir"));
         command.args(arguments).current_dir(self.folder.path()).env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed");
         if self.changed.get() {
-            command.env("DOCWEIR__CHUNK__OPTIONS__TARGET_CHARS", "300");
+            command.env("DOCWEIR__CHUNK__OPTIONS__TARGET_CHARS", "1000");
         }
         command
     }
@@ -142,7 +142,7 @@ impl Place {
         output
     }
 
-    /// Ingests the documents. Returns the summary, the duration in seconds and the peak memory in MB.
+    /// Ingests the documents. Returns the summary, the duration in seconds and the peak of anonymous memory in MB.
     fn ingest(&self, more: &[&str]) -> (Value, f64, f64) {
         let began = Instant::now();
         let mut command = self.command(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat());
@@ -152,7 +152,7 @@ impl Place {
         let seconds = began.elapsed().as_secs_f64();
         assert!(output.status.success(), "{}", output.status);
         let last = output.stdout.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
-        (serde_json::from_slice(last).unwrap(), seconds, peaks.end().0)
+        (serde_json::from_slice(last).unwrap(), seconds, peaks.end().anonymous)
     }
 
     /// Returns the median duration of a command, in milliseconds.

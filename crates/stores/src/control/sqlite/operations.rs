@@ -16,6 +16,16 @@ use crate::control::{
     NewDocument, Registered, RemovedChild, Transition,
 };
 
+/// Selects pending documents that a user asked to process. The plus keeps SQLite from reading all pending documents through
+/// an index on `status`.
+pub const URGENT_DOCUMENTS: &str =
+    "urgent = 1 AND +status = 'PENDING' AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
+/// Selects documents in progress whose lease has expired, except those of the claimant.
+const DOCUMENTS_LEFT_BEHIND: &str = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
+    AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
+/// Selects the other pending documents.
+pub const PENDING_DOCUMENTS: &str = "status = 'PENDING' AND urgent = 0 ORDER BY updated_at, rowid LIMIT ?1";
+
 pub fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
 }
@@ -55,7 +65,7 @@ pub fn relocate(unit: &mut Unit<'_>, id: &DocumentId, source: &str, media_type: 
 
 fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
     // Two ids of the same second collide with a probability of about one in four thousand million.
-    let mut id = DocumentId::mint(unit.now, fastrand::u32(..));
+    let mut id = DocumentId::in_order(unit.now);
     while unit.by_id(&id)?.is_some() {
         id = DocumentId::mint(unit.now, fastrand::u32(..));
     }
@@ -109,21 +119,19 @@ pub fn claim(
 ) -> OpResult<(Vec<(String, Claim)>, usize)> {
     let n = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
     let delete = (only == Some(ClaimFilter::Deletions)).then(|| rows::word(&Intent::Delete));
-    let urgent =
-        "status = 'PENDING' AND urgent = 1 AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
-    let mut found = unit.select(urgent, params![n(limit), delete], limit)?;
+    let mut found = unit.select(URGENT_DOCUMENTS, params![n(limit), delete], limit)?;
     if only != Some(ClaimFilter::Commands) {
         // Only the documents in flight are in progress, so this scan by status is short. The claimant's own documents are
         // skipped: after a suspend or a step of the clock its leases have expired, but it is still working on them.
-        let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
-            AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 \
-            ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
-        found.extend(unit.select(ended, params![timestamp(unit.now), n(limit), delete, owner], limit)?);
+        found.extend(unit.select(
+            DOCUMENTS_LEFT_BEHIND,
+            params![timestamp(unit.now), n(limit), delete, owner],
+            limit,
+        )?);
     }
     if only.is_none() && found.len() < limit {
         let left = limit - found.len();
-        let pending = "status = 'PENDING' AND urgent = 0 ORDER BY updated_at, rowid LIMIT ?1";
-        found.extend(unit.select(pending, params![n(left)], left)?);
+        found.extend(unit.select(PENDING_DOCUMENTS, params![n(left)], left)?);
     }
     // Documents in progress come before other pending ones: they were claimed first, although their last change is later.
     found.sort_by(|a, b| {

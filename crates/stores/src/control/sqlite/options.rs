@@ -53,7 +53,7 @@ impl Default for SqliteControlOptions {
             batch_operations: 256,
             read_connections: 2,
             wal_pages: 4000,
-            page_cache_kibibytes: 2_048,
+            page_cache_kibibytes: 16_384,
             max_retries: 3,
             record_days: 90,
             audit_days: 180,

@@ -23,7 +23,7 @@ const CONTENTS: &str = "CREATE INDEX content_index ON document_processing_contro
 const URGENT: &str = "
 ALTER TABLE document_processing_control ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
 UPDATE document_processing_control SET urgent = 1 WHERE status = 'PENDING' AND intent = 'DELETE';
-CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE status = 'PENDING' AND urgent = 1;
+CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE urgent = 1;
 ";
 
 const TABLES: &str = "
@@ -74,7 +74,7 @@ CREATE UNIQUE INDEX source_index ON document_processing_control (source);
 CREATE INDEX content_index ON document_processing_control (content_sha256);
 CREATE INDEX status_updated_index ON document_processing_control (status, updated_at);
 CREATE INDEX status_id_index ON document_processing_control (status, document_id);
-CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE status = 'PENDING' AND urgent = 1;
+CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE urgent = 1;
 CREATE INDEX parked_event_index ON document_processing_control (parked_resume) WHERE status = 'PARKED';
 CREATE INDEX parked_until_index ON document_processing_control (parked_until) WHERE parked_until IS NOT NULL;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::sqlite::operations::{PENDING_DOCUMENTS, URGENT_DOCUMENTS};
 
 #[tokio::test]
 async fn ten_thousand_events_of_one_microsecond_are_all_there() {
@@ -125,6 +126,24 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let claim = store.claim("owner", LEASE, 1, None).await.unwrap().remove(0);
     let changes = store.set_children(&claim.key, vec![conformance::child(&claim, "a", "1")]).await.unwrap();
     assert_eq!(store.record(&claim.key.id).await.unwrap().children, [changes.registered[0].key().id.clone()]);
+}
+
+/// A claim must not read documents that it does not return.
+#[tokio::test]
+async fn claims_read_no_more_than_they_return() {
+    let f = Fixture::new().await;
+    let shell = rusqlite::Connection::open(f.path()).unwrap();
+    let plan = |condition: &str| -> String {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM document_processing_control WHERE {condition}");
+        let mut statement = shell.prepare(&sql).unwrap();
+        let rows = statement.raw_query().mapped(|row| row.get::<_, String>("detail"));
+        rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    };
+    let pending = "USING INDEX status_updated_index (status=?)";
+    for (condition, index) in [(URGENT_DOCUMENTS, "USING INDEX urgent_index"), (PENDING_DOCUMENTS, pending)] {
+        let plan = plan(condition);
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{condition}: {plan}");
+    }
 }
 
 #[tokio::test]
