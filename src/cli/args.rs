@@ -52,7 +52,7 @@ pub struct Global {
     /// Set one configuration key, for example `--set embed.workers.max=4`
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Use colours; `auto` uses them on a terminal unless NO_COLOR is set
+    /// Use colours; `auto` uses them on a terminal unless NO_COLOR is set or TERM is dumb
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub color: When,
 }

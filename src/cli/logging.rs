@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 
 use super::args::When;
+use super::output::wants_colours;
 use super::progress::suspended;
 use crate::config::{LogFormat, LogOptions};
 use crate::exit::{Exit, Failure};
@@ -24,7 +25,7 @@ pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
     let colour = match color {
         When::Always => true,
         When::Never => false,
-        When::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        When::Auto => wants_colours(io::stderr().is_terminal()),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Terminal).with_ansi(colour);
     // This fails only on a second call in the process; the first log stays in use.

@@ -41,6 +41,7 @@ mod store;
 mod submit;
 mod summary;
 mod table;
+mod unknown_collection;
 
 use std::process::ExitCode;
 
@@ -91,7 +92,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     match error.use_stderr() {
         false => drop(error.print()),
-        true if terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) => {
+        true if output::wants_colours(terminal) => {
             output::write_error_line(text.ansi().to_string().trim_end());
         }
         true => output::write_error_line(&output::printable(text.to_string().trim_end())),

@@ -12,6 +12,12 @@ use docweir_core::display::{printable_with_colours, to_json};
 use super::args::When;
 use crate::config::render::group_digits;
 
+/// Returns whether output is coloured unless the user says otherwise. A terminal that is named `dumb` shows no colours.
+pub fn wants_colours(is_terminal: bool) -> bool {
+    let (no_colour, term) = (std::env::var_os("NO_COLOR"), std::env::var_os("TERM"));
+    is_terminal && no_colour.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
+}
+
 /// Writes to standard output, with or without colours.
 #[derive(Clone, Copy)]
 pub struct Out {
@@ -23,7 +29,7 @@ impl Out {
         let colour = match when {
             When::Always => true,
             When::Never => false,
-            When::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            When::Auto => wants_colours(io::stdout().is_terminal()),
         };
         Self { colour }
     }

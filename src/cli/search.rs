@@ -10,6 +10,7 @@ use super::args::{self, Mode, Progress};
 use super::context::Context;
 use super::output::{print_error, printable};
 use super::progress::{Fetch, Reporter, Style};
+use super::unknown_collection::unknown_collection;
 use super::{hits, queries};
 use crate::config::Argument;
 use crate::engine::{Engine, Payer};
@@ -30,11 +31,14 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
             exact: args.exact,
             ..QueryOptions::from(&engine.config.settings.search)
         };
-        let failed = |error| failure(error, &engine);
-        let session = service(&engine).session(options).await.map_err(failed)?;
+        let session = match service(&engine).session(options).await {
+            Ok(session) => session,
+            Err(SearchError::UnknownCollection { .. }) => return Err(unknown_collection(&engine).await),
+            Err(error) => return Err(failure(error)),
+        };
         let mut found = 0;
         for (i, question) in questions.iter().enumerate() {
-            let answer = session.search(question).await.map_err(failed)?;
+            let answer = session.search(question).await.map_err(failure)?;
             found += answer.results.len();
             if args.json {
                 context.out.json(&answer);
@@ -76,12 +80,9 @@ fn wrong_filter(error: FilterError) -> Failure {
 
 /// Converts a search error into the failure of the command. The failure message names an option or a command that
 /// solves the problem.
-fn failure(error: SearchError, engine: &Engine) -> Failure {
+fn failure(error: SearchError) -> Failure {
     match error {
-        SearchError::UnknownCollection { .. } => {
-            let root = engine.state.root().display();
-            Failure::no(format!("the index at {root} is empty; run `docweir ingest FOLDER` first"))
-        }
+        SearchError::UnknownCollection { .. } => Failure::no(error.to_string()),
         SearchError::BadQuery { reason, .. } => Failure::usage(reason),
         SearchError::BadFilter(error) => wrong_filter(error),
         SearchError::TextTooLong { tokens, window, model } => {

@@ -22,6 +22,7 @@ use super::context::Context;
 use super::documents::each;
 use super::output::{count, plural, print_error};
 use super::table::{Table, left, right};
+use super::unknown_collection::unknown_collection;
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 
@@ -61,12 +62,8 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", UNITS.get(unit).copied().unwrap_or_default())
 }
 
-fn empty(engine: &Engine) -> Failure {
-    Failure::no(format!("the index at {} is empty; run `docweir ingest FOLDER` first", engine.state.root().display()))
-}
-
 async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: bool) -> Result<Exit, Failure> {
-    let manifest = vectors.manifest().await?.ok_or_else(|| empty(engine))?;
+    let Some(manifest) = vectors.manifest().await? else { return Err(unknown_collection(engine).await) };
     let key = format!("vectors/{}/LEASE", vectors.collection());
     let lease = LeaseRegister::new(engine.objects.clone(), key, engine.clock.clone()).read().await;
     let now_ms = engine.clock.now().div_euclid(1000);

@@ -95,6 +95,18 @@ fn retry_runs_a_document_again_from_a_stage() {
 }
 
 #[test]
+fn an_unknown_collection_is_named_with_those_that_exist() {
+    let place = place();
+    let commands: [&[&str]; 2] =
+        [&["search", "apples", "--collection", "nope"], &["store", "info", "--set", "state.collection=nope"]];
+    for command in commands {
+        let ran = place.run(command);
+        ran.code(1);
+        assert!(ran.err.contains("has no collection `nope`; it has `chunks` (`state.collection`)"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn without_an_index_the_commands_say_how_to_make_one() {
     let place = TestFolder::new();
     for args in [&["search", "x"][..], &["status"], &["quarantine", "list"]] {

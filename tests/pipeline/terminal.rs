@@ -110,3 +110,24 @@ fn output_that_cannot_be_written_is_an_error() {
         ran.code(0);
     }
 }
+
+/// Runs a command in a terminal of this kind, by the program `script`.
+fn in_terminal(place: &TestFolder, term: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_docweir");
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &format!("{program} status"), "/dev/null"]).current_dir(place.path());
+    command.env("TERM", term).env_remove("NO_COLOR").stdin(Stdio::null());
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_colours() {
+    let place = TestFolder::new();
+    place.write("a.txt", "Harmless text about a lease.\n");
+    place.ingest(&[]).code(0);
+    for (term, coloured) in [("xterm", true), ("dumb", false)] {
+        let shown = in_terminal(&place, term);
+        assert!(shown.contains("completed"), "{shown}");
+        assert_eq!(shown.contains('\u{1b}'), coloured, "{term}: {shown:?}");
+    }
+}

@@ -28,6 +28,7 @@
 //! snapshots are memory-mapped. Compaction keeps the number of files small.
 
 mod collect;
+pub mod collections;
 pub mod columns;
 pub mod compaction;
 pub mod delta;
