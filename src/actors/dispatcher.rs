@@ -124,6 +124,8 @@ pub struct Dispatcher {
     pub commands: RefCell<VecDeque<Claimed>>,
     /// True while a claim of such documents is under way.
     pub claims_commands: Cell<bool>,
+    /// Failure because of which no more commands are claimed.
+    pub command_failure: RefCell<Option<StageError>>,
     /// True while a document is processed alone.
     pub is_alone: Cell<bool>,
     /// Table of the jobs that are in the pools of this process.
@@ -142,13 +144,22 @@ impl Dispatcher {
     pub async fn run(&self) -> Result<(), StageError> {
         self.claims_commands.set(false);
         self.is_alone.set(false);
+        self.command_failure.take();
         let (end, ended) = watch::channel(false);
         let all = async {
             let outcome = self.claim_all().await;
             end.send_replace(true);
             outcome
         };
-        let (all, commands) = tokio::join!(all, self.claim_commands(ended));
+        let commands = async {
+            let outcome = self.claim_commands(ended).await;
+            if let Err(error) = &outcome {
+                *self.command_failure.borrow_mut() = Some(error.clone());
+                self.wake.notify_one();
+            }
+            outcome
+        };
+        let (all, commands) = tokio::join!(all, commands);
         all.and(commands)?;
         self.release_claimed().await;
         Ok(())
@@ -174,6 +185,9 @@ impl Dispatcher {
         self.dispatch_all(&self.claimed).await?;
         let mut failing: Option<Failing> = None;
         while !self.stop.load(Ordering::Acquire) {
+            if let Some(error) = self.command_failure.take() {
+                return Err(error);
+            }
             // This is checked before documents are claimed, so that no document registered in between is missed.
             let last_round = self.is_over();
             let store = &self.context.control;
@@ -311,7 +325,7 @@ impl Dispatcher {
     }
 
     fn is_suspect(&self, claim: &Claim) -> bool {
-        claim.interruptions >= self.alone_after_interruptions
+        claim.intent == Intent::Process && claim.interruptions >= self.alone_after_interruptions
     }
 
     /// Submits the documents of a list to their pools. A document leaves the list when it is in a pool. A document whose
@@ -377,9 +391,15 @@ impl Dispatcher {
     /// the process died repeatedly while processing it. If the process dies again, the document is certainly the
     /// cause.
     async fn dispatch_alone(&self, first: Claimed, list: &RefCell<VecDeque<Claimed>>) -> Result<(), StageError> {
-        let waiting = || self.claimed.borrow().len() + self.commands.borrow().len();
         self.is_alone.set(true);
-        self.until(|claims| claims.len() <= waiting()).await;
+        // Deletions may run beside the document, but no other work.
+        self.until(|claims| {
+            let commands = self.commands.borrow();
+            let processed = commands.iter().any(|command| command.claim.intent == Intent::Process);
+            let waiting = self.claimed.borrow().len() + commands.len();
+            !self.claims_commands.get() && !processed && claims.len() <= waiting
+        })
+        .await;
         let id = first.claim.key.id.clone();
         let sent = self.dispatch(first, list).await;
         if sent.is_ok() {

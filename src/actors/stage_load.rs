@@ -18,7 +18,7 @@ use crate::actors::timer::Timer;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::service::ServiceHandle;
-use crate::supervisors::{AttemptOutcome, Cancel, InFlightTable, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, InFlightTable, Phase, Stage, Work};
 
 /// Configures the loading pool and creates its workers.
 pub struct LoadStage {
@@ -91,7 +91,7 @@ impl LoadWorker {
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
-    /// Waits until no other job of the document is in the pools of this process. Such a job belongs to an earlier
+    /// Waits until no other job of the document is running in the pools of this process. Such a job belongs to an earlier
     /// claim. This claim is no longer valid, but the job may still write an artefact. If the job did this after the
     /// document's artefacts were deleted, the new artefact would remain. The job was cancelled; if it does not end soon,
     /// the removal is tried again later, which consumes no attempt.
@@ -99,7 +99,11 @@ impl LoadWorker {
         const LOOK: Duration = Duration::from_millis(20);
         const LONGEST: Duration = Duration::from_secs(2);
         let (id, began) = (claim.key.id.as_str(), Instant::now());
-        while self.in_flight.iter().filter(|entry| entry.key().1 == id).count() > 1 {
+        // A job that waits is refused when it begins. This removal is running too.
+        let works = |phase| matches!(phase, Phase::Running | Phase::Persisting);
+        let working =
+            || self.in_flight.iter().filter(|entry| entry.key().1 == id && works(entry.value().phase)).count();
+        while working() > 1 {
             if began.elapsed() >= LONGEST {
                 let text = "earlier work on the document has not ended yet; its removal waits";
                 return Err(StageError::throttled(text, Some(Duration::from_secs(1))));

@@ -245,8 +245,10 @@ impl BatchContext {
             Err(error) => return Err(StageError::unavailable("provider_failed", error.to_string())),
         };
         found.retain(|object| batch.provider_id.as_deref() != Some(object.id.as_str()));
-        self.cancel_twins(batch, &found).await;
-        Ok(())
+        match self.cancel_twins(batch, &found).await {
+            true => Ok(()),
+            false => Err(StageError::unavailable("provider_failed", "a duplicate of the batch is not cancelled yet")),
+        }
     }
 
     /// Returns the batches at the provider whose metadata contains Docweir's id of `batch`, the oldest first.
@@ -269,28 +271,36 @@ impl BatchContext {
     }
 
     /// Cancels duplicates of `batch` at the provider. It is unknown whether the provider charges for a duplicate, so its
-    /// cost is recorded as in doubt. The cost is recorded once, because the batch's record names the duplicates.
-    pub async fn cancel_twins(&self, batch: &Batch, twins: &[BatchObject]) {
-        let mut known = batch.twins.clone();
+    /// cost is recorded as in doubt. The cost is recorded once, because the batch's record names the duplicates. Returns
+    /// whether all of them are cancelled and recorded.
+    pub async fn cancel_twins(&self, batch: &Batch, twins: &[BatchObject]) -> bool {
+        let (mut known, mut all) = (batch.twins.clone(), true);
         for twin in twins.iter().filter(|twin| !batch.twins.contains(&twin.id)) {
-            if let Err(error) = self.client.cancel_batch(&twin.id).await {
-                tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");
-            }
-            let text = format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id);
-            if self.notifier.tell_once(text) {
-                match self.doubt_twin(batch).await {
-                    Ok(()) => known.push(twin.id.clone()),
-                    Err(error) => {
-                        tracing::error!(batch = batch.id, %error, "cost of the duplicate not recorded in the ledger");
-                    }
+            match self.client.cancel_batch(&twin.id).await {
+                // A batch that has ended cannot be cancelled.
+                Ok(_) | Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_)) => {}
+                Err(error) => {
+                    tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled; retrying");
+                    all = false;
+                    continue;
                 }
             }
+            match self.doubt_twin(batch).await {
+                Ok(()) => known.push(twin.id.clone()),
+                Err(error) => {
+                    tracing::error!(batch = batch.id, %error, "cost of the duplicate not recorded; retrying");
+                    all = false;
+                }
+            }
+            let text = format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id);
+            self.notifier.tell_once(text);
         }
         if known.len() > batch.twins.len()
             && let Err(error) = self.batches.twins(&batch.id, &known).await
         {
             tracing::warn!(batch = batch.id, %error, "duplicates of the batch not recorded");
         }
+        all
     }
 
     /// Records the cost of a duplicate as in doubt.

@@ -131,6 +131,11 @@ impl Harvester {
                 }
             }
         }
+        let has_no_file = batch.output_file_id.is_none() && batch.error_file_id.is_none();
+        if batch.status == BatchStatus::Cancelled && batch.done > 0 && has_no_file {
+            // The rows may be paid, so their charge is unknown.
+            sums.lost = Some("the batch was cancelled, and its results never became available".into());
+        }
         if sums.bad_lines > 0 {
             tracing::warn!(batch = id, lines = sums.bad_lines, "the results of a batch contain unreadable lines");
         }

@@ -22,13 +22,9 @@ impl Dispatcher {
     pub(super) async fn claim_commands(&self, mut ended: watch::Receiver<bool>) -> Result<(), StageError> {
         let interval = if self.is_shared { SHARED_COMMANDS } else { COMMANDS };
         loop {
-            let step = async {
-                self.dispatch_all(&self.commands).await?;
-                tokio::time::sleep(interval).await;
-                Ok::<_, StageError>(())
-            };
+            self.dispatch_all(&self.commands).await?;
             tokio::select! {
-                done = step => done?,
+                () = tokio::time::sleep(interval) => {}
                 _ = ended.wait_for(|ended| *ended) => return Ok(()),
             }
             let room = COMMANDS_AT_ONCE.saturating_sub(self.commands.borrow().len());
@@ -43,6 +39,10 @@ impl Dispatcher {
                 self.begin(claim);
             }
             self.claims_commands.set(false);
+            // The other loop waits for the end of this claim if there is nothing else to do.
+            if self.is_alone.get() || self.is_over() {
+                self.wake.notify_one();
+            }
             match claims {
                 Ok(claims) => {
                     let claimed = claims.into_iter().map(|claim| Claimed { claim, failing_since: None });

@@ -32,6 +32,8 @@ use super::backlog::Backlog;
 use super::held::{HeldMessages, MAX_HELD, ReceivedMessage};
 use crate::actors::outages::Outages;
 
+/// Part of the process that deletes handled messages, in the list of outages.
+const DELETIONS: &str = "deletion of messages";
 /// Maximum time that held messages may take to finish after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -145,7 +147,7 @@ impl Consumer {
         let mut receiving: Option<Boxed<'_, Result<Vec<Received>, QueueError>>> = None;
         let mut deleting: Option<Boxed<'_, Deletion>> = None;
         let mut done: Vec<String> = Vec::new();
-        let (mut failures, mut failed_deletions) = (Failures::default(), Failures::default());
+        let (mut failures, mut failed_deletions) = (Failures::default(), 0);
         let mut stopping: Option<Boxed<'_, ()>> = None;
         let (mut probing, mut probes): (Option<Boxed<'_, ()>>, u32) = (None, 0);
         loop {
@@ -173,7 +175,7 @@ impl Consumer {
             // Messages that finish during a delete call are deleted by the next call.
             if deleting.is_none() && !done.is_empty() {
                 let receipts = done.drain(..done.len().min(MOST)).collect();
-                deleting = Some(Box::pin(self.delete(receipts, failed_deletions.in_a_row)));
+                deleting = Some(Box::pin(self.delete(receipts, if stopping.is_none() { failed_deletions } else { 0 })));
             }
             let step = tokio::select! {
                 Some(finished) = working.next(), if !working.is_empty() => Step::Finished(finished),
@@ -198,17 +200,18 @@ impl Consumer {
                 Step::Received(Err(error)) => {
                     receiving = None;
                     failures.count(&error)?;
-                    self.report(&error);
+                    self.report(self.name, &error);
                 }
                 Step::Finished(finished) => done.extend(finished?),
                 Step::Deleted(Deletion { left, error }) => {
                     deleting = None;
                     match error {
                         Some(error) => {
-                            failed_deletions.count(&error)?;
-                            self.report(&error);
+                            failed_deletions += 1;
+                            tracing::warn!(%error, failures = failed_deletions, "handled message not deleted; retrying");
+                            self.report(DELETIONS, &error);
                         }
-                        None => failed_deletions = Failures::default(),
+                        None => failed_deletions = 0,
                     }
                     // After a stop, each message is tried once. The queue delivers the others again.
                     if stopping.is_none() {
@@ -245,8 +248,8 @@ impl Consumer {
     }
 
     /// Reports a failed call to the queue as an outage. Callers have counted the failure.
-    fn report(&self, error: &QueueError) {
-        self.outages.report(self.name, &StageError::unavailable("message_queue", error.to_string()));
+    fn report(&self, part: &'static str, error: &QueueError) {
+        self.outages.report(part, &StageError::unavailable("message_queue", error.to_string()));
     }
 
     async fn redrive(&self) -> Result<Option<u32>, StageError> {
@@ -256,7 +259,7 @@ impl Consumer {
                 Ok(redrive) => return Ok(redrive),
                 Err(error) => {
                     failures.count(&error)?;
-                    self.report(&error);
+                    self.report(self.name, &error);
                     sleep(self.backoff(failures.in_a_row)).await;
                 }
             }
@@ -393,7 +396,9 @@ impl Consumer {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
             if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await {
-                self.delete(vec![receipt], 0).await;
+                if let Some(error) = self.delete(vec![receipt], 0).await.error {
+                    tracing::warn!(%error, "message not deleted after a copy was sent; it is delivered twice");
+                }
             }
         });
         if timeout(GRACE, futures_util::future::join_all(giving)).await.is_err() {
@@ -410,12 +415,23 @@ impl Consumer {
         if failures > 0 {
             sleep(self.backoff(failures)).await;
         }
+        let began = Instant::now();
         match self.queue.delete(&receipts).await {
             Ok(failed) => {
                 let mut deletion = Deletion::default();
-                for (receipt, error) in failed.into_iter().filter(|(_, error)| *error != QueueError::Lost) {
-                    deletion.left.push(receipt);
-                    deletion.error.get_or_insert(error);
+                for (receipt, error) in failed {
+                    match error {
+                        QueueError::Lost => {}
+                        // The receipt is too old. The queue delivers the message again, and it is handled again.
+                        QueueError::Broken { .. } => tracing::warn!(%error, "handled message cannot be deleted"),
+                        error => {
+                            deletion.left.push(receipt);
+                            deletion.error.get_or_insert(error);
+                        }
+                    }
+                }
+                if deletion.left.is_empty() {
+                    self.outages.works(DELETIONS, began);
                 }
                 deletion
             }

@@ -111,6 +111,8 @@ impl DynamoControlStore {
             table: self.options.control_table.clone(),
             index: Some(URGENT.to_owned()),
             key: Expression::new(format!("{URGENT_FOR} = :yes")).string(":yes", YES),
+            // Other writers may leave the mark on a record that is done.
+            filter: Some(Expression::new("#status = :pending").name("#status", "status").string(":pending", "PENDING")),
             limit: Some((limit * CROWD).max(50)),
             ..Query::default()
         };

@@ -48,7 +48,7 @@ pub fn tables(options: &DynamoOptions) -> [Table; 4] {
                     holds: &["intent", "lease_owner", "lease_expires_at"],
                 },
                 Index { name: BY_ID, key: key("status", HASH), holds: &["source"] },
-                Index { name: URGENT, key: key(URGENT_FOR, "updated_at"), holds: &["intent"] },
+                Index { name: URGENT, key: key(URGENT_FOR, "updated_at"), holds: &["intent", "status"] },
                 Index { name: PARKED, key: key(PARKED_FOR, PARKED_UNTIL), holds: &["status"] },
             ],
             expires: Some(FORGET_AT),

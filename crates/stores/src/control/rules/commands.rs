@@ -272,7 +272,10 @@ pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, Con
         return Err(refused(record, "delete", "ingest its file to restore it"));
     }
     if record.intent == Intent::Delete && matches!(was, DocumentStatus::Pending | DocumentStatus::InProgress) {
-        return Ok(None);
+        // A deletion that was set to pending by hand has no mark.
+        let unmarked = was == DocumentStatus::Pending && !record.urgent;
+        record.urgent |= unmarked;
+        return Ok(unmarked.then(Effects::default));
     }
     void_claim(record);
     start_anew(record);
