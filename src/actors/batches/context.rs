@@ -14,7 +14,7 @@ use docweir_core::money::Nanodollars;
 use docweir_objects::ObjectStore;
 use docweir_providers::account::Account;
 use docweir_providers::batched::wake_word;
-use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
+use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions, RemoteBatchStatus};
 use docweir_stores::batches::{Batch, Batches, Space, Waiting};
 use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter, Resume};
 use docweir_stores::ledger::{Budget, Mode, ReservationOutcome, Spend};
@@ -276,9 +276,11 @@ impl BatchContext {
     pub async fn cancel_twins(&self, batch: &Batch, twins: &[BatchObject]) -> bool {
         let (mut known, mut all) = (batch.twins.clone(), true);
         for twin in twins.iter().filter(|twin| !batch.twins.contains(&twin.id)) {
-            match self.client.cancel_batch(&twin.id).await {
-                // A batch that has ended cannot be cancelled.
-                Ok(_) | Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_)) => {}
+            use RemoteBatchStatus::{Cancelled, Cancelling, Completed, Expired, Failed};
+            // A batch that has ended cannot be cancelled. If it ends just now, the next look at the list shows it.
+            let over = matches!(twin.status, Completed | Failed | Expired | Cancelled | Cancelling);
+            match if over { Ok(()) } else { self.client.cancel_batch(&twin.id).await.map(drop) } {
+                Ok(()) | Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_)) => {}
                 Err(error) => {
                     tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled; retrying");
                     all = false;
