@@ -395,10 +395,10 @@ impl Consumer {
     async fn give_all_back(&self, hand: &HeldMessages) {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
-            if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await {
-                if let Some(error) = self.delete(vec![receipt], 0).await.error {
-                    tracing::warn!(%error, "message not deleted after a copy was sent; it is delivered twice");
-                }
+            if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await
+                && let Some(error) = self.delete(vec![receipt], 0).await.error
+            {
+                tracing::warn!(%error, "message not deleted after a copy was sent; it is delivered twice");
             }
         });
         if timeout(GRACE, futures_util::future::join_all(giving)).await.is_err() {
