@@ -221,20 +221,20 @@ impl BatchContext {
     /// two batches with this id, if both a former leader and the current leader created one. In this case, the batch
     /// that was created first is returned, and the others are cancelled.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
-        let mut found = self.tagged(batch, asked).await?;
-        found.retain(|object| !batch.twins.contains(&object.id));
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let first = found.remove(0);
-        self.cancel_twins(batch, &found).await;
-        Ok(Some(first))
+        let found = self.tagged(batch, asked).await?.into_iter();
+        let (mut twins, others): (Vec<_>, Vec<_>) = found.partition(|object| batch.twins.contains(&object.id));
+        let mut others = others.into_iter();
+        let first = others.next();
+        twins.extend(others);
+        // What cannot be cancelled now is tried again when the batch ends.
+        self.cancel_twins(batch, &twins).await;
+        Ok(first)
     }
 
-    /// Cancels the duplicates of a batch at the provider, if the provider did not confirm the creation of the batch. Such
-    /// a duplicate may appear only after the batch was created again.
+    /// Cancels the duplicates of a batch at the provider, if there may be any: some are known, or the provider did not
+    /// confirm the creation of the batch. Such a duplicate may appear only after the batch was created again.
     pub async fn cancel_late_twins(&self, batch: &Batch) -> Result<(), StageError> {
-        if !batch.unconfirmed {
+        if !batch.unconfirmed && batch.twins.is_empty() {
             return Ok(());
         }
         let created = parse_timestamp(&batch.created_at).unwrap_or_default();
@@ -274,27 +274,33 @@ impl BatchContext {
     /// cost is recorded as in doubt. The cost is recorded once, because the batch's record names the duplicates. Returns
     /// whether all of them are cancelled and recorded.
     pub async fn cancel_twins(&self, batch: &Batch, twins: &[BatchObject]) -> bool {
+        use RemoteBatchStatus::{Cancelled, Cancelling, Completed, Expired, Failed};
         let (mut known, mut all) = (batch.twins.clone(), true);
-        for twin in twins.iter().filter(|twin| !batch.twins.contains(&twin.id)) {
-            use RemoteBatchStatus::{Cancelled, Cancelling, Completed, Expired, Failed};
+        for twin in twins {
+            if !known.contains(&twin.id) {
+                match self.doubt_twin(batch).await {
+                    Ok(()) => known.push(twin.id.clone()),
+                    Err(error) => {
+                        tracing::error!(batch = batch.id, %error, "cost of the duplicate not recorded; retrying");
+                        all = false;
+                    }
+                }
+            }
             // A batch that has ended cannot be cancelled. If it ends just now, the next look at the list shows it.
-            let over = matches!(twin.status, Completed | Failed | Expired | Cancelled | Cancelling);
-            match if over { Ok(()) } else { self.client.cancel_batch(&twin.id).await.map(drop) } {
-                Ok(()) | Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_)) => {}
+            if matches!(twin.status, Completed | Failed | Expired | Cancelled | Cancelling) {
+                continue;
+            }
+            match self.client.cancel_batch(&twin.id).await {
+                Ok(_) | Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_)) => {}
                 Err(error) => {
                     tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled; retrying");
                     all = false;
-                    continue;
                 }
             }
-            match self.doubt_twin(batch).await {
-                Ok(()) => known.push(twin.id.clone()),
-                Err(error) => {
-                    tracing::error!(batch = batch.id, %error, "cost of the duplicate not recorded; retrying");
-                    all = false;
-                }
-            }
-            let text = format!("batch {} was created twice at the provider; cancelled {}", batch.id, twin.id);
+        }
+        for twin in known.iter().skip(batch.twins.len()) {
+            let text =
+                format!("batch {} was created twice at the provider, as {twin} too; cancelling {twin}", batch.id);
             self.notifier.tell_once(text);
         }
         if known.len() > batch.twins.len()

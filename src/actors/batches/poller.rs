@@ -9,7 +9,6 @@ use docweir_core::clock::{parse_timestamp, timestamp};
 use docweir_core::error::StageError;
 use docweir_providers::openai::{BatchObject, CallError, RemoteBatchStatus};
 use docweir_stores::batches::{Batch, BatchStatus, Checked};
-
 use tokio::time::Instant;
 
 use super::context::BatchContext;
