@@ -1,13 +1,10 @@
 //! Measures the speed and peak memory of the docweir program on generated documents.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
-
-use serde_json::Value;
+use std::process::Command;
 
 use crate::generate;
-use crate::peaks::{Memory, Peaks};
+use crate::peaks::{Memory, measured};
 
 /// Compares the peak memory of a large run with that of a small run. The goal is a ratio of at most 1.3.
 pub fn memory() {
@@ -29,21 +26,10 @@ pub fn model() {
 fn ingest(documents: u64, provider: &str) -> f64 {
     let place = tempfile::tempdir().unwrap();
     generate(&place.path().join("docs"), documents);
-    let started = Instant::now();
-    let child = Command::new(env!("CARGO_BIN_EXE_docweir"))
-        .args(["ingest", "docs", "--json", "--progress", "none"])
-        .current_dir(place.path())
-        .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", provider)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let peaks = Peaks::watch(child.id());
-    let output = child.wait_with_output().unwrap();
-    let seconds = started.elapsed().as_secs_f64();
-    let Memory { own: peak, children, .. } = peaks.end();
-    assert!(output.status.success(), "{}", output.status);
-    let summary: Value =
-        serde_json::from_slice(output.stdout.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_docweir"));
+    command.args(["ingest", "docs", "--json", "--progress", "none"]).current_dir(place.path());
+    command.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", provider);
+    let (summary, seconds, Memory { own: peak, children, .. }) = measured(command);
     assert_eq!(summary["completed"], documents);
     let rate = |key: &str| summary[key].as_f64().unwrap_or(f64::NAN) / seconds;
     println!(

@@ -1,6 +1,9 @@
-//! Samples the memory of a process and of its children.
+//! Runs the docweir program, and samples its memory and that of its children.
 
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// Holds peaks of resident memory, in MB.
 #[derive(Clone, Copy, Default)]
@@ -13,11 +16,23 @@ pub struct Memory {
     pub children: f64,
 }
 
+/// Runs a command that prints a summary as its last line. Returns the summary, the duration in seconds and the peaks.
+pub fn measured(mut command: Command) -> (Value, f64, Memory) {
+    let began = Instant::now();
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let peaks = Peaks::watch(child.id());
+    let output = child.wait_with_output().unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(output.status.success(), "{}", output.status);
+    let last = output.stdout.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
+    (serde_json::from_slice(last).unwrap(), seconds, peaks.end())
+}
+
 /// Finds the peaks of a process. The memory is sampled every 10 ms.
-pub struct Peaks(std::thread::JoinHandle<Memory>);
+struct Peaks(std::thread::JoinHandle<Memory>);
 
 impl Peaks {
-    pub fn watch(pid: u32) -> Self {
+    fn watch(pid: u32) -> Self {
         Self(std::thread::spawn(move || {
             let mut peak = Memory::default();
             while let Some(own) = status(pid, "VmHWM:") {
@@ -32,7 +47,7 @@ impl Peaks {
         }))
     }
 
-    pub fn end(self) -> Memory {
+    fn end(self) -> Memory {
         self.0.join().unwrap()
     }
 }

@@ -11,10 +11,10 @@ mod peaks;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Instant;
 
-use peaks::Peaks;
+use peaks::measured;
 use serde_json::Value;
 
 /// Number of documents in one folder.
@@ -144,15 +144,9 @@ impl Place {
 
     /// Ingests the documents. Returns the summary, the duration in seconds and the peak of anonymous memory in MB.
     fn ingest(&self, more: &[&str]) -> (Value, f64, f64) {
-        let began = Instant::now();
-        let mut command = self.command(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat());
-        let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let peaks = Peaks::watch(child.id());
-        let output = child.wait_with_output().unwrap();
-        let seconds = began.elapsed().as_secs_f64();
-        assert!(output.status.success(), "{}", output.status);
-        let last = output.stdout.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
-        (serde_json::from_slice(last).unwrap(), seconds, peaks.end().anonymous)
+        let command = self.command(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat());
+        let (summary, seconds, memory) = measured(command);
+        (summary, seconds, memory.anonymous)
     }
 
     /// Returns the median duration of a command, in milliseconds.
