@@ -42,6 +42,17 @@ pub struct DynamoControlStore {
     crowded: AtomicBool,
 }
 
+/// Returns the condition that a document has this status.
+fn has_status(status: DocumentStatus) -> Expression {
+    Expression::new("#status = :status").name("#status", "status").string(":status", rules::name(status))
+}
+
+/// Returns the time of the last change and the id of a document, from its entry in an index.
+fn entry(item: &Item) -> Option<(String, DocumentId)> {
+    let id = DocumentId::parse(items::text(item, HASH)?)?;
+    Some((items::text(item, "updated_at")?.to_owned(), id))
+}
+
 impl DynamoControlStore {
     /// Opens the store without sending a request, so a missing table is reported by the first call.
     pub fn open(aws: &Aws, dynamo: Dynamo, options: DynamoOptions, clock: SharedClock) -> Self {
@@ -79,7 +90,7 @@ impl DynamoControlStore {
         Query {
             table: self.options.control_table.clone(),
             index: Some(index.to_owned()),
-            key: Expression::new("#status = :status").name("#status", "status").string(":status", rules::name(status)),
+            key: has_status(status),
             ..Query::default()
         }
     }
@@ -97,10 +108,6 @@ impl DynamoControlStore {
     ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
         let wanted =
             |item: &Item| only != Some(ClaimFilter::Deletions) || items::text(item, "intent") == Some("DELETE");
-        let entry = |item: &Item| {
-            let id = DocumentId::parse(items::text(item, HASH)?)?;
-            Some((items::text(item, "updated_at")?.to_owned(), id))
-        };
         if start.is_some() {
             let (mut line, next) = self.pending_line(limit, start).await?;
             self.spread(&mut line, limit);
@@ -112,7 +119,7 @@ impl DynamoControlStore {
             index: Some(URGENT.to_owned()),
             key: Expression::new(format!("{URGENT_FOR} = :yes")).string(":yes", YES),
             // Other writers may leave the mark on a record that is done.
-            filter: Some(Expression::new("#status = :pending").name("#status", "status").string(":pending", "PENDING")),
+            filter: Some(has_status(DocumentStatus::Pending)),
             limit: Some((limit * CROWD).max(50)),
             ..Query::default()
         };
@@ -132,12 +139,8 @@ impl DynamoControlStore {
         let recent = if only == Some(ClaimFilter::Commands) { Vec::new() } else { self.writer.recently_pending() };
         // If enough documents are pending, the search for those of dead processes may wait.
         let looks = only != Some(ClaimFilter::Commands) && (line.len() + pending.len() < limit || self.look_is_due());
-        let mut left = match looks {
-            true => self.left_behind(owner).await?,
-            false => Vec::new(),
-        };
-        left.retain(|item| wanted(item));
-        let mut left: Vec<_> = left.iter().filter_map(entry).collect();
+        let left = if looks { self.left_behind(owner).await? } else { Vec::new() };
+        let mut left: Vec<_> = left.iter().filter(|item| wanted(item)).filter_map(entry).collect();
         left.sort();
         // Documents that were already started take precedence over other pending ones: they are older, although their
         // last change is later.
@@ -184,10 +187,6 @@ impl DynamoControlStore {
         limit: usize,
         start: Option<Item>,
     ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
-        let entry = |item: &Item| {
-            let id = DocumentId::parse(items::text(item, HASH)?)?;
-            Some((items::text(item, "updated_at")?.to_owned(), id))
-        };
         let limit_of_page = Some((limit * CROWD).max(50));
         let query = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, DocumentStatus::Pending) };
         let page = self.page(&query).await?;
@@ -217,7 +216,7 @@ impl DynamoControlStore {
             table: self.options.control_table.clone(),
             index: Some(PARKED.to_owned()),
             key: key.string(":for", what),
-            filter: Some(Expression::new("#status = :parked").name("#status", "status").string(":parked", "PARKED")),
+            filter: Some(has_status(DocumentStatus::Parked)),
             limit: Some(STEP),
             ..Query::default()
         };

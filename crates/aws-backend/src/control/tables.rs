@@ -1,7 +1,7 @@
 //! Defines the tables of the control store. The commands that create and check these tables use the definitions.
 //!
 //! The tables of control records, audit log and metrics have the same keys as in the system that Docweir replaces.
-//! Docweir adds two indexes, and one table for state that the former system did not have.
+//! Docweir adds three indexes, and one table for state that the former system did not have.
 
 use docweir_aws::dynamo::table::{Index, Key, Table};
 
