@@ -124,8 +124,6 @@ pub struct Dispatcher {
     pub commands: RefCell<VecDeque<Claimed>>,
     /// True while a claim of such documents is under way.
     pub claims_commands: Cell<bool>,
-    /// Failure because of which no more commands are claimed.
-    pub command_failure: RefCell<Option<StageError>>,
     /// True while a document is processed alone.
     pub is_alone: Cell<bool>,
     /// Table of the jobs that are in the pools of this process.
@@ -144,17 +142,18 @@ impl Dispatcher {
     pub async fn run(&self) -> Result<(), StageError> {
         self.claims_commands.set(false);
         self.is_alone.set(false);
-        self.command_failure.take();
         let (end, ended) = watch::channel(false);
+        // True once no more commands are claimed because of a failure. The other loop then ends too.
+        let failed = Cell::new(false);
         let all = async {
-            let outcome = self.claim_all().await;
+            let outcome = self.claim_all(&failed).await;
             end.send_replace(true);
             outcome
         };
         let commands = async {
             let outcome = self.claim_commands(ended).await;
-            if let Err(error) = &outcome {
-                *self.command_failure.borrow_mut() = Some(error.clone());
+            if outcome.is_err() {
+                failed.set(true);
                 self.wake.notify_one();
             }
             outcome
@@ -175,8 +174,8 @@ impl Dispatcher {
         failpoint::reach("dispatcher.claimed", &claim.source);
     }
 
-    /// Claims documents in turn, and submits them.
-    async fn claim_all(&self) -> Result<(), StageError> {
+    /// Claims documents in turn, and submits them, until the run is over or `failed` is true.
+    async fn claim_all(&self, failed: &Cell<bool>) -> Result<(), StageError> {
         let mut ended = self.context.claims.watch();
         let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
         let mut today = day(self.clock.now());
@@ -184,10 +183,7 @@ impl Dispatcher {
         let mut resumed: Option<Instant> = None;
         self.dispatch_all(&self.claimed).await?;
         let mut failing: Option<Failing> = None;
-        while !self.stop.load(Ordering::Acquire) {
-            if let Some(error) = self.command_failure.take() {
-                return Err(error);
-            }
+        while !self.stop.load(Ordering::Acquire) && !failed.get() {
             // This is checked before documents are claimed, so that no document registered in between is missed.
             let last_round = self.is_over();
             let store = &self.context.control;

@@ -190,7 +190,6 @@ impl Tree {
             claimed: Default::default(),
             commands: Default::default(),
             claims_commands: Default::default(),
-            command_failure: Default::default(),
             is_alone: Default::default(),
             in_flight: root.in_flight_table().clone(),
             last_submission: Default::default(),

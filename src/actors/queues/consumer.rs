@@ -247,7 +247,7 @@ impl Consumer {
         received
     }
 
-    /// Reports a failed call to the queue as an outage. Callers have counted the failure.
+    /// Reports a failed call to the queue as an outage that this part of the process sees.
     fn report(&self, part: &'static str, error: &QueueError) {
         self.outages.report(part, &StageError::unavailable("message_queue", error.to_string()));
     }

@@ -64,7 +64,8 @@ pub fn relocate(unit: &mut Unit<'_>, id: &DocumentId, source: &str, media_type: 
 }
 
 fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
-    // Two ids of the same second collide with a probability of about one in four thousand million.
+    // Another process may have created the same id in the same microsecond, or a transaction may register very many
+    // documents at one time.
     let mut id = DocumentId::in_order(unit.now);
     while unit.by_id(&id)?.is_some() {
         id = DocumentId::mint(unit.now, fastrand::u32(..));
