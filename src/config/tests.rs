@@ -283,7 +283,7 @@ fn every_variable_of_the_example_is_known_to_the_code() {
         }
         let code = std::fs::read_to_string(file.path()).unwrap();
         for name in read.captures_iter(&code).filter_map(|c| c.get(1).or_else(|| c.get(2))).map(|m| m.as_str()) {
-            let of_others = ["HOME", "HOSTNAME", "DOCWEIR_FAILPOINT", "DOCWEIR_SHARED"].contains(&name);
+            let of_others = ["HOME", "HOSTNAME", "TERM", "DOCWEIR_FAILPOINT", "DOCWEIR_SHARED"].contains(&name);
             let fine = of_others || name.starts_with("DOCWEIR_TEST") || named(name);
             assert!(fine, "{} reads {name}, but .env.example lacks it", file.path().display());
             seen += 1;
