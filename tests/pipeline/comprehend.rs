@@ -89,13 +89,17 @@ mod with_aws {
 
         /// Reads the artefacts of the enrichment stage.
         fn enriched(&self) -> Vec<Value> {
-            let all = files(&self.place.state().join("objects/enriched"));
-            all.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+            let all = self.place.artefacts("enriched/");
+            all.values().map(|body| serde_json::from_slice(body).unwrap()).collect()
         }
     }
 
     fn holds(path: &Path, text: &str) -> bool {
-        std::fs::read(path).unwrap_or_default().windows(text.len()).any(|w| w == text.as_bytes())
+        contains(&std::fs::read(path).unwrap_or_default(), text)
+    }
+
+    fn contains(body: &[u8], text: &str) -> bool {
+        body.windows(text.len()).any(|w| w == text.as_bytes())
     }
 
     #[test]
@@ -184,9 +188,13 @@ mod with_aws {
         let state = shop.place.state();
         let all = files(&state);
         let checked: Vec<_> = all.iter().collect();
+        let packed = shop.place.artefacts("");
         assert!(checked.iter().any(|p| p.ends_with("cache/findings.db")), "{checked:?}");
         for secret in secrets {
             for part in [secret, secret.split(' ').next_back().unwrap()] {
+                for (key, body) in &packed {
+                    assert!(part.len() < 5 || !contains(body, part), "{key} contains {part}");
+                }
                 for path in &checked {
                     // Parts under five characters are skipped, because a number in the statistics may happen to equal
                     // such a part.

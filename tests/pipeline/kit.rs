@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use docweir::config::{Argument, Config, Source};
 use docweir::engine::Engine;
+use docweir_core::clock::{SharedClock, SystemClock};
+use docweir_objects::local::{LocalObjectOptions, LocalObjectStore};
+use docweir_objects::{ObjectStore, Pages};
+use docweir_stores::packed::PackedObjects;
 use serde_json::Value;
 
 pub struct TestFolder {
@@ -153,6 +158,32 @@ impl TestFolder {
             visible.insert(file_name(&entry.source.as_str().into()), rows.into_iter().map(|row| row.text).collect());
         }
         visible
+    }
+
+    /// Returns the artefacts whose keys begin with `prefix`, wherever they are stored. The map is empty before the first
+    /// run.
+    pub fn artefacts(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+        if !self.state().join("objects").exists() {
+            return BTreeMap::new();
+        }
+        let clock: SharedClock = Arc::new(SystemClock);
+        let files = LocalObjectStore::open(&self.state().join("objects"), LocalObjectOptions::default(), &clock);
+        let rows = self.state().join("artefacts.db");
+        let objects = PackedObjects::new(&rows, Arc::new(files.unwrap()), 0, clock);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut found = BTreeMap::new();
+            let mut pages = Pages::new(&objects, prefix);
+            while let Some(page) = pages.next().await.unwrap() {
+                for object in page {
+                    // It may be deleted meanwhile.
+                    if let Ok((body, _)) = objects.get(&object.key).await {
+                        found.insert(object.key, body.to_vec());
+                    }
+                }
+            }
+            found
+        })
     }
 
     /// Asserts that every control record is complete, and that the index contains exactly `documents` documents.

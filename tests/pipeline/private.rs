@@ -124,11 +124,11 @@ fn text_before_redaction_is_not_kept() {
     place.write("letter.md", format!("# A letter\n\nWrite to {PRIVATE} about the lease of the flat.\n"));
     let redact = ["--set", "enrich.options.redact=true", "--set", "quarantine.copy_original=false"];
     let holders = || {
-        let holds = |path: &std::path::PathBuf| {
-            let body = std::fs::read(path).unwrap();
-            body.windows(PRIVATE.len()).any(|window| window == PRIVATE.as_bytes())
-        };
-        crate::kit::files(&place.state()).into_iter().filter(holds).collect::<Vec<_>>()
+        let contains = |body: &[u8]| body.windows(PRIVATE.len()).any(|window| window == PRIVATE.as_bytes());
+        let holds = |path: &std::path::PathBuf| contains(&std::fs::read(path).unwrap());
+        let packed = place.artefacts("").into_iter().filter(|(_, body)| contains(body));
+        let packed = packed.map(|(key, _)| std::path::PathBuf::from(key));
+        packed.chain(crate::kit::files(&place.state()).into_iter().filter(holds)).collect::<Vec<_>>()
     };
     // The program dies between the end of enrichment and the deletion.
     let mut crashing = place.command(["ingest", "docs", "--json", "--progress", "none"]);

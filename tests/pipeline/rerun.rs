@@ -1,6 +1,6 @@
 //! Tests that a second run processes only changed documents, and that each change takes effect in one step.
 
-use crate::kit::{TestFolder, files};
+use crate::kit::TestFolder;
 
 #[test]
 fn a_second_run_does_nothing_and_a_changed_file_is_replaced() {
@@ -79,7 +79,7 @@ fn deleting_takes_effect_at_once_and_is_undone_by_the_next_change() {
     place.ingest(&[]).code(0);
     place.run(["delete", path.to_str().unwrap()]).code(0);
     assert_eq!(place.found("ephemeral"), Vec::<String>::new());
-    let artefacts = files(&place.state().join("objects/extracted"));
+    let artefacts = place.artefacts("extracted/");
     assert!(artefacts.is_empty(), "artefacts are left: {artefacts:?}");
     place.ingest(&[]).code(0);
     assert_eq!(place.found("ephemeral"), ["a.txt"], "the file still exists, so it is ingested again");

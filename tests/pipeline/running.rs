@@ -35,9 +35,7 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let place = TestFolder::new();
         let run = slow(&place);
-        eventually("work has started", || {
-            place.state().join("objects/embeddings").read_dir().is_ok_and(|d| d.count() > 2)
-        });
+        eventually("work has started", || place.artefacts("embeddings/").len() > 2);
         run.signal(signal);
         let ran = run.finish();
         ran.code(code);
@@ -56,7 +54,7 @@ fn a_second_signal_stops_at_once() {
     let place = TestFolder::new();
     place.generate(10);
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=3000"]);
-    eventually("work has started", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
+    eventually("work has started", || place.artefacts("enriched/").len() > 2);
     run.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
     let before = std::time::Instant::now();
@@ -96,13 +94,12 @@ fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
     place.write("long.txt", docweir_testkit::plain_text(1, 200));
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=20", "--set", "intake.poll_seconds=1"]);
     // The only document is deleted while it is embedded.
-    eventually("embedding is about to start", || place.state().join("objects/enriched").is_dir());
+    eventually("embedding is about to start", || !place.artefacts("enriched/").is_empty());
     let deleted = place.run(["delete", "docs/long.txt"]);
     deleted.code(0);
     run.finish().code(0);
-    for folder in ["extracted", "chunks", "enriched", "embeddings"] {
-        let left = crate::kit::files(&place.state().join("objects").join(folder));
-        assert!(left.is_empty(), "{left:?}");
+    for prefix in ["extracted/", "chunks/", "enriched/", "embeddings/"] {
+        assert!(place.artefacts(prefix).is_empty(), "{prefix}");
     }
     assert!(place.visible().is_empty());
 }
@@ -113,7 +110,7 @@ fn work_on_a_deleted_document_is_cancelled() {
     let place = TestFolder::new();
     place.write("long.txt", docweir_testkit::plain_text(1, 400));
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=2000"]);
-    eventually("embedding is about to start", || place.state().join("objects/enriched").is_dir());
+    eventually("embedding is about to start", || !place.artefacts("enriched/").is_empty());
     let began = std::time::Instant::now();
     place.run(["delete", "docs/long.txt"]).code(0);
     run.finish().code(0);

@@ -34,8 +34,7 @@ const PUT: usize = 1_000;
 /// `made` records the results in the group.
 const GROUP: usize = 4_000;
 
-const OPTIONS: OpenOptions =
-    OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 8_192 };
+const OPTIONS: OpenOptions = OpenOptions::durable(Duration::from_secs(5), 1_000, 8_192);
 
 fn main() {
     let items = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(ITEMS);

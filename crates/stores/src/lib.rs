@@ -1,5 +1,5 @@
-//! Stores all durable state except objects and vectors: control records, the ledger, items and batches, caches, and
-//! the state folder.
+//! Stores all durable state except vectors and large objects: control records, the ledger, items and batches, caches,
+//! artefacts of small documents, and the state folder.
 //!
 //! This crate does not depend on stages, actors or the command line. Each store consists of a trait, pure rules, an
 //! implementation in SQLite, and a conformance suite (feature `testing`) that every implementation must pass.
@@ -14,12 +14,14 @@
 //! | [`record_table`] | users' tables that contain records to embed |
 //! | [`state`] | the state folder and its lock |
 //! | [`paid`] | the SQLite file that holds the ledger and the batches |
+//! | [`packed`] | small objects that can be rebuilt, together in one SQLite file |
 //! | [`sqlite`] | code that all SQLite stores share |
 
 pub mod batches;
 pub mod cache;
 pub mod control;
 pub mod ledger;
+pub mod packed;
 pub mod paid;
 pub mod queues;
 pub mod record_table;

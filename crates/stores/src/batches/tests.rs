@@ -13,7 +13,7 @@ use crate::ledger::{Ledger, SqliteLedger};
 use crate::paid;
 use crate::sqlite::OpenOptions;
 
-const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+const OPTIONS: OpenOptions = OpenOptions::durable(Duration::from_secs(5), 1_000, 512);
 
 struct InAFile {
     batches: SqliteBatches,

@@ -10,7 +10,7 @@ use super::*;
 use crate::paid;
 use crate::sqlite::{Database, OpenOptions};
 
-const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+const OPTIONS: OpenOptions = OpenOptions::durable(Duration::from_secs(5), 1_000, 512);
 
 struct LedgerFixture {
     ledger: SqliteLedger,

@@ -213,7 +213,7 @@ mod tests {
             VALUES ('s', 'k', 7, 'SUCCESS', 't', zeroblob(32), 1, '{}')";
         file.execute(sql, []).unwrap();
         drop(file);
-        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 100, page_cache_kibibytes: 64 };
+        let options = OpenOptions::durable(Duration::from_secs(5), 100, 64);
         for path in [&old, &new, &old] {
             open(path, &options).unwrap();
         }

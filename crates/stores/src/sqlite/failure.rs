@@ -13,6 +13,8 @@ pub struct Failure {
     pub hint: &'static str,
     /// True if another process has locked the database.
     pub busy: bool,
+    /// True if the file is damaged or no database.
+    pub damaged: bool,
     /// True if the connection or the disk failed. In this case, the whole commit must be abandoned, and not just one
     /// operation.
     pub fatal: bool,
@@ -20,7 +22,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(location: &str, reason: impl Into<String>, hint: &'static str) -> Self {
-        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, fatal: true }
+        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, damaged: false, fatal: true }
     }
 
     pub fn of(location: &str, error: &Error) -> Self {
@@ -39,7 +41,8 @@ impl Failure {
         };
         let fatal = !matches!(code, Some(ConstraintViolation | TypeMismatch | TooBig)) && code.is_some();
         let busy = matches!(code, Some(DatabaseBusy | DatabaseLocked));
-        Self { location: location.to_owned(), reason: error.to_string(), hint, busy, fatal }
+        let damaged = matches!(code, Some(DatabaseCorrupt | NotADatabase));
+        Self { location: location.to_owned(), reason: error.to_string(), hint, busy, damaged, fatal }
     }
 }
 

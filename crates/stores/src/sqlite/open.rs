@@ -31,9 +31,21 @@ enum Lacks {
 pub struct OpenOptions {
     /// Maximum time to wait while another process writes.
     pub busy: Duration,
-    /// Number of 4 KiB pages that the write-ahead log collects before a checkpoint.
+    /// Number of pages that the write-ahead log collects before a checkpoint.
     pub wal_pages: u32,
     pub page_cache_kibibytes: u32,
+    /// Size of a page, in bytes. Only a new file gets this size; an existing file keeps its own.
+    pub page_bytes: u32,
+    /// If true, a commit waits until it is on the disk. If false, a power loss may undo the last commits, but never a part of
+    /// one.
+    pub survives_power_loss: bool,
+}
+
+impl OpenOptions {
+    /// Returns the options of a file with pages of 4 KiB whose commits survive a power loss.
+    pub const fn durable(busy: Duration, wal_pages: u32, page_cache_kibibytes: u32) -> Self {
+        Self { busy, wal_pages, page_cache_kibibytes, page_bytes: 4096, survives_power_loss: true }
+    }
 }
 
 impl Schema {
@@ -84,12 +96,15 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
     conn.set_prepared_statement_cache_capacity(64);
     // This check comes before any change: a newer or foreign database must stay unchanged.
     let lacks = schema.lacks(&conn, &location)?;
+    conn.pragma_update(None, "page_size", options.page_bytes).map_err(failed)?;
     use_write_ahead_log(&conn, busy).map_err(failed)?;
     conn.pragma_update(None, "wal_autocheckpoint", options.wal_pages).map_err(failed)?;
-    conn.pragma_update(None, "journal_size_limit", i64::from(options.wal_pages) * 4096).map_err(failed)?;
+    conn.pragma_update(None, "journal_size_limit", i64::from(options.wal_pages) * i64::from(options.page_bytes))
+        .map_err(failed)?;
     // A negative value is in KiB, not pages.
     conn.pragma_update(None, "cache_size", -i64::from(options.page_cache_kibibytes)).map_err(failed)?;
-    conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    let synchronous = if options.survives_power_loss { "FULL" } else { "NORMAL" };
+    conn.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
     if lacks != Lacks::Nothing {
         // Another process may have been faster, so check again under the lock.
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;

@@ -7,7 +7,8 @@
 //!   lock         locked by the process that ingests; contains the process id and the command line
 //!   control.db   control records and audit log
 //!   paid.db      the ledger, batches, items
-//!   objects/     artefacts and the vector store
+//!   artefacts.db artefacts of small documents
+//!   objects/     large artefacts and the vector store
 //!   batches/     results of batches until they are imported
 //!   cache/       embeddings and findings; can be rebuilt
 //! ```
@@ -154,6 +155,10 @@ impl StateFolder {
 
     pub fn objects(&self) -> PathBuf {
         self.root.join("objects")
+    }
+
+    pub fn artefacts_db(&self) -> PathBuf {
+        self.root.join("artefacts.db")
     }
 
     pub fn cache(&self) -> PathBuf {

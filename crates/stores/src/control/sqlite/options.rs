@@ -40,9 +40,6 @@ pub struct SqliteControlOptions {
     pub record_days: u32,
     /// Number of days that an entry of the audit log is kept.
     pub audit_days: u32,
-    /// Maximum number of expired rows that one run removes. The rows are removed in small steps between other work.
-    #[serde(skip)]
-    pub prune_rows: u64,
 }
 
 impl Default for SqliteControlOptions {
@@ -57,7 +54,6 @@ impl Default for SqliteControlOptions {
             max_retries: 3,
             record_days: 90,
             audit_days: 180,
-            prune_rows: 100_000,
         }
     }
 }
@@ -78,11 +74,7 @@ impl SqliteControlOptions {
     }
 
     pub fn opening(&self) -> OpenOptions {
-        OpenOptions {
-            busy: self.busy_timeout(),
-            wal_pages: self.wal_pages,
-            page_cache_kibibytes: self.page_cache_kibibytes,
-        }
+        OpenOptions::durable(self.busy_timeout(), self.wal_pages, self.page_cache_kibibytes)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::batches::rules::{ItemContent, ItemState, ItemStatus, Step, hash_of, r
 use crate::paid;
 use crate::sqlite::OpenOptions;
 
-const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+const OPTIONS: OpenOptions = OpenOptions::durable(Duration::from_secs(5), 1_000, 512);
 const SPACE: &str = "lines";
 
 /// Holds a generated item, and whether the item is a text.

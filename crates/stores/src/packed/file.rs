@@ -1,0 +1,207 @@
+//! Shares the SQLite file of packed objects within the process, and replaces it if it is damaged.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use docweir_objects::ObjectError;
+use rusqlite::{Connection, Error, TransactionBehavior};
+use tokio::sync::Mutex;
+
+use super::rows::{Rows, SCHEMA};
+use crate::sqlite::{Failure, OpenOptions, open_writer};
+
+const OPTIONS: OpenOptions = OpenOptions {
+    busy: Duration::from_secs(30),
+    wal_pages: 4_000,
+    page_cache_kibibytes: 8_192,
+    page_bytes: 8_192,
+    survives_power_loss: false,
+};
+
+/// Time after a deletion at which the write-ahead log is emptied. Until then, the log may still contain the deleted object.
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(10);
+
+/// Gives access to the file; clones are cheap. One operation runs at a time, on a thread that may block.
+#[derive(Clone)]
+pub struct PackedFile {
+    state: Arc<Mutex<State>>,
+    /// True while the log waits to be emptied.
+    forgetting: Arc<AtomicBool>,
+}
+
+struct State {
+    path: PathBuf,
+    connection: Option<Connection>,
+}
+
+/// Describes what an operation does to the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Reads rows. A missing file has no rows.
+    Read,
+    /// Deletes rows. A missing file has no rows.
+    Change,
+    /// Writes rows. A missing file is created.
+    Write,
+}
+
+impl PackedFile {
+    pub fn new(path: &Path) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State { path: path.to_owned(), connection: None })),
+            forgetting: Arc::default(),
+        }
+    }
+
+    /// Runs `work` in a transaction that only reads.
+    pub async fn read<T: Default, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Rows<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        Ok(self.run(Access::Read, what, key, work).await?.unwrap_or_default())
+    }
+
+    /// Runs `work` in a transaction that may delete rows. Does nothing if there is no file.
+    pub async fn change<F>(&self, what: &'static str, key: &str, work: F) -> Result<(), ObjectError>
+    where
+        F: FnOnce(&Rows<'_>) -> Result<(), Error> + Send + 'static,
+    {
+        self.run(Access::Change, what, key, work).await?;
+        self.forget_later();
+        Ok(())
+    }
+
+    /// Empties the log later, once for all deletions until then, because this waits for the disk. If the program ends before,
+    /// the log is deleted with the last connection.
+    fn forget_later(&self) {
+        if self.forgetting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (state, forgetting) = (Arc::downgrade(&self.state), self.forgetting.clone());
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(FORGET_AFTER).await;
+            forgetting.store(false, Ordering::Release);
+            let Some(state) = state.upgrade() else { return };
+            let state = state.lock_owned().await;
+            drop(tokio::task::spawn_blocking(move || state.empty_log()).await);
+        }));
+    }
+
+    /// Runs `work` in a transaction that may write rows.
+    pub async fn write<T, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Rows<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let lost = || ObjectError::Unknown { key: key.to_owned(), reason: "the file is missing".into() };
+        self.run(Access::Write, what, key, work).await?.ok_or_else(lost)
+    }
+
+    /// Runs `work` in a transaction. Returns `None` if there is no file and the access does not create it. The
+    /// transaction runs to its end even if the future is dropped.
+    async fn run<T, F>(&self, access: Access, what: &'static str, key: &str, work: F) -> Result<Option<T>, ObjectError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Rows<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let mut state = self.state.clone().lock_owned().await;
+        let owned = key.to_owned();
+        let task = tokio::task::spawn_blocking(move || state.run(access, what, &owned, work));
+        task.await.unwrap_or_else(|e| {
+            Err(ObjectError::Unknown { key: key.to_owned(), reason: format!("{what} did not finish: {e}") })
+        })
+    }
+}
+
+impl State {
+    fn run<T, F>(&mut self, access: Access, what: &'static str, key: &str, work: F) -> Result<Option<T>, ObjectError>
+    where
+        F: FnOnce(&Rows<'_>) -> Result<T, Error>,
+    {
+        let Some(connection) = self.open(access).map_err(|failure| error(what, key, &failure))? else {
+            return Ok(None);
+        };
+        let behavior = match access {
+            Access::Read => TransactionBehavior::Deferred,
+            Access::Change | Access::Write => TransactionBehavior::Immediate,
+        };
+        let done = connection.transaction_with_behavior(behavior).and_then(|transaction| {
+            let value = work(&Rows(&transaction))?;
+            transaction.commit()?;
+            Ok(value)
+        });
+        done.map(Some).map_err(|e| {
+            // The bytes of one row are damaged. The next write of this object replaces the row.
+            if matches!(e, Error::FromSqlConversionFailure(..)) {
+                return ObjectError::Transient { what, key: key.to_owned(), reason: e.to_string() };
+            }
+            let failure = Failure::of(&self.path.display().to_string(), &e);
+            if failure.damaged {
+                self.begin_anew(&failure.reason);
+            }
+            error(what, key, &failure)
+        })
+    }
+
+    /// Returns the connection. Returns `None` if there is no file and the access does not create it.
+    fn open(&mut self, access: Access) -> Result<Option<&mut Connection>, Failure> {
+        if self.connection.is_none() {
+            if access != Access::Write && !self.path.exists() {
+                return Ok(None);
+            }
+            let opened = match open_writer(&self.path, &SCHEMA, &OPTIONS) {
+                Err(failure) if failure.damaged => {
+                    self.begin_anew(&failure.reason);
+                    open_writer(&self.path, &SCHEMA, &OPTIONS)
+                }
+                opened => opened,
+            };
+            let connection = opened?;
+            // Overwrite deleted data, because it includes texts of documents.
+            let secured = connection.pragma_update(None, "secure_delete", true);
+            secured.map_err(|e| Failure::of(&self.path.display().to_string(), &e))?;
+            self.connection = Some(connection);
+        }
+        Ok(self.connection.as_mut())
+    }
+
+    /// Copies the write-ahead log into the file and empties it. If a reader prevents that, the log is emptied after a later
+    /// deletion or when the program ends.
+    fn empty_log(&self) {
+        let Some(connection) = &self.connection else { return };
+        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::warn!(%error, path = %self.path.display(), "the log with deleted artefacts can't be emptied yet");
+        }
+    }
+
+    /// Moves the damaged file aside, so that the next write creates an empty one. If an earlier damaged file was moved
+    /// aside, that file is overwritten, because one damaged file is enough for analysis.
+    fn begin_anew(&mut self, reason: &str) {
+        let path = self.path.display();
+        tracing::warn!(%path, reason, "moving the damaged file of artefacts aside; stages that need one run again");
+        self.connection = None;
+        let beside = |suffix: &str| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        if let Err(error) = std::fs::rename(&self.path, beside(".damaged")) {
+            tracing::warn!(%error, %path, "can't move the damaged file; move it away, and docweir creates a new one");
+        }
+        for leftover in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(beside(leftover));
+        }
+    }
+}
+
+/// Converts a failure of the database into one of an object store.
+fn error(what: &'static str, key: &str, failure: &Failure) -> ObjectError {
+    let (key, reason) = (key.to_owned(), failure.to_string());
+    if failure.busy || failure.damaged {
+        return ObjectError::Transient { what, key, reason };
+    }
+    ObjectError::Storage { what, key, reason: failure.reason.clone(), hint: failure.hint }
+}
