@@ -250,7 +250,11 @@ impl World {
         }
         self.objects.set_faults(Faults::default());
         for store in &self.stores {
-            self.truth.is_seen(&run(store.view()).unwrap()).unwrap();
+            let view = run(store.view()).unwrap();
+            self.truth.is_seen(&view).unwrap();
+            let totals = run(store.totals()).unwrap();
+            let seen = (view.version(), view.documents().count() as u64, view.len() as u64);
+            assert_eq!((totals.version, totals.documents, totals.rows), seen);
         }
         self.objects.set_faults(self.faults);
         // Reading may deliver requests that were delayed.

@@ -271,7 +271,7 @@ impl VectorStore {
         Ok(())
     }
 
-    fn gone_for_good(
+    pub(super) fn gone_for_good(
         &self,
         missing: &mut Option<(ManifestVersion, String)>,
         version: ManifestVersion,
@@ -290,7 +290,7 @@ impl VectorStore {
         VectorError::Damaged { file: key, reason }
     }
 
-    fn no_stable_view(&self) -> VectorError {
+    pub(super) fn no_stable_view(&self) -> VectorError {
         VectorError::NoStableView { collection: self.collection.clone(), attempts: self.options.read_attempts }
     }
 }

@@ -8,7 +8,14 @@ use serde_json::json;
 use super::*;
 use crate::compaction::{CompactionOptions, Compactor, Mode};
 use crate::testing::{delete, document, id, model, objects, store, store_with};
-use crate::{DocumentRows, SearchRequest, Write};
+use crate::{DocumentRows, SearchRequest, Totals, Write};
+
+/// Counts the visible documents and rows of an inventory, as [`VectorStore::totals`] does without one.
+fn counted(inventory: &Inventory) -> Totals {
+    let visible = inventory.documents.values().filter(|held| !held.tombstone);
+    let rows = visible.clone().map(|held| u64::from(held.rows)).sum();
+    Totals { version: inventory.version, documents: visible.count() as u64, rows }
+}
 
 async fn commit(store: &Arc<VectorStore>, writes: Vec<Write>) {
     store.writer().commit(writes, &model(3)).await.unwrap();
@@ -20,6 +27,7 @@ async fn a_collection_without_commits_is_empty() {
     let view = s.view().await.unwrap();
     assert_eq!((view.version(), view.len(), view.documents().count()), (0, 0, 0));
     assert_eq!(s.inventory().await.unwrap(), Inventory::default());
+    assert_eq!(s.totals().await.unwrap(), Totals::default());
     assert!(s.manifest().await.unwrap().is_none());
     s.check_model(&model(3)).await.unwrap();
 }
@@ -48,6 +56,7 @@ async fn the_highest_version_wins_whatever_the_order_of_commits() {
             let inventory = s.inventory().await.unwrap();
             let held = inventory.documents[&id("doc_a")];
             assert_eq!((held.tombstone, held.rows), (expected.is_none(), expected.map_or(0, |(_, r)| r)));
+            assert_eq!(s.totals().await.unwrap(), counted(&inventory));
         }
     }
 }
