@@ -2,11 +2,11 @@
 //!
 //! Artefacts are written without a sync, because they can be rebuilt. The control record holds the hash of each
 //! artefact. An artefact that a power loss damaged is therefore detected, and its stage runs again. The object keys
-//! are the same as in the system that Docweir replaces. A newer version of a document overwrites the artefacts of the
+//! are the same as in the system that Docweir replaces, unless the pages of a document are packed into one object. A newer version of a document overwrites the artefacts of the
 //! older version. A process with an older claim never overwrites the artefacts of a process with a newer claim
 //! ([`Fence`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub struct Artefacts {
     fence: Option<Fence>,
     /// If true, personal data is redacted, and artefacts that were written before the redaction are deleted.
     redacts: bool,
+    /// If true, all pages of a document are stored in one object, with the metadata.
+    packs_pages: bool,
     /// Chunking options, which are written to the metadata of artefacts.
     pub chunking: chunk::ChunkOptions,
     /// Embedding model, which is written to the metadata of artefacts.
@@ -41,7 +43,7 @@ pub struct Artefacts {
 
 impl Artefacts {
     pub fn new(objects: Arc<dyn ObjectStore>, chunking: chunk::ChunkOptions, model: ModelIdentity) -> Self {
-        Self { objects, fence: None, redacts: false, chunking, model }
+        Self { objects, fence: None, redacts: false, packs_pages: false, chunking, model }
     }
 
     pub fn fenced(self, fence: Option<Fence>) -> Self {
@@ -51,6 +53,11 @@ impl Artefacts {
     /// Sets whether personal data is redacted.
     pub fn redacting(self, redacts: bool) -> Self {
         Self { redacts, ..self }
+    }
+
+    /// Sets whether all pages of a document are stored in one object.
+    pub fn packing_pages(self, packs_pages: bool) -> Self {
+        Self { packs_pages, ..self }
     }
 
     /// Deletes the artefacts that still contain the unredacted text, if personal data is redacted. If a later retry
@@ -69,7 +76,10 @@ impl Artefacts {
             if let Some(fence) = &self.fence {
                 fence.demand(&claim.key).await?;
             }
-            self.delete_pages_beyond(id, document.pages.len()).await?;
+            self.delete_of_other_layout(id, document.pages.len()).await?;
+        }
+        if self.packs_pages {
+            return self.put_one(&claim.key, packed_key(id), pack(id, &objects)).await;
         }
         let key = metadata_key(id);
         let sha256 = digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_slice())));
@@ -150,6 +160,13 @@ impl Artefacts {
 
     async fn load_extracted(&self, output: &StageOutput, id: &DocumentId) -> Result<Input, StageError> {
         let (metadata, _) = self.objects.get(&output.key).await.map_err(storage)?;
+        if output.key == packed_key(id) {
+            whole(&output.sha256, digest([(output.key.as_str(), metadata.as_ref())].into_iter()))?;
+            let files: HashMap<String, String> = serde_json::from_slice(&metadata).map_err(unreadable)?;
+            let file = |key: &str| files.get(key.strip_prefix(&folder(id))?).map(|text| text.clone().into_bytes());
+            let (document, _) = extract::from_objects(id, file).map_err(unreadable)?;
+            return Ok(Input::Extracted(Arc::new(document)));
+        }
         let index: PageIndex = serde_json::from_slice(&metadata).map_err(unreadable)?;
         // The objects are listed in the order in which they were hashed: pages first, then metadata.
         let mut objects = Vec::with_capacity(index.pages.len() + 1);
@@ -198,9 +215,11 @@ impl Artefacts {
         }
     }
 
-    /// Deletes all pages with a number above `pages`. They remain if an earlier version of the document had more
-    /// pages.
-    async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
+    /// Deletes the objects that a new version with `pages` pages does not overwrite. They remain if an earlier version of
+    /// the document had more pages, or if it was stored in the other layout.
+    async fn delete_of_other_layout(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
+        let (other, pages) = if self.packs_pages { (metadata_key(id), 0) } else { (packed_key(id), pages) };
+        self.objects.delete(&other).await.map_err(storage)?;
         let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
         while let Some(page) = listed.next().await.map_err(storage)? {
             for object in page {
@@ -231,8 +250,28 @@ struct PageFile {
     file: String,
 }
 
+/// Returns the prefix of the keys of a document's extraction artefact.
+fn folder(id: &DocumentId) -> String {
+    format!("extracted/{id}/")
+}
+
 fn metadata_key(id: &DocumentId) -> String {
-    format!("extracted/{id}/metadata.json")
+    format!("{}metadata.json", folder(id))
+}
+
+/// Returns the key of the object with all pages and the metadata.
+fn packed_key(id: &DocumentId) -> String {
+    format!("{}pages.json", folder(id))
+}
+
+/// Writes the objects of an extraction artefact as one JSON object. Its keys are the names of the files below the
+/// document's prefix, and its values are their texts.
+fn pack(id: &DocumentId, objects: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let name = |key: &str| key.strip_prefix(&folder(id)).unwrap_or(key).to_owned();
+    let files: BTreeMap<String, String> =
+        objects.iter().map(|(key, body)| (name(key), String::from_utf8_lossy(body).into_owned())).collect();
+    // The value has only strings, so serialising can't fail.
+    serde_json::to_vec(&files).unwrap_or_default()
 }
 
 /// Returns one hash over the keys, lengths and bytes of several objects. The lengths mark where each object ends, so
@@ -258,3 +297,7 @@ fn whole(expected: &Sha256Hex, found: Sha256Hex) -> Result<(), StageError> {
 fn unreadable(error: impl std::error::Error + 'static) -> StageError {
     StageError::transient("artefact_unreadable", "the artefact can't be read").caused_by(&error)
 }
+
+#[cfg(test)]
+#[path = "artefacts_tests.rs"]
+mod tests;

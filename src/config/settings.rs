@@ -325,6 +325,9 @@ pub struct BucketOptions {
     /// Store that holds the manifest: `s3` or `dynamodb`. Use `s3` if the S3 endpoint enforces conditional writes,
     /// which Docweir checks when it starts. Use `dynamodb` for all other endpoints.
     pub register: Register,
+    /// If true, all pages of a document are stored in one object, `extracted/DOCUMENT/pages.json`, instead of one object for
+    /// each page. A document of ten pages then takes 4 writes instead of 14.
+    pub packed_pages: bool,
     /// Number of days after which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the
     /// move. If a stage of a document must be retried, the document's archived artefacts must be restored first.
     pub archive_days: u32,
@@ -332,7 +335,13 @@ pub struct BucketOptions {
 
 impl Default for BucketOptions {
     fn default() -> Self {
-        Self { artefacts: String::new(), vectors: String::new(), register: Register::S3, archive_days: 30 }
+        Self {
+            artefacts: String::new(),
+            vectors: String::new(),
+            register: Register::S3,
+            packed_pages: false,
+            archive_days: 30,
+        }
     }
 }
 

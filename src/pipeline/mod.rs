@@ -317,7 +317,8 @@ pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model)
             .fenced(fence)
-            .redacting(settings.enrich.options.redact),
+            .redacting(settings.enrich.options.redact)
+            .packing_pages(settings.buckets.packed_pages && settings.state.objects_in() == "s3"),
         quarantine: engine.quarantine_store(),
         // A failure to open is reported by the code that requires the batches.
         batches: engine.has_ledger().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),

@@ -140,11 +140,27 @@ fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
 /// docs/performance.md were measured with 1,000 documents.
 #[test]
 fn a_document_of_ten_pages_takes_few_requests() {
-    let Some(mut account) = Account::new(ministack(), ministack(), true) else { return };
+    let Some(counts) = requests_for_each_document(false) else { return };
+    // The limit is generous, because the requests of the run itself (probe, leases, manifest) are shared by few
+    // documents.
+    assert!(counts.values().sum::<f64>() < 25.0, "{counts:?}");
+}
+
+#[test]
+fn packed_pages_save_requests_to_s3() {
+    let Some(counts) = requests_for_each_document(true) else { return };
+    let s3: f64 = counts.iter().filter(|(kind, _)| kind.starts_with("S3")).map(|(_, n)| n).sum();
+    assert!(s3 <= 8.0, "{s3}: {counts:?}");
+}
+
+/// Ingests documents of ten pages. Returns the number of requests for each document, by kind.
+fn requests_for_each_document(packed: bool) -> Option<BTreeMap<String, f64>> {
+    let mut account = Account::new(ministack(), ministack(), true)?;
     let documents = number("DOCWEIR_TEST_COSTS", 40);
     for seed in 0..documents as u64 {
         account.place.write(format!("{seed:04}.pdf"), docweir_testkit::long_pages(10, 2, seed));
     }
+    account.more.push(("DOCWEIR__BUCKETS__PACKED_PAGES", packed.to_string()));
     account.aws(account.s3, &["s3", "cp", "docs", &format!("s3://{}/input/", account.name), "--recursive"]);
     let proxies = through_proxies(&mut account);
     let counts = counted(&proxies);
@@ -168,8 +184,6 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let requests: u64 = counts.values().sum();
     let bytes = stored(&account, account.s3, "docs/");
     println!("{:8.2} requests, {:.2} MB stored", each(requests), each(bytes) / 1e6);
-    // The limit is generous, because the requests of the run itself (probe, leases, manifest) are shared by few
-    // documents.
-    assert!(each(requests) < 25.0, "{counts:?}");
     assert!(each(bytes) < 2e6, "{bytes} bytes");
+    Some(counts.into_iter().map(|(kind, n)| (kind, each(n))).collect())
 }
