@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use docweir_core::clock::timestamp;
-use docweir_core::documents::Stage;
 use docweir_core::model::ModelIdentity;
 use docweir_stores::batches::Counts;
-use docweir_stores::control::{ControlRecord, DocumentStatus, Intent, RecordFilter, Resume};
+use docweir_stores::control::rules::next_step;
+use docweir_stores::control::{ControlRecord, DocumentStatus, RecordFilter, Resume};
 use docweir_stores::queues::DeadLetters;
 use docweir_stores::state::LockHolder;
 use serde::Serialize;
@@ -135,25 +135,15 @@ impl Overview {
     async fn of(engine: &Engine) -> Result<Self, Failure> {
         let control = engine.control.as_ref();
         let documents = control.counts().await?;
-        let (mut stages, mut reasons) = (BTreeMap::new(), BTreeMap::new());
-        for status in [DocumentStatus::Pending, DocumentStatus::InProgress, DocumentStatus::Parked] {
-            let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
-            each(control, &filter, |r| *stages.entry(next_step(&r)).or_default() += 1).await?;
-        }
-        let filter = RecordFilter { status: Some(DocumentStatus::Quarantined), ..RecordFilter::default() };
-        each(control, &filter, |r| {
-            *reasons.entry(r.last_error.map_or_else(|| "unknown".to_owned(), |e| e.code)).or_default() += 1;
-        })
-        .await?;
+        let waiting = control.waiting().await?;
         let vectors = engine.vectors()?;
-        let (manifest, inventory) = (vectors.manifest().await?, vectors.inventory().await?);
-        let held = inventory.documents.values().filter(|held| !held.tombstone);
+        let (manifest, totals) = (vectors.manifest().await?, vectors.totals().await?);
         let index = Index {
             collection: vectors.collection().to_owned(),
-            documents: held.clone().count() as u64,
-            chunks: held.map(|held| u64::from(held.rows)).sum(),
+            documents: totals.documents,
+            chunks: totals.rows,
             model: manifest.as_ref().and_then(|m| m.model().cloned()),
-            manifest_version: inventory.version,
+            manifest_version: totals.version,
             files: manifest.as_ref().map_or(0, |m| m.live.len() as u64),
             bytes: manifest.iter().flat_map(|m| &m.live).map(|f| f.bytes).sum(),
         };
@@ -170,8 +160,8 @@ impl Overview {
         Ok(Self {
             state,
             documents,
-            stages,
-            reasons,
+            stages: waiting.steps,
+            reasons: waiting.reasons,
             sources,
             index,
             items,
@@ -281,16 +271,6 @@ impl Index {
     }
 }
 
-/// Returns the next step of an unfinished document: a stage such as `extract`, or `delete`.
-fn next_step(record: &ControlRecord) -> String {
-    if record.intent == Intent::Delete {
-        return "delete".into();
-    }
-    let done = |s: &Stage| record.stage_status.get(s).is_some_and(|entry| entry.status == DocumentStatus::Completed);
-    // A document with all stages completed is pending again after a reset; it starts at extraction.
-    Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
-}
-
 /// Prints one line per document. A line is printed as soon as the control record of the document is read, because a
 /// state folder may hold a million documents.
 async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failure> {
@@ -311,7 +291,7 @@ fn row(record: &ControlRecord, out: &Out, here: &std::path::Path) -> String {
         "{:<28}  {}  {:<8}  {:>4}  {}",
         record.document_id.as_str(),
         paint(record.status).on(out, &format!("{:<11}", word(record.status))),
-        if unfinished { next_step(record) } else { String::new() },
+        if unfinished { next_step(record) } else { "" },
         record.version,
         source::display(&record.source, here),
     )

@@ -71,7 +71,7 @@ pub const RETIRED: &[(&str, &str)] = &[
     ("control.read_connections", "fixed at 2"),
     ("control.wal_pages", "fixed at 4000"),
     ("control.page_cache_kibibytes", "fixed at 2048"),
-    ("control.prune_rows", "fixed at 100,000; `control.record_days` and `control.audit_days` limit the age of rows"),
+    ("control.prune_rows", "no longer limited; `control.record_days` and `control.audit_days` limit the age of rows"),
     ("objects.lock_wait_seconds", "fixed at 30"),
     ("objects.leftover_seconds", "fixed at 3600"),
     ("aws.connect_seconds", "fixed at 3.1; `aws.attempt_seconds` limits the time of the whole attempt"),

@@ -395,6 +395,29 @@ pub enum ControlError {
 /// Counts documents by status, for progress and `docweir status`.
 pub type StatusCounts = BTreeMap<String, u64>;
 
+/// Counts the documents that wait, by what they wait for. See [`rules::waits_for`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WaitCounts {
+    /// Number of unfinished documents by next step: a stage such as `extract`, or `delete`.
+    pub steps: BTreeMap<String, u64>,
+    /// Number of quarantined documents by the code of their error.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+impl WaitCounts {
+    /// Adds documents with a status and the result of [`rules::waits_for`].
+    pub fn add(&mut self, status: DocumentStatus, waits_for: &str, documents: u64) {
+        let counts = match status {
+            DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Parked => &mut self.steps,
+            DocumentStatus::Quarantined => &mut self.reasons,
+            DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted => return,
+        };
+        if documents > 0 {
+            *counts.entry(waits_for.to_owned()).or_default() += documents;
+        }
+    }
+}
+
 #[async_trait]
 pub trait ControlStore: Send + Sync + 'static {
     fn location(&self) -> String;
@@ -517,6 +540,26 @@ pub trait ControlStore: Send + Sync + 'static {
     ) -> Result<Vec<ControlRecord>, ControlError>;
 
     async fn counts(&self) -> Result<StatusCounts, ControlError>;
+
+    /// Counts the documents that wait, by what they wait for. A store that keeps no such numbers reads the records of these
+    /// documents.
+    async fn waiting(&self) -> Result<WaitCounts, ControlError> {
+        const PAGE: usize = 1_000;
+        let mut counts = WaitCounts::default();
+        for status in
+            [DocumentStatus::Pending, DocumentStatus::InProgress, DocumentStatus::Parked, DocumentStatus::Quarantined]
+        {
+            let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
+            let mut after: Option<DocumentId> = None;
+            loop {
+                let page = self.list(&filter, after.as_ref(), PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.document_id.clone());
+                page.iter().for_each(|record| counts.add(record.status, &rules::waits_for(record), 1));
+            }
+        }
+        Ok(counts)
+    }
 
     /// Lists at most `limit` audit entries later than `after` (a `timestamp`), in order of time.
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError>;

@@ -340,6 +340,19 @@ impl<W: World> Run<'_, W> {
     }
 }
 
+impl<W: World> Run<'_, W> {
+    /// Compares the counts with all records.
+    async fn check_counts(&self) {
+        let (mut statuses, mut waiting) = (StatusCounts::new(), WaitCounts::default());
+        for record in self.world.store().list(&RecordFilter::default(), None, 99).await.unwrap() {
+            *statuses.entry(rules::name(record.status).to_owned()).or_default() += 1;
+            waiting.add(record.status, &rules::waits_for(&record), 1);
+        }
+        assert_eq!(self.world.store().counts().await.unwrap(), statuses);
+        assert_eq!(self.world.store().waiting().await.unwrap(), waiting);
+    }
+}
+
 impl Expected {
     fn start_anew(&mut self) {
         self.version += 1;
@@ -378,6 +391,7 @@ pub fn does_what_the_model_does<W: World>(cases: u32, world: impl AsyncFn() -> W
                 for command in commands {
                     run.step(command).await;
                 }
+                run.check_counts().await;
             });
             Ok(())
         })

@@ -28,7 +28,7 @@ use docweir_core::documents::Stage;
 use docweir_core::error::StageError;
 use serde_json::Value;
 
-use super::{AuditEvent, ControlRecord, DocumentStatus, StageMetrics, StageRecord};
+use super::{AuditEvent, ControlRecord, DocumentStatus, Intent, StageMetrics, StageRecord};
 
 /// Value of `processing_version`, the sort key of the system that docweir replaces. The version of a document is
 /// stored in a separate attribute.
@@ -44,6 +44,28 @@ pub const COMPLETE: &str = "STAGE_5_COMPLETE";
 pub const FAILED: &str = "FAILED";
 /// Value of `current_stage` after the document was deleted.
 pub const DELETED: &str = "DELETED";
+
+/// Returns what a document waits for. For an unfinished document, this is the next step: a stage such as `extract`, or
+/// `delete`. For a quarantined document, it is the code of the error. Other documents wait for nothing.
+pub fn waits_for(record: &ControlRecord) -> String {
+    match record.status {
+        DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Parked => next_step(record).to_owned(),
+        DocumentStatus::Quarantined => {
+            record.last_error.as_ref().map_or_else(|| "unknown".to_owned(), |error| error.code.to_string())
+        }
+        DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted => String::new(),
+    }
+}
+
+/// Returns the next step of an unfinished document: a stage such as `extract`, or `delete`.
+pub fn next_step(record: &ControlRecord) -> &'static str {
+    if record.intent == Intent::Delete {
+        return "delete";
+    }
+    let done = |stage: &Stage| record.stage_status.get(stage).is_some_and(|s| s.status == DocumentStatus::Completed);
+    // A document with all stages completed is pending again after a reset; it starts at extraction.
+    Stage::ALL.into_iter().find(|stage| !done(stage)).unwrap_or(Stage::Extraction).verb()
+}
 
 /// Defines the values of `event_type`.
 pub mod events {

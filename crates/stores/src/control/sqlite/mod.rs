@@ -354,13 +354,30 @@ impl ControlStore for SqliteControlStore {
     async fn counts(&self) -> Result<StatusCounts, ControlError> {
         self.readers
             .read(|connection| {
-                let sql = "SELECT status, count(*) FROM document_processing_control GROUP BY status";
+                let sql = "SELECT status, sum(documents) FROM document_totals WHERE documents > 0 GROUP BY status";
                 let mut statement = connection.prepare_cached(sql)?;
                 let count = |row: &rusqlite::Row<'_>| -> Result<(String, u64), rusqlite::Error> {
                     Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
                 };
                 let counts = statement.query_map([], count)?.collect::<Result<StatusCounts, _>>();
                 counts.map_err(OpError::from)
+            })
+            .await
+    }
+
+    async fn waiting(&self) -> Result<WaitCounts, ControlError> {
+        self.readers
+            .read(|connection| {
+                let mut statement =
+                    connection.prepare_cached("SELECT status, waits_for, documents FROM document_totals")?;
+                let mut rows = statement.query([])?;
+                let mut counts = WaitCounts::default();
+                while let Some(row) = rows.next()? {
+                    let (status, waits_for): (String, String) = (row.get(0)?, row.get(1)?);
+                    let Some(status) = rows::from_word(status) else { continue };
+                    counts.add(status, &waits_for, u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0));
+                }
+                Ok(counts)
             })
             .await
     }

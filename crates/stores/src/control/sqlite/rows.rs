@@ -15,11 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::{OpError, OpResult};
-use crate::control::rules::name;
+use crate::control::rules::{name, waits_for};
 use crate::control::{AuditEvent, ControlRecord, DocumentStatus, Resume, StageRecord};
 
-/// Columns that are written only once, except for the source of a moved file. (Columns are grouped by how often they change, so that an update touches no
-/// index unnecessarily.)
+/// Columns that are written only once, except for the source of a moved file. (Columns are grouped by how often they
+/// change, so that an update touches no index unnecessarily.)
 const IDENTITY: [&str; 7] =
     ["document_id", "processing_version", "source", "source_bucket", "source_s3_key", "created_at", "max_retries"];
 /// Columns that a move of the file changes.
@@ -52,8 +52,17 @@ const STATE: [&str; 24] = [
     "urgent",
 ];
 /// Columns that every transition changes.
-const PROGRESS: [&str; 8] =
-    ["current_stage", "stage_status", "retry_count", "interruptions", "last_error", "error_stage", "updated_at", "ttl"];
+const PROGRESS: [&str; 9] = [
+    "current_stage",
+    "stage_status",
+    "retry_count",
+    "interruptions",
+    "last_error",
+    "error_stage",
+    "updated_at",
+    "ttl",
+    "waits_for",
+];
 
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| [&IDENTITY[..], &STATE, &PROGRESS].concat().join(", "));
 
@@ -157,6 +166,7 @@ fn push_progress(r: &ControlRecord, values: &mut Vec<Value>) {
         r.error_stage.map_or(Value::Null, |s| text(s.name())),
         text(&r.updated_at),
         Value::Integer(r.ttl),
+        Value::Text(waits_for(r)),
     ]);
 }
 
@@ -187,7 +197,7 @@ pub fn word(value: &impl Serialize) -> Value {
 }
 
 /// Parses an enum from the name of a variant. This is the inverse of [`word`].
-fn from_word<T: DeserializeOwned>(word: String) -> Option<T> {
+pub fn from_word<T: DeserializeOwned>(word: String) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(word)).ok()
 }
 

@@ -7,7 +7,7 @@ use crate::sqlite::Schema;
 
 /// Schema of the control store. The application id spells `DCWR`.
 pub const SCHEMA: Schema =
-    Schema { application_id: 0x4443_5752, version: 4, tables: TABLES, upgrades: &[CHILDREN, CONTENTS, URGENT] };
+    Schema { application_id: 0x4443_5752, version: 5, tables: TABLES, upgrades: &[CHILDREN, CONTENTS, URGENT, TOTALS] };
 
 /// Statements that upgrade a file to version 2, which supports documents within documents.
 const CHILDREN: &str = "
@@ -26,7 +26,81 @@ UPDATE document_processing_control SET urgent = 1 WHERE status = 'PENDING' AND i
 CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE urgent = 1;
 ";
 
-const TABLES: &str = "
+/// Expands to the value of `waits_for` as SQL. [`waits_for`](crate::control::rules::waits_for) is the same rule for
+/// records; this one serves rows that no rule of the program has written.
+macro_rules! waits_for {
+    () => {
+        "CASE
+    WHEN status = 'QUARANTINED' THEN coalesce(json_extract(last_error, '$.code'), 'unknown')
+    WHEN status NOT IN ('PENDING', 'IN_PROGRESS', 'PARKED') THEN ''
+    WHEN intent = 'DELETE' THEN 'delete'
+    WHEN json_extract(stage_status, '$.extraction.status') IS NOT 'COMPLETED' THEN 'extract'
+    WHEN json_extract(stage_status, '$.chunking.status') IS NOT 'COMPLETED' THEN 'chunk'
+    WHEN json_extract(stage_status, '$.enrichment.status') IS NOT 'COMPLETED' THEN 'enrich'
+    WHEN json_extract(stage_status, '$.embedding.status') IS NOT 'COMPLETED' THEN 'embed'
+    WHEN json_extract(stage_status, '$.loading.status') IS NOT 'COMPLETED' THEN 'load'
+    ELSE 'extract' END"
+    };
+}
+
+/// Expands to the table of totals and its triggers. The triggers keep the totals right whoever changes a row, so that
+/// reading them takes the same time however many documents there are. If the status changes and `waits_for` does not, a
+/// person has changed the row. SQLite does not define which of two triggers runs first, so each only adds or subtracts.
+macro_rules! totals {
+    () => {
+        concat!(
+            "
+CREATE TABLE document_totals (
+    status TEXT NOT NULL,
+    waits_for TEXT NOT NULL,
+    documents INTEGER NOT NULL,
+    PRIMARY KEY (status, waits_for)
+) WITHOUT ROWID;
+CREATE TRIGGER total_of_new AFTER INSERT ON document_processing_control BEGIN
+    INSERT INTO document_totals VALUES (NEW.status, NEW.waits_for, 1)
+        ON CONFLICT (status, waits_for) DO UPDATE SET documents = documents + 1;
+END;
+CREATE TRIGGER total_of_changed AFTER UPDATE OF status, waits_for ON document_processing_control
+WHEN OLD.status <> NEW.status OR OLD.waits_for <> NEW.waits_for BEGIN
+    INSERT INTO document_totals VALUES (OLD.status, OLD.waits_for, -1)
+        ON CONFLICT (status, waits_for) DO UPDATE SET documents = documents - 1;
+    INSERT INTO document_totals VALUES (NEW.status, NEW.waits_for, 1)
+        ON CONFLICT (status, waits_for) DO UPDATE SET documents = documents + 1;
+END;
+CREATE TRIGGER total_of_removed AFTER DELETE ON document_processing_control BEGIN
+    INSERT INTO document_totals VALUES (OLD.status, OLD.waits_for, -1)
+        ON CONFLICT (status, waits_for) DO UPDATE SET documents = documents - 1;
+END;
+CREATE TRIGGER waits_for_by_hand AFTER UPDATE OF status ON document_processing_control
+WHEN OLD.waits_for = NEW.waits_for
+    AND (OLD.status IN ('PENDING', 'IN_PROGRESS', 'PARKED')) + 2 * (OLD.status = 'QUARANTINED')
+        <> (NEW.status IN ('PENDING', 'IN_PROGRESS', 'PARKED')) + 2 * (NEW.status = 'QUARANTINED') BEGIN
+    UPDATE document_processing_control SET waits_for = ",
+            waits_for!(),
+            "
+    WHERE document_id = NEW.document_id AND processing_version = NEW.processing_version;
+END;
+"
+        )
+    };
+}
+
+/// Statements that upgrade a file to version 5, which counts documents as they change.
+const TOTALS: &str = concat!(
+    "
+ALTER TABLE document_processing_control ADD COLUMN waits_for TEXT NOT NULL DEFAULT '';
+UPDATE document_processing_control SET waits_for = ",
+    waits_for!(),
+    " WHERE status IN ('PENDING', 'IN_PROGRESS', 'PARKED', 'QUARANTINED');
+",
+    totals!(),
+    "
+INSERT INTO document_totals SELECT status, waits_for, count(*) FROM document_processing_control GROUP BY 1, 2;
+"
+);
+
+const TABLES: &str = concat!(
+    "
 CREATE TABLE document_processing_control (
     document_id TEXT NOT NULL CHECK (document_id <> ''),
     processing_version TEXT NOT NULL DEFAULT 'v1',
@@ -68,6 +142,7 @@ CREATE TABLE document_processing_control (
     error_stage TEXT,
     updated_at TEXT NOT NULL,
     ttl INTEGER NOT NULL,
+    waits_for TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (document_id, processing_version)
 );
 CREATE UNIQUE INDEX source_index ON document_processing_control (source);
@@ -102,4 +177,6 @@ CREATE TABLE pipeline_metrics_daily (
     updated_at TEXT NOT NULL,
     PRIMARY KEY (date, metric_type)
 ) WITHOUT ROWID;
-";
+",
+    totals!()
+);

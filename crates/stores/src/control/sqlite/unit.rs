@@ -143,21 +143,20 @@ fn one(connection: &Connection, condition: &str, parameter: &str) -> OpResult<Op
 /// Audit entries are written in order of time, so the oldest entries are the first rows of the table and no index is
 /// needed. Of the control records, only the records of deleted documents are removed, because any other document may
 /// still be in the vector store.
-pub fn prune(connection: &Connection, now: UnixMicros, at_most: u64) -> Result<u64, rusqlite::Error> {
-    const STEP: u64 = 1000;
+pub fn prune(connection: &Connection, now: UnixMicros) -> Result<u64, rusqlite::Error> {
+    const STEP: i64 = 1000;
     let seconds = now.div_euclid(1_000_000);
-    let step = i64::try_from(at_most.min(STEP)).unwrap_or(i64::MAX);
     let audit = connection
         .prepare_cached(
             "DELETE FROM document_processing_audit WHERE ttl < ?1 AND rowid IN \
          (SELECT rowid FROM document_processing_audit ORDER BY rowid LIMIT ?2)",
         )?
-        .execute(params![seconds, step])?;
+        .execute(params![seconds, STEP])?;
     let records = connection
         .prepare_cached(
             "DELETE FROM document_processing_control WHERE ttl < ?1 AND rowid IN \
          (SELECT rowid FROM document_processing_control WHERE status = 'DELETED' ORDER BY updated_at LIMIT ?2)",
         )?
-        .execute(params![seconds, step])?;
+        .execute(params![seconds, STEP])?;
     Ok((audit + records) as u64)
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
-use docweir_core::clock::{SharedClock, timestamp};
+use docweir_core::clock::{SharedClock, UnixMicros, timestamp};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,9 @@ use super::unit::{Terms, Unit, prune};
 use crate::control::ControlError;
 use crate::control::stamps::Stamps;
 use crate::sqlite::Failure;
+
+/// Time between two searches for expired rows, in microseconds.
+const PRUNE_INTERVAL: UnixMicros = 600_000_000;
 
 /// Describes the failures that a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl SqliteWriter {
             stamps: Stamps::default(),
             // Default setting of a new connection.
             syncs: true,
-            to_prune: options.prune_rows,
+            prune_from: UnixMicros::MIN,
         };
         let spawned = std::thread::Builder::new().name("docweir-control".into()).spawn(move || thread.run());
         let thread = spawned.map_err(|e| {
@@ -143,7 +146,8 @@ struct WriterThread {
     stamps: Stamps,
     /// True if `PRAGMA synchronous` is `FULL`, false if it is `NORMAL`.
     syncs: bool,
-    to_prune: u64,
+    /// Time from which expired rows are looked for.
+    prune_from: UnixMicros,
 }
 
 impl WriterThread {
@@ -156,21 +160,23 @@ impl WriterThread {
             }
             self.commit(jobs);
             // Only a process that writes prunes, and only while no operation waits.
-            while self.to_prune > 0 && self.queue.is_empty() {
+            while self.queue.is_empty() && self.clock.now() >= self.prune_from {
                 self.prune();
             }
         }
     }
 
     fn prune(&mut self) {
-        match prune(&self.connection, self.clock.now(), self.to_prune) {
-            Ok(0) => self.to_prune = 0,
-            Ok(removed) => self.to_prune = self.to_prune.saturating_sub(removed),
+        let now = self.clock.now();
+        match prune(&self.connection, now) {
+            // More rows may be expired.
+            Ok(1..) => return,
+            Ok(0) => {}
             Err(error) => {
-                tracing::debug!(%error, location = %self.location, "expired rows not removed; the next run retries");
-                self.to_prune = 0;
+                tracing::debug!(%error, location = %self.location, "expired rows not removed; retried later");
             }
         }
+        self.prune_from = now.saturating_add(PRUNE_INTERVAL);
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
