@@ -52,7 +52,7 @@ pub struct Manifest {
     pub removed: Vec<RemovedFile>,
     /// Last commit of each writer, keyed by the writer's id.
     pub writers: BTreeMap<String, WriterMark>,
-    /// Times of past versions, oldest first. Older times are thinned out. The last entry is the time of this version.
+    /// Times of past versions, oldest first, thinned by [`thin`]. The last entry is the time of this version.
     pub history: Vec<HistoryEntry>,
     pub created_at: String,
     pub updated_at: String,
@@ -211,18 +211,32 @@ impl Manifest {
     }
 }
 
-/// Removes every other entry from the older half of a history that has more than `limit` entries. The remaining
-/// entries still cover the whole period, with larger intervals in the older half. The newest entry always remains.
+/// Interval, in milliseconds, below which the age of an entry does not matter for [`thin`].
+const RESOLUTION_MS: i64 = 1_000;
+
+/// Removes entries from a history that has more than `limit` entries. The first entry and the newest quarter always
+/// remain. The other entries are thinned by time: the interval between two entries grows with their age.
+///
+/// For any retention, the list therefore contains a version that is older than the retention, but not much older. With
+/// 256 entries, the interval is about a tenth of the age. Thinning by position would not do: in a busy collection, only
+/// the first entry would be older than a few hundred versions.
 pub fn thin(history: &mut Vec<HistoryEntry>, limit: usize) {
-    if history.len() <= limit.max(2) {
-        return;
+    let limit = limit.max(3);
+    while history.len() > limit {
+        let Some(now) = history.last().map(|h| h.at_ms) else { return };
+        let older = history.len() - (limit / 4).max(1);
+        let intervals = history.windows(3).enumerate().take(older.saturating_sub(1)).filter_map(|(at, three)| {
+            let [before, _, after] = three else { return None };
+            // Interval that the removal of the middle entry would leave, and age of its newer end.
+            let interval = i128::from(after.at_ms.saturating_sub(before.at_ms));
+            let age = i128::from(now.saturating_sub(after.at_ms).saturating_add(RESOLUTION_MS));
+            Some((at + 1, interval, age))
+        });
+        // Compares the ratios of interval to age without division.
+        let least = intervals.reduce(|a, b| if b.1 * a.2 < a.1 * b.2 { b } else { a });
+        let Some((surplus, ..)) = least else { return };
+        history.remove(surplus);
     }
-    let half = history.len() / 2;
-    let mut index = 0;
-    history.retain(|_| {
-        index += 1;
-        index > half || index % 2 == 1
-    });
 }
 
 #[cfg(test)]
@@ -305,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn history_keeps_its_limit_if_all_times_are_equal() {
+        let mut history: Vec<_> = (1..=300).map(|version| HistoryEntry { version, at_ms: 7 }).collect();
+        thin(&mut history, 64);
+        assert_eq!((history.len(), history[0].version, history[63].version), (64, 1, 300));
+        // The smallest limit keeps the first and the newest entry.
+        thin(&mut history, 0);
+        assert_eq!((history.len(), history[0].version, history[2].version), (3, 1, 300));
+    }
+
+    #[test]
     fn history_keeps_its_ends_and_its_limit() {
         let mut history = Vec::new();
         for version in 1..=10_000 {
@@ -314,7 +338,7 @@ mod tests {
         }
         assert_eq!((history[0].version, history.last().unwrap().version), (1, 10_000));
         assert!(history.windows(2).all(|w| w[0].version < w[1].version));
-        let recent = history.iter().filter(|h| h.version > 9_970).count();
-        assert!(recent >= 25, "the history should keep each recent version, kept {recent}");
+        let recent = history.iter().filter(|h| h.version > 10_000 - 16).count();
+        assert_eq!(recent, 16, "the newest quarter is complete");
     }
 }

@@ -77,8 +77,8 @@ pub struct VectorOptions {
     pub hybrid_context: f32,
     /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
-    /// Maximum number of versions whose times the manifest records. If there are more, every other time in the older
-    /// half is removed.
+    /// Maximum number of versions whose times the manifest records. If there are more, times are removed so that the
+    /// intervals grow with age.
     #[serde(skip)]
     pub history_entries: usize,
 }

@@ -86,6 +86,31 @@ fn more_files_than_may_be_kept_are_given_up() {
     assert_eq!(due(&m, 1_000, &few), None);
 }
 
+/// Checks that the retention ends in a busy collection. The manifest lists far fewer versions than it has, and the
+/// listed version that the retention needs must be among them at any time.
+#[test]
+fn a_busy_collection_gives_up_versions_that_are_old_enough() {
+    const HOUR: i64 = 3_600;
+    let options = RetentionOptions { snapshots: 0, ..RetentionOptions::default() };
+    // Twenty thousand versions in fourteen days, evenly spread or in a burst at the beginning of each hour.
+    for spread in [true, false] {
+        let mut m = Manifest::empty("chunks", 0);
+        for n in 0..20_160 {
+            let second = if spread { n * 60 } else { n / 60 * HOUR + n % 60 };
+            advance(&mut m, "commit", Stamp { now: second * 1_000_000, history_entries: 256 });
+            if second > 9 * 24 * HOUR && n % 100 == 0 {
+                let to = due(&m, second * 1_000, &options).unwrap();
+                let minutes = |version: ManifestVersion| (n - version as i64 + 1) as f64;
+                let (retained, floor) = (minutes(to.retained_from), minutes(to.gc_floor));
+                let (week, day) = (7.0 * 1_440.0, 1_440.0);
+                assert!(retained > week - 61.0 && retained < 1.2 * week, "{n}: retained for {retained} minutes");
+                assert!(floor > day - 61.0 && floor < 1.2 * day, "{n}: floor {floor} minutes ago");
+            }
+        }
+        assert!(m.history.len() <= 256);
+    }
+}
+
 #[test]
 fn horizons_only_rise() {
     let m = four();
