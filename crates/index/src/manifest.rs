@@ -50,7 +50,8 @@ pub struct Manifest {
     /// Files that are no longer live. First the collector deletes such a file, then a later swap removes its entry
     /// from this list.
     pub removed: Vec<RemovedFile>,
-    /// Last commit of each writer, keyed by the writer's id.
+    /// Last commit of each writer, keyed by the writer's id. The number of writers is limited: the writers with the
+    /// oldest commits leave the list when `gc_floor` rises.
     pub writers: BTreeMap<String, WriterMark>,
     /// Times of past versions, oldest first, thinned by [`thin`]. The last entry is the time of this version.
     pub history: Vec<HistoryEntry>,

@@ -123,7 +123,17 @@ pub enum Resolution {
     Overtaken,
 }
 
+/// Maximum number of writers that a manifest lists. Each commit rewrites the list.
+const MAX_WRITERS: usize = 512;
+/// Number of writers that stay listed when the list has become too long.
+const KEPT_WRITERS: usize = MAX_WRITERS / 4 * 3;
+
 /// Returns the next manifest with a delta added to the live files, or the reason for a refusal.
+///
+/// If the list of writers becomes too long, the writers whose last commits are the oldest leave it. `gc_floor` then
+/// rises above their last commits. A repetition of such a commit is no longer recognised, but it is refused, because it
+/// was staged below `gc_floor`. The commit itself is refused as well if it was staged below the risen floor. Its writer
+/// then begins again on the current version.
 pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<Manifest, Refusal> {
     if let Some(mark) = manifest.writers.get(&append.writer)
         && mark.last_seq >= append.sequence
@@ -143,7 +153,21 @@ pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<
     next.live.push(LiveFile { added_version: version, ..append.file.clone() });
     let mark = WriterMark { last_seq: append.sequence, at_version: version };
     next.writers.insert(append.writer.clone(), mark);
+    limit_writers(&mut next);
+    may_base(&next, append.file.base_version)?;
     Ok(next)
+}
+
+/// Removes the writers with the oldest commits if the list of writers is too long, and raises `gc_floor` accordingly.
+fn limit_writers(next: &mut Manifest) {
+    if next.writers.len() <= MAX_WRITERS {
+        return;
+    }
+    let mut versions: Vec<_> = next.writers.values().map(|mark| mark.at_version).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let oldest_kept = versions.get(KEPT_WRITERS - 1).copied().unwrap_or_default();
+    next.gc_floor = next.gc_floor.max(oldest_kept);
+    next.writers.retain(|_, mark| mark.at_version >= next.gc_floor);
 }
 
 /// Checks whether new vectors may be stored alongside the existing vectors. `given` is the model of the new vectors,

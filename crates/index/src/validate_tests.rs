@@ -80,6 +80,45 @@ fn appends_are_refused_for_each_reason() {
     assert_eq!(may_append(&m, &no_vectors, STAMP).unwrap().model(), Some(&model("m")), "a delete fits every model");
 }
 
+/// Checks that a collection stays writable however many writers it has had. The whole manifest is rewritten with each
+/// commit, so its list of writers must be limited.
+#[test]
+fn the_list_of_writers_is_limited_and_no_commit_is_applied_twice() {
+    let mut m = Manifest::empty("chunks", 0);
+    for n in 0..5_000 {
+        // One writer commits again and again, and each of the others once.
+        m = may_append(&m, &append(&format!("a{n}"), m.version, "always", n + 1), STAMP).unwrap();
+        m = may_append(&m, &append(&format!("f{n}"), m.version, &format!("w{n}"), 1), STAMP).unwrap();
+        m.live.clear();
+        assert!(m.writers.len() <= 512, "{}", m.writers.len());
+    }
+    assert!(m.writers.len() > 256 && m.writers.contains_key("always"));
+    // A commit whose reply was lost is either recognised or refused, even if its file is no longer listed.
+    for n in 0..5_000 {
+        let again = append(&format!("f{n}"), 2 * n + 1, &format!("w{n}"), 1);
+        match may_append(&m, &again, STAMP).unwrap_err() {
+            Refusal::AlreadyCommitted { last_seq: 1 } => assert!(n > 4_000),
+            Refusal::BelowFloor { .. } => assert!(n < 4_999),
+            other => panic!("{n}: {other:?}"),
+        }
+    }
+}
+
+/// Checks that a commit which is so old that the list of writers has no room for it starts again.
+#[test]
+fn a_commit_below_the_floor_that_it_would_raise_is_refused() {
+    let mut m = Manifest::empty("chunks", 0);
+    for n in 0..512 {
+        m = may_append(&m, &append(&format!("f{n}"), m.version, &format!("w{n}"), 1), STAMP).unwrap();
+    }
+    assert_eq!((m.gc_floor, m.writers.len()), (0, 512));
+    let late = may_append(&m, &append("late", 0, "late", 1), STAMP).map(|next| next.version);
+    assert!(matches!(late, Err(Refusal::BelowFloor { base: 0, floor }) if floor > 0), "{late:?}");
+    let next = may_append(&m, &append("late", 512, "late", 1), STAMP).unwrap();
+    assert_eq!((next.writers.len(), next.horizons().retained_from), (384, 0));
+    assert!(next.writers.values().all(|mark| mark.at_version >= next.gc_floor));
+}
+
 #[test]
 fn a_lost_reply_is_resolved_by_sequence_or_commit_id() {
     let m = three();

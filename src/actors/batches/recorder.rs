@@ -1,6 +1,7 @@
 //! Embeds records by live calls, and removes the rows of deleted records.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use docweir_core::cancel::Cancel;
@@ -28,6 +29,10 @@ const MOST_BYTES: usize = 16 << 20;
 /// Maximum wait between two attempts, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
+/// Holds one writer per collection for the whole run of the recorder. Each writer takes an entry in the manifest of its
+/// collection, so the recorder must not begin a new writer in each round. Lanes of one collection share the writer.
+type Writers = HashMap<String, Mutex<Box<dyn TargetWriter>>>;
+
 /// Embeds the records of all collections by live calls, and removes the rows of deleted records.
 pub struct Recorder {
     pub recording: RecorderConfig,
@@ -44,10 +49,11 @@ impl Recorder {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let mut wait = Duration::ZERO;
+        let mut writers = Writers::new();
         while !self.recording.batch_progress.is_stopping() {
             let asks = self.recording.batch_progress.asks();
             let mut stopped = false;
-            match self.round().await {
+            match self.round(&mut writers).await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(error) if error.code == BUDGET_SPENT => {
                     self.recording.notifier.tell_budget_spent(error.message);
@@ -70,21 +76,29 @@ impl Recorder {
         Ok(())
     }
 
-    async fn round(&self) -> Result<(), StageError> {
-        for (collection, model) in self.recording.batches.collections().await? {
+    async fn round(&self, writers: &mut Writers) -> Result<(), StageError> {
+        let collections = self.recording.batches.collections().await?;
+        writers.retain(|name, _| collections.iter().any(|(collection, _)| collection == name));
+        for (collection, model) in collections {
             let space = Space::Records(collection.clone());
-            let done = self.collection(&collection, &space, &model).await;
+            let done = self.collection(&collection, &space, &model, writers).await;
             // Outcomes are written back to their tables even if the collection failed.
             self.recording.write_back.pay_in_turn(&space).await?;
             done?;
             if self.recording.write_back.forgot.take() {
-                self.collection(&collection, &space, &model).await?;
+                self.collection(&collection, &space, &model, writers).await?;
             }
         }
         Ok(())
     }
 
-    async fn collection(&self, collection: &str, space: &Space, model: &ModelIdentity) -> Result<(), StageError> {
+    async fn collection(
+        &self,
+        collection: &str,
+        space: &Space,
+        model: &ModelIdentity,
+        writers: &mut Writers,
+    ) -> Result<(), StageError> {
         if *model != *self.recording.embedder.identity() {
             // Records that need another model wait until that model is configured again.
             if self.recording.batches.is_any_waiting(space).await? {
@@ -95,7 +109,8 @@ impl Recorder {
             return Ok(());
         }
         let target = self.recording.collections.get(collection)?;
-        let writer = Mutex::new(target.clone().writer());
+        let writer: &Mutex<_> =
+            writers.entry(collection.to_owned()).or_insert_with(|| Mutex::new(target.clone().writer()));
         loop {
             let removals = self.recording.batches.removals(space, MOST).await?;
             if removals.is_empty() {
@@ -104,7 +119,7 @@ impl Recorder {
             writer.lock().await.write(tombstones(&removals), &self.model()).await?;
             self.recording.batches.removed(removals).await?;
         }
-        self.refresh(space, target.as_ref(), &writer).await?;
+        self.refresh(space, target.as_ref(), writer).await?;
         if (self.recording.live || self.recording.batch_progress.is_live(collection))
             && self.recording.batches.is_any_waiting(space).await?
         {
@@ -112,7 +127,7 @@ impl Recorder {
             let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
             // If a lane fails, the other lanes stop before their next call, but never during a paid call.
             let stop = Cell::new(false);
-            let lanes = (0..at_a_time).map(|_| self.lane(collection, space, &writer, &stop));
+            let lanes = (0..at_a_time).map(|_| self.lane(collection, space, writer, &stop));
             futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
