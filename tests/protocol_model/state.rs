@@ -23,6 +23,9 @@ pub struct Change {
     pub version: u8,
     pub tombstone: bool,
     pub commit: u8,
+    /// Manifest version in which a merged tombstone became live. `None` for rows, and for a tombstone in the file of its
+    /// commit: it is as old as the file.
+    pub added: Option<ManifestVersion>,
 }
 
 /// Holds the content of an immutable file in the object store.

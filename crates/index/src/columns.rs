@@ -146,6 +146,9 @@ pub struct Documents {
     pub starts: U32s,
     /// Tombstone flag of each document, as one byte: 1 for a tombstone, 0 otherwise.
     pub tombstones: Buffer,
+    /// Manifest version in which each tombstone became live; 0 for documents that are no tombstones. The whole column
+    /// is empty if the file does not record these versions. All tombstones of the file are then as old as the file.
+    pub tombstones_added: U64s,
     pub sources: Strings,
     /// Id of each document's parent; an empty text if the document has no parent. The whole column is empty if no
     /// document in the file has a parent.
@@ -190,6 +193,7 @@ impl Documents {
             versions: entries.iter().map(|e| e.version).collect::<Vec<_>>().into(),
             starts: starts.into(),
             tombstones: Buffer::from_vec(entries.iter().map(|e| u8::from(e.tombstone)).collect::<Vec<u8>>()),
+            tombstones_added: Vec::new().into(),
             sources: sources.finish(),
             parents: parents.finish(),
             facts: facts.finish(),
@@ -282,7 +286,7 @@ impl Documents {
     pub fn memory_bytes(&self) -> usize {
         let texts =
             [&self.ids, &self.sources, &self.parents, &self.facts].map(Strings::memory_bytes).iter().sum::<usize>();
-        texts + self.len() * 13 + self.by_id.as_ref().map_or(0, |p| p.len() * 4)
+        texts + self.len() * 13 + self.tombstones_added.len() * 8 + self.by_id.as_ref().map_or(0, |p| p.len() * 4)
     }
 }
 

@@ -151,9 +151,9 @@ pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
-/// Returns whether a merge may drop the tombstones of one input file. `added_version` is the manifest version that
-/// added this input file. A tombstone may be dropped once all commits that were staged before `added_version` are
-/// refused. Until then, such a commit could restore the deleted document. The caller also checks that no other live
+/// Returns whether a merge may drop a tombstone. `added_version` is the manifest version in which the tombstone became
+/// live. Merges keep this version. A tombstone may be dropped once all commits that were staged before `added_version`
+/// are refused. Until then, such a commit could restore the deleted document. The caller also checks that no other live
 /// file holds an older version of the deleted document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)

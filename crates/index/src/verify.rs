@@ -173,6 +173,9 @@ fn fault(segment: &Segment, (rows, documents, tombstones): (u64, u64, u64), kind
     {
         return Some(format!("document {at} has an invalid parent id"));
     }
+    if !held.tombstones_added.is_empty() && held.tombstones_added.len() != held.len() {
+        return Some("list of tombstones' versions and list of documents differ in length".into());
+    }
     let columns = segment.columns();
     let rows = segment.len();
     if columns.texts.len() != rows || columns.metadata.len() != rows || columns.spans.len() != 4 * rows {

@@ -73,12 +73,15 @@ impl Protocol {
             files.iter().filter_map(|f| s.objects.get(&f.file)).flat_map(|c| c.changes.clone()).collect()
         };
         let others = changes(&outside);
+        let added = |file: &str, change: &Change| {
+            let of_file = || inside.iter().find(|f| f.file == file).map_or(0, |f| f.added_version);
+            change.added.unwrap_or_else(of_file)
+        };
         let may_leave_out = |file: &str, change: &Change| {
-            let added = inside.iter().find(|f| f.file == file).map_or(0, |f| f.added_version);
             let older = others.iter().any(|o| o.document == change.document && o.version < change.version);
             change.tombstone
                 && (!older || !self.has(Guard::NothingOlderOutside))
-                && (may_drop_tombstone(&manifest, added) || !self.has(Guard::TombstoneFloor))
+                && (may_drop_tombstone(&manifest, added(file, change)) || !self.has(Guard::TombstoneFloor))
         };
         let files = inside.iter().filter_map(|f| Some((f.file.as_str(), s.objects.get(&f.file)?)));
         let (dropped, kept): (Vec<_>, Vec<_>) =
@@ -86,7 +89,11 @@ impl Protocol {
         if !dropped.is_empty() {
             self.witness(Witness::TombstoneDropped);
         }
-        let kept: Vec<Change> = kept.into_iter().map(|(_, change)| *change).collect();
+        let aged = |(file, change): (&str, &Change)| Change {
+            added: change.tombstone.then(|| added(file, change)),
+            ..*change
+        };
+        let kept: Vec<Change> = kept.into_iter().map(aged).collect();
         let snapshot = !kept.is_empty();
         if inside.len() == 1 && dropped.is_empty() {
             // Such a merge would gain nothing, and production never plans it.

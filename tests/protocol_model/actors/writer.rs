@@ -145,7 +145,7 @@ impl Protocol {
         let commit = writer * COMMITS_OF_A_WRITER + number;
         let staged = Staged { claim, base: base.unwrap_or(s.manifest.version), life, commit, number };
         let Claim { document, version } = claim;
-        let change = Change { document, version, tombstone: s.deletes[d] & (1 << version) != 0, commit };
+        let change = Change { document, version, tombstone: s.deletes[d] & (1 << version) != 0, commit, added: None };
         let name = append_of(writer, &staged).file.file;
         s.stage(name, Content { base: staged.base, changes: vec![change] });
         s.writers[w].work = Work::Staged(staged);

@@ -281,6 +281,45 @@ fn a_tombstone_goes_when_nothing_can_come_that_it_hides() {
     assert!(run(s.view()).unwrap().is_empty());
 }
 
+/// Checks that a merge keeps the age of each tombstone. If a merge made tombstones young again, a collection that is
+/// merged often would never drop any.
+#[test]
+fn a_tombstone_keeps_its_age_through_merges() {
+    let o = objects(0, Faults::default());
+    let s = store(&o);
+    let mut writer = s.writer_seeded(1);
+    let texts = ["doc_a", "doc_b", "doc_c"].map(|name| document(name, 1, &["x"]));
+    commit(&mut writer, texts.into());
+    commit(&mut writer, vec![delete("doc_a", 2)]);
+    o.clock().advance(Duration::from_secs(100));
+    commit(&mut writer, vec![delete("doc_b", 2)]);
+    let mut c = compactor(&s);
+    let merge = |c: &mut Compactor| {
+        let merged = staged(c, Mode::All);
+        assert!(matches!(run(c.install(&merged, 1)).unwrap(), Installed::Yes(_)));
+        merged.report.dropped_tombstones
+    };
+    assert_eq!(merge(&mut c), 0, "the floor is below both");
+    assert_eq!(run(c.due(Mode::All)).unwrap(), None, "rewriting the snapshot would not drop a tombstone");
+    // Now the floor rises to version 2, which has added the first tombstone.
+    o.clock().advance(Duration::from_secs(60));
+    let retention = crate::retention::RetentionOptions { staged_seconds: 100, ..Default::default() };
+    run(s.collect(crate::CollectionScope::Due(retention))).unwrap();
+    assert_eq!(run(s.manifest()).unwrap().unwrap().gc_floor, 2);
+    commit(&mut writer, vec![document("doc_d", 1, &["x"])]);
+    assert_eq!(merge(&mut c), 1);
+    let view = run(s.view()).unwrap();
+    assert_eq!((view.high_water(&id("doc_a")), view.high_water(&id("doc_b"))), (None, Some(2)));
+    // A second merge keeps the age of the other tombstone too.
+    o.clock().advance(Duration::from_secs(60));
+    run(s.collect(crate::CollectionScope::Due(retention))).unwrap();
+    assert_eq!(run(s.manifest()).unwrap().unwrap().gc_floor, 4);
+    commit(&mut writer, vec![document("doc_e", 1, &["x"])]);
+    assert_eq!(merge(&mut c), 1);
+    assert_eq!(run(s.view()).unwrap().high_water(&id("doc_b")), None);
+    assert_eq!(run(s.verify()).unwrap().findings, []);
+}
+
 /// Covers defect 13 of the former system. Merging 1,856 vectors of 1,536 dimensions took 7.8 GB of memory. The merge
 /// runs in its own process, so that its memory can be measured.
 #[test]

@@ -59,7 +59,7 @@ pub(super) async fn merge(
             let merged = stream::iter(names.iter().zip(groups)).map(|(name, group)| work.intermediate(name, group));
             opened.extend(merged.buffer_unordered(options.threads).try_collect::<Vec<_>>().await?);
         }
-        let outside = work.outside(inputs).await?;
+        let outside = work.outside(inputs, &opened).await?;
         work.write(target, opened, outside).await
     };
     let merged = merged.await;
@@ -162,9 +162,13 @@ impl Work<'_> {
     /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all
     /// tombstones. This happens if no tombstone is old enough, or if another live file is a delta: checking a delta
     /// would require decoding it.
-    async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
-        let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
-        if !inputs.iter().any(|f| old_enough(&f)) {
+    async fn outside(
+        &self,
+        inputs: &[LiveFile],
+        opened: &[Input],
+    ) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
+        let mut ages = opened.iter().flat_map(Input::tombstones_added);
+        if !ages.any(|added| may_drop_tombstone(self.manifest, added)) {
             return Ok(None);
         }
         let others = self.manifest.live.iter().filter(|f| !inputs.iter().any(|i| i.file == f.file));
@@ -212,10 +216,10 @@ impl Work<'_> {
         let (stemming, cancelled) = (store.options.stemming, self.cancelled.clone());
         let horizons = self.manifest.clone();
         let (upload, plan, merged, memory) = blocking(move || {
-            let may_drop = |input: &Input, id: &str, version| {
+            let may_drop = |added, id: &str, version| {
                 let older =
                     |s: &Arc<Segment>| s.documents().find(id).is_some_and(|at| s.documents().version(at) <= version);
-                may_drop_tombstone(&horizons, input.added_version)
+                may_drop_tombstone(&horizons, added)
                     && outside.as_ref().is_some_and(|o| !o.iter().any(older))
             };
             let plan = merge::plan(&inputs, may_drop);

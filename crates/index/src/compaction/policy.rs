@@ -10,6 +10,7 @@
 
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};
+use crate::retention::may_drop_tombstone;
 
 /// Selects how much to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +36,18 @@ pub fn next_group(
     let group = |files: Vec<&LiveFile>, why| Some((files.into_iter().cloned().collect(), why));
 
     if mode == Mode::All {
-        // A single snapshot without tombstones is already the result of a merge.
-        let worth = !deltas.is_empty() || snapshots.len() > 1 || snapshots.iter().any(|s| s.tombstones > 0);
+        // A single snapshot is already the result of a merge, unless its tombstones may be dropped now.
+        let droppable = |s: &&LiveFile| s.tombstones > 0 && may_drop_tombstone(manifest, s.added_version);
+        let worth = !deltas.is_empty() || snapshots.len() > 1 || snapshots.iter().any(droppable);
         return if worth { group(live.iter().collect(), "everything") } else { None };
     }
 
     let rows = |files: &[&LiveFile]| files.iter().map(|f| f.rows).sum::<u64>();
     let due = deltas_due(manifest, &deltas, now_ms, options);
-    let largest = snapshots.iter().map(|s| s.rows).max();
-    if let Some(largest) = largest.filter(|&largest| largest > 0)
+    let largest = snapshots.iter().max_by_key(|s| s.rows);
+    if let Some(largest) = largest.filter(|largest| largest.rows > 0)
         && (due.is_some() || snapshots.len() > 1)
-        && rows(&snapshots) + rows(&deltas) - largest + deleted(live) >= largest
+        && rows(&snapshots) + rows(&deltas) - largest.rows + deleted(live, largest) >= largest.rows
     {
         return group(live.iter().collect(), "the other files are as large as the largest snapshot");
     }
@@ -79,11 +81,13 @@ fn deltas_due(
     deltas.iter().any(|d| now_ms.saturating_sub(came(d)) >= age).then_some("old deltas")
 }
 
-/// Returns an estimate of the number of rows that tombstones hide. The estimate is the number of tombstones times the
-/// average number of rows per document.
-fn deleted(live: &[LiveFile]) -> u64 {
+/// Returns an estimate of the number of rows of `largest` that tombstones hide. The estimate is the number of tombstones
+/// in other files times the average number of rows per document. The tombstones of `largest` itself hide none of its
+/// rows, because the merge that kept the tombstones has removed the rows.
+fn deleted(live: &[LiveFile], largest: &LiveFile) -> u64 {
     let (rows, documents) = live.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
-    live.iter().map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
+    let others = live.iter().filter(|f| f.file != largest.file);
+    others.map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 
 /// Returns the tier to which a snapshot with `rows` rows belongs. Tier 0 holds up to `smallest_tier_rows` rows per

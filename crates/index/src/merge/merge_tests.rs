@@ -168,8 +168,8 @@ fn tombstones_are_left_out_where_that_is_allowed() {
     let kept = plan(&inputs, |_, _, _| false);
     assert_eq!((kept.documents, kept.tombstones, kept.dropped_tombstones, kept.rows), (1, 2, 0, 1));
     let asked = std::cell::RefCell::new(Vec::new());
-    let dropped = plan(&inputs, |input, id, version| {
-        asked.borrow_mut().push((input.added_version, id.to_owned(), version));
+    let dropped = plan(&inputs, |added, id, version| {
+        asked.borrow_mut().push((added, id.to_owned(), version));
         id == "doc_a"
     });
     assert_eq!((dropped.documents, dropped.tombstones, dropped.dropped_tombstones), (1, 1, 1));

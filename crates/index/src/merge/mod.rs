@@ -18,6 +18,7 @@ use docweir_core::documents::Version;
 
 pub use write::{Merged, write};
 
+use super::columns::number;
 use super::manifest::ManifestVersion;
 use super::segment::Segment;
 use super::validate::Precedence;
@@ -28,6 +29,23 @@ pub struct Input {
     pub segment: Arc<Segment>,
     /// Manifest version in which the file became live.
     pub added_version: ManifestVersion,
+}
+
+impl Input {
+    /// Returns the manifest version in which the tombstone of a document became live. Merges keep this version. If the
+    /// file does not record it, the tombstone counts as new as the file.
+    fn tombstone_added(&self, document: usize) -> ManifestVersion {
+        match number(&self.segment.documents().tombstones_added, document) {
+            0 => self.added_version,
+            added => added,
+        }
+    }
+
+    /// Iterates over the versions in which the tombstones of the file became live.
+    pub fn tombstones_added(&self) -> impl Iterator<Item = ManifestVersion> + '_ {
+        let documents = self.segment.documents();
+        (0..documents.len()).filter(|&at| documents.is_tombstone(at)).map(|at| self.tombstone_added(at))
+    }
 }
 
 /// Describes the content of the merged file.
@@ -54,9 +72,9 @@ pub struct Winner {
 }
 
 /// Chooses the winning version of each document. If the winning version is a tombstone, the plan drops the tombstone
-/// if `may_drop` returns true. `may_drop` receives the input that holds the tombstone, the document's id and the
-/// tombstone's version.
-pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) -> Plan {
+/// if `may_drop` returns true. `may_drop` receives the manifest version in which the tombstone became live, the
+/// document's id and the tombstone's version.
+pub fn plan(inputs: &[Input], may_drop: impl Fn(ManifestVersion, &str, Version) -> bool) -> Plan {
     let mut plan = Plan::default();
     // The next document of each input, smallest id first.
     let mut next: BinaryHeap<Reverse<(&str, usize, usize)>> = BinaryHeap::with_capacity(inputs.len());
@@ -86,7 +104,7 @@ pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) 
         if let Some((rank, winner)) = best
             && let Some(input) = inputs.get(winner.input as usize)
         {
-            if rank.tombstone && may_drop(input, id, rank.version) {
+            if rank.tombstone && may_drop(input.tombstone_added(winner.document as usize), id, rank.version) {
                 plan.dropped_tombstones += 1;
                 continue;
             }
@@ -110,6 +128,16 @@ impl Plan {
     fn each<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = (&'i Segment, usize)> {
         let winners = self.winners.iter();
         winners.filter_map(|w| Some((&*inputs.get(w.input as usize)?.segment, w.document as usize)))
+    }
+
+    /// Iterates over the winning documents in the order of their ids. Yields the version in which the document's tombstone
+    /// became live; 0 for documents that are no tombstones.
+    fn tombstones_added<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = ManifestVersion> {
+        let winners = self.winners.iter().filter_map(|w| Some((inputs.get(w.input as usize)?, w.document as usize)));
+        winners.map(|(input, document)| match input.segment.documents().is_tombstone(document) {
+            true => input.tombstone_added(document),
+            false => 0,
+        })
     }
 
     /// Iterates over the row ranges of the winners, one range per document.

@@ -81,7 +81,11 @@ impl<'m> Merge<'m, '_> {
         });
         self.out.u32s(section::DOCUMENT_STARTS, std::iter::once(0).chain(starts))?;
         let mut flags = plan.each(inputs).map(|(s, document)| u8::from(s.documents().is_tombstone(document)));
-        self.out.section(section::DOCUMENT_TOMBSTONES, |w| flags.try_for_each(|flag| w.write_all(&[flag])))
+        self.out.section(section::DOCUMENT_TOMBSTONES, |w| flags.try_for_each(|flag| w.write_all(&[flag])))?;
+        match plan.tombstones {
+            0 => Ok(()),
+            _ => self.out.u64s(section::TOMBSTONES_ADDED, plan.tombstones_added(inputs)),
+        }
     }
 
     fn document_texts(&mut self, [offsets, texts]: [&str; 2], column: Column<Strings>) -> io::Result<()> {

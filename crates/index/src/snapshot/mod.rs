@@ -86,6 +86,9 @@ pub mod section {
     pub const DOCUMENT_VERSIONS: &str = "document_versions";
     pub const DOCUMENT_STARTS: &str = "document_starts";
     pub const DOCUMENT_TOMBSTONES: &str = "document_tombstones";
+    /// Manifest version in which each tombstone became live. Present only if the file has tombstones. Older programs
+    /// ignore this section, and then treat the tombstones as new as the file.
+    pub const TOMBSTONES_ADDED: &str = "tombstones_added";
     pub const DOCUMENT_SOURCES: [&str; 2] = ["document_source_offsets", "document_sources"];
     /// Sections that hold the parent of each document. Present only if at least one document in the file has a
     /// parent. Older programs ignore these sections.

@@ -145,6 +145,10 @@ impl Sections<'_> {
             versions: self.numbers(section::DOCUMENT_VERSIONS)?,
             starts: self.numbers(section::DOCUMENT_STARTS)?,
             tombstones: self.take(section::DOCUMENT_TOMBSTONES)?,
+            tombstones_added: match self.sections.contains_key(section::TOMBSTONES_ADDED) {
+                true => self.numbers(section::TOMBSTONES_ADDED)?,
+                false => Vec::new().into(),
+            },
             sources: self.strings(section::DOCUMENT_SOURCES)?,
             parents: self.strings_if_any(section::DOCUMENT_PARENTS)?,
             facts: self.strings(section::DOCUMENT_FACTS)?,
