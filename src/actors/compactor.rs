@@ -79,8 +79,10 @@ impl CompactorActor {
     async fn merge_due(&mut self, mode: Mode, guard: &LeaseGuard, compacted: &mut Compacted) -> Result<(), StageError> {
         let _ended = CancelOnDrop(guard.cancelled.clone());
         let limit = Duration::from_secs(self.compactor.options().work_seconds);
+        let mut files_at_start = None;
         // Check again, because the previous holder of the lease may have merged the files.
         while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
+            let files_at_start = *files_at_start.get_or_insert(manifest.live.len());
             let merging = self.compactor.merge(&manifest, &inputs, why, &guard.cancelled);
             let staged = match tokio::time::timeout(limit, merging).await {
                 Ok(Ok(staged)) => staged,
@@ -102,6 +104,9 @@ impl CompactorActor {
                     return Err(StageError::transient(TOO_LONG, text));
                 }
             };
+            // If not all files fit into one, several merges are needed. Commits in the meantime must not prolong the work.
+            let all_done = mode == Mode::All
+                && (staged.inputs.len() == manifest.live.len() || compacted.merges.len() + 1 >= files_at_start);
             let installed = self.compactor.install(&staged, guard.epoch).await;
             match installed.map_err(|e| store(&e)).inspect_err(|_| outcome("failed"))? {
                 Installed::Yes(version) => {
@@ -118,7 +123,7 @@ impl CompactorActor {
                     self.compactor.discard(staged).await;
                 }
             }
-            if mode == Mode::All || guard.cancelled.is_cancelled() || compacted.superseded > 0 {
+            if all_done || guard.cancelled.is_cancelled() || compacted.superseded > 0 {
                 break;
             }
         }

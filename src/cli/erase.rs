@@ -83,7 +83,9 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             }
         }
         if !vectors.texts_of(&ids).await?.is_empty() {
-            let text = "another process changed the collection during the command; run `docweir erase` again";
+            let text = "rows of the documents are still stored, because another process changed the collection or a \
+                        vector file is too large to be merged; raise `copies.max_bytes` if the collection is larger, \
+                        and run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
         let versions = delete_versions(engine.objects.as_ref(), &ids).await?;

@@ -64,6 +64,12 @@ pub enum VectorError {
     /// The merge was cancelled, or the merging process has lost its lease.
     #[error("merge in collection `{collection}` was aborted; nothing was changed")]
     Cancelled { collection: String },
+    /// The result of a merge would be larger than the local copies of remote files may be. Nobody could open it.
+    #[error(
+        "merge in collection `{collection}` would make a file of more than {limit} bytes, which `copies.max_bytes` does \
+         not allow; raise the limit (nothing was changed)"
+    )]
+    MergeTooLarge { collection: String, limit: u64 },
     /// The requested version is not available for viewing (`as_of`) or for a rollback.
     #[error(
         "version {asked} of `{collection}` is not available; versions {retained} to {version} are kept, and \
@@ -106,6 +112,7 @@ impl VectorError {
             Self::Unresolved { .. } => "commit_unresolved",
             Self::Stalled { .. } => "commit_stalled",
             Self::Cancelled { .. } => "merge_cancelled",
+            Self::MergeTooLarge { .. } => "merge_too_large",
             Self::NotRetained { .. } => "version_not_retained",
             Self::NoStableView { .. } => "view_unsettled",
             Self::Memory { .. } => "vector_memory_limit",
@@ -146,6 +153,7 @@ impl VectorError {
             | Self::ManifestLost { .. }
             | Self::Damaged { .. }
             | Self::ModelMismatch { .. }
+            | Self::MergeTooLarge { .. }
             | Self::Memory { .. } => ErrorClass::System,
         }
     }

@@ -291,6 +291,10 @@ impl ObjectStore for CachedObjects {
         }
     }
 
+    fn max_copy_bytes(&self) -> Option<u64> {
+        Some(self.options.max_bytes)
+    }
+
     fn forget_copy(&self, key: &str) -> bool {
         std::fs::remove_file(self.path(key)).is_ok()
     }

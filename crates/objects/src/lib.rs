@@ -130,6 +130,12 @@ pub trait ObjectStore: Send + Sync + 'static {
         }
     }
 
+    /// Returns the size, in bytes, of the largest object that [`Self::local_copy`] can provide; `None` if the size is
+    /// not limited.
+    fn max_copy_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Deletes a damaged local copy, so that the next [`Self::local_copy`] fetches the object again. Returns `false`
     /// if there was no copy.
     fn forget_copy(&self, key: &str) -> bool {

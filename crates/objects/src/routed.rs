@@ -103,6 +103,11 @@ impl ObjectStore for RoutedObjects {
         self.of(key).local_copy(key).await
     }
 
+    fn max_copy_bytes(&self) -> Option<u64> {
+        // Only vector files are mapped.
+        self.vectors.max_copy_bytes()
+    }
+
     fn forget_copy(&self, key: &str) -> bool {
         self.of(key).forget_copy(key)
     }

@@ -152,6 +152,24 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     assert!(o.keys().iter().all(|k| !k.contains("/snap/")), "nothing is left behind");
 }
 
+/// Checks that a result which was written but cannot be opened does not stay behind.
+#[test]
+fn the_result_of_a_merge_that_fails_late_is_discarded() {
+    let o = objects(0, Faults::default());
+    let s = store(&o);
+    two_deltas(&s);
+    let mut c = compactor(&s);
+    let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
+    let cancel = Cancel::default();
+    let mut merge = std::pin::pin!(c.merge(&manifest, &inputs, why, &cancel));
+    while !o.keys().iter().any(|k| k.contains("/snap/")) {
+        assert!(crate::testing::poll_some(&mut merge, 1).is_none());
+    }
+    o.set_faults(Faults { fail_read: 1.0, ..Faults::default() });
+    assert!(run(merge).is_err());
+    assert!(o.keys().iter().all(|k| !k.contains("/snap/")), "{:?}", o.keys());
+}
+
 #[test]
 fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     let o = objects(0, Faults::default());

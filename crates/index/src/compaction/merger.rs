@@ -1,6 +1,6 @@
 //! Merges the inputs into a staged file.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,10 +60,20 @@ pub(super) async fn merge(
             opened.extend(merged.buffer_unordered(options.threads).try_collect::<Vec<_>>().await?);
         }
         let outside = work.outside(inputs, &opened).await?;
-        work.write(target, opened, outside).await
+        work.write(target.clone(), opened, outside).await
     };
-    let merged = merged.await;
-    // Delete the intermediate files after success and failure. The collector deletes those of a killed process.
+    let mut merged = merged.await;
+    // A file that cannot be opened must not replace files that can.
+    if let Ok((Some(snapshot), _)) = &merged
+        && let Err(e) = store.open(snapshot).await
+    {
+        merged = Err(e);
+    }
+    if merged.is_err() {
+        names.push(target);
+    }
+    // Delete the intermediate files after success and failure, and the result after a failure. The collector deletes
+    // the files of a killed process.
     for name in names {
         let _ = store.objects.delete(&store.key(&name)).await;
     }
@@ -71,12 +81,6 @@ pub(super) async fn merge(
         Ok(merged) => merged,
         Err(e) => return Err(overtaken(store, e).await),
     };
-    // A file that cannot be opened must not replace files that can.
-    if let Some(snapshot) = &snapshot
-        && let Err(e) = store.open(snapshot).await
-    {
-        return Err(overtaken(store, e).await);
-    }
     let report = Report {
         why,
         input_files: inputs.len(),
@@ -162,11 +166,7 @@ impl Work<'_> {
     /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all
     /// tombstones. This happens if no tombstone is old enough, or if another live file is a delta: checking a delta
     /// would require decoding it.
-    async fn outside(
-        &self,
-        inputs: &[LiveFile],
-        opened: &[Input],
-    ) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
+    async fn outside(&self, inputs: &[LiveFile], opened: &[Input]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let mut ages = opened.iter().flat_map(Input::tombstones_added);
         if !ages.any(|added| may_drop_tombstone(self.manifest, added)) {
             return Ok(None);
@@ -215,17 +215,20 @@ impl Work<'_> {
         let mut upload = store.objects.create(&key).await?;
         let (stemming, cancelled) = (store.options.stemming, self.cancelled.clone());
         let horizons = self.manifest.clone();
+        let limit = store.objects.max_copy_bytes().unwrap_or(u64::MAX);
         let (upload, plan, merged, memory) = blocking(move || {
             let may_drop = |added, id: &str, version| {
                 let older =
                     |s: &Arc<Segment>| s.documents().find(id).is_some_and(|at| s.documents().version(at) <= version);
-                may_drop_tombstone(&horizons, added)
-                    && outside.as_ref().is_some_and(|o| !o.iter().any(older))
+                may_drop_tombstone(&horizons, added) && outside.as_ref().is_some_and(|o| !o.iter().any(older))
             };
             let plan = merge::plan(&inputs, may_drop);
             let merged = match plan.is_empty() {
                 true => Ok(None),
-                false => merge::write(&inputs, &plan, stemming, origin, &mut upload, &cancelled).map(Some),
+                false => {
+                    let mut out = Limited { out: &mut upload, left: limit };
+                    merge::write(&inputs, &plan, stemming, origin, &mut out, &cancelled).map(Some)
+                }
             };
             (upload, plan, merged, anonymous_bytes())
         })
@@ -258,7 +261,37 @@ impl Work<'_> {
     fn failed(&self, key: &str, error: &io::Error) -> VectorError {
         match error.kind() {
             io::ErrorKind::Interrupted => VectorError::Cancelled { collection: self.store.collection.clone() },
+            _ if error.get_ref().is_some_and(|e| e.is::<AboveLimit>()) => VectorError::MergeTooLarge {
+                collection: self.store.collection.clone(),
+                limit: self.store.objects.max_copy_bytes().unwrap_or(u64::MAX),
+            },
             _ => VectorError::Object(docweir_objects::write_failure(key, error)),
         }
+    }
+}
+
+/// Passes writes on until a limit is reached, so that a result which nobody could open is not written to its end.
+struct Limited<'o> {
+    out: &'o mut dyn Write,
+    /// Number of bytes that may still be written.
+    left: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("merged file is too large")]
+struct AboveLimit;
+
+impl Write for Limited<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::other(AboveLimit));
+        }
+        let written = self.out.write(bytes)?;
+        self.left -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

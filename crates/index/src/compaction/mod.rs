@@ -21,6 +21,7 @@ mod merger;
 mod options;
 mod policy;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub use policy::{Mode, next_group};
 
 use super::VectorStore;
 use super::error::VectorError;
-use super::manifest::{LiveFile, Manifest, ManifestVersion};
+use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
 use super::retry::{Retries, passing, ulid};
 use super::validate::{self, Install, Refusal, Stamp};
@@ -42,6 +43,8 @@ pub struct Compactor {
     store: Arc<VectorStore>,
     options: CompactionOptions,
     random: fastrand::Rng,
+    /// Names of live files that this compactor leaves alone, because merging them would make too large a file.
+    too_large: HashSet<String>,
 }
 
 /// Describes the inputs and the result of a merge, for one line of the log.
@@ -73,12 +76,12 @@ pub enum Installed {
 
 impl Compactor {
     pub fn new(store: Arc<VectorStore>, options: CompactionOptions) -> Self {
-        Self { store, options, random: fastrand::Rng::new() }
+        Self { store, options, random: fastrand::Rng::new(), too_large: HashSet::new() }
     }
 
     /// Creates a compactor for simulations. Its file names and random waits are derived from a seed.
     pub fn seeded(store: Arc<VectorStore>, options: CompactionOptions, seed: u64) -> Self {
-        Self { store, options, random: fastrand::Rng::with_seed(seed) }
+        Self { store, options, random: fastrand::Rng::with_seed(seed), too_large: HashSet::new() }
     }
 
     pub fn options(&self) -> &CompactionOptions {
@@ -90,11 +93,26 @@ impl Compactor {
     pub async fn due(&self, mode: Mode) -> Result<Option<(Manifest, Vec<LiveFile>, &'static str)>, VectorError> {
         let Some(manifest) = self.store.manifest().await? else { return Ok(None) };
         let now_ms = self.store.clock.now().div_euclid(1000);
-        let group = next_group(&manifest, now_ms, &self.options, mode);
+        let most = self.store.objects.max_copy_bytes().unwrap_or(u64::MAX);
+        let group = if self.too_large.is_empty() {
+            next_group(&manifest, now_ms, &self.options, mode, most)
+        } else {
+            let mut others = manifest.clone();
+            others.live.retain(|f| !self.too_large.contains(&f.file));
+            next_group(&others, now_ms, &self.options, mode, most)
+        };
         Ok(group.map(|(files, why)| (manifest, files, why)))
     }
 
     /// Merges the inputs into a new file, which stays staged until it is installed. Needs no lease.
+    ///
+    /// The plan estimates the size of the result. If the result is nevertheless too large for the local copies of remote
+    /// files, this method merges only the first half of the inputs, and so on. The inputs of the returned merge may
+    /// therefore be fewer than the given ones.
+    ///
+    /// # Errors
+    /// Returns [`VectorError::MergeTooLarge`] if no part of the inputs can be merged. The largest input then takes part
+    /// in no further merge of this compactor, so that it does not prevent the merges of other files.
     pub async fn merge(
         &mut self,
         manifest: &Manifest,
@@ -102,7 +120,21 @@ impl Compactor {
         why: &'static str,
         cancelled: &Cancel,
     ) -> Result<Staged, VectorError> {
-        merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await
+        self.too_large.retain(|file| manifest.is_live(file));
+        let mut inputs = inputs;
+        loop {
+            let merged =
+                merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await;
+            let Err(VectorError::MergeTooLarge { .. }) = merged else { return merged };
+            let half = inputs.get(..inputs.len() / 2).unwrap_or_default();
+            // Rewriting a single snapshot would change nothing.
+            if half.is_empty() || matches!(half, [only] if only.kind == FileKind::Snapshot) {
+                let largest = inputs.iter().max_by_key(|f| f.bytes);
+                self.too_large.extend(largest.map(|f| f.file.clone()));
+                return merged;
+            }
+            inputs = half;
+        }
     }
 
     /// Replaces the inputs in the manifest by the staged file. `epoch` is the epoch of the caller's lease.
@@ -158,8 +190,8 @@ impl Compactor {
 }
 
 impl VectorStore {
-    /// Merges all files into one, with the default options. Returns `None` if there is nothing to merge. Also returns
-    /// `None` if another process changed the files meanwhile, which is harmless.
+    /// Merges all files into one, with the default options, or as many as fit into one file. Returns `None` if there is
+    /// nothing to merge. Also returns `None` if another process changed the files meanwhile, which is harmless.
     ///
     /// This method takes no lease: two processes that call it concurrently do the same work twice. A service that
     /// merges in the background uses a [`Compactor`] under a [`docweir_objects::lease`].
@@ -183,3 +215,7 @@ impl VectorStore {
 #[cfg(test)]
 #[path = "compaction_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "size_tests.rs"]
+mod size_tests;

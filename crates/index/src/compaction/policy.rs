@@ -7,6 +7,9 @@
 //! - All files are merged when the largest snapshot is no larger than all other files together. By then, many rows of
 //!   the largest snapshot may be superseded or deleted. In a collection that keeps doubling, these merges of all files
 //!   rewrite each row two more times.
+//!
+//! A merged file must not be larger than the local copies of remote files may be. Otherwise no process could open it.
+//! Fewer files are then merged, and snapshots near this limit stay as they are, with their superseded rows.
 
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};
@@ -22,43 +25,89 @@ pub enum Mode {
 }
 
 /// Returns the files to merge next, in the manifest's order, and the reason for this merge. Returns `None` if no
-/// merge is due.
+/// merge is due. `max_bytes` limits the size of the merged file, which is estimated.
 pub fn next_group(
     manifest: &Manifest,
     now_ms: i64,
     options: &CompactionOptions,
     mode: Mode,
+    max_bytes: u64,
 ) -> Option<(Vec<LiveFile>, &'static str)> {
     let live = &manifest.live;
-    let is = |kind| move |f: &&LiveFile| f.kind == kind;
+    // A file that is too large by itself can take part in no merge.
+    let is = |kind| move |f: &&LiveFile| f.kind == kind && estimate(f) <= max_bytes;
     let deltas: Vec<&LiveFile> = live.iter().filter(is(FileKind::Delta)).collect();
-    let snapshots: Vec<&LiveFile> = live.iter().filter(is(FileKind::Snapshot)).collect();
-    let group = |files: Vec<&LiveFile>, why| Some((files.into_iter().cloned().collect(), why));
+    let mut snapshots: Vec<&LiveFile> = live.iter().filter(is(FileKind::Snapshot)).collect();
+    let fits = |files: &[&LiveFile]| files.iter().map(|f| estimate(f)).fold(0, u64::saturating_add) <= max_bytes;
+    let group = |files: &[&LiveFile], why| {
+        let taken = live.iter().filter(|f| files.iter().any(|taken| taken.file == f.file));
+        Some((taken.cloned().collect(), why))
+    };
 
     if mode == Mode::All {
         // A single snapshot is already the result of a merge, unless its tombstones may be dropped now.
         let droppable = |s: &&LiveFile| s.tombstones > 0 && may_drop_tombstone(manifest, s.added_version);
-        let worth = !deltas.is_empty() || snapshots.len() > 1 || snapshots.iter().any(droppable);
-        return if worth { group(live.iter().collect(), "everything") } else { None };
+        snapshots.sort_by_key(|s| s.bytes);
+        let all = [deltas, snapshots].concat();
+        let part = first_that_fit(&all, max_bytes);
+        let worth = |files: &[&LiveFile]| files.len() > 1 || files.iter().any(|f| f.kind == FileKind::Delta);
+        return match part.len() == all.len() {
+            true if worth(part) || part.iter().any(droppable) => group(part, "everything"),
+            false if worth(part) => group(part, "as many files as fit into one"),
+            _ => None,
+        };
     }
 
-    let rows = |files: &[&LiveFile]| files.iter().map(|f| f.rows).sum::<u64>();
     let due = deltas_due(manifest, &deltas, now_ms, options);
-    let largest = snapshots.iter().max_by_key(|s| s.rows);
-    if let Some(largest) = largest.filter(|largest| largest.rows > 0)
-        && (due.is_some() || snapshots.len() > 1)
-        && rows(&snapshots) + rows(&deltas) - largest.rows + deleted(live, largest) >= largest.rows
+    snapshots.sort_by_key(|s| std::cmp::Reverse(s.rows));
+    if let Some((largest, files)) = with_largest(&snapshots, &deltas, fits)
+        && (due.is_some() || files.len() > deltas.len() + 1)
+        && files.iter().map(|f| f.rows).sum::<u64>() - largest.rows + deleted(&files, largest) >= largest.rows
     {
-        return group(live.iter().collect(), "the other files are as large as the largest snapshot");
+        return group(&files, "the other files are as large as the largest snapshot");
     }
     if let Some(why) = due {
-        return group(deltas, why);
+        return group(first_that_fit(&deltas, max_bytes), why);
     }
     let tier = |f: &LiveFile| tier(f.rows, options);
-    let mut tiers: Vec<u32> = snapshots.iter().map(|s| tier(s)).collect();
-    tiers.sort_unstable();
-    let full = tiers.chunk_by(|a, b| a == b).find(|same| same.len() >= options.tier_factor)?.first().copied()?;
-    group(snapshots.into_iter().filter(|s| tier(s) == full).collect(), "a tier is full")
+    // Smallest tier first, and the smallest files of a tier first.
+    snapshots.sort_by_key(|s| (tier(s), s.bytes));
+    let full = snapshots.chunk_by(|a, b| tier(a) == tier(b)).filter(|same| same.len() >= options.tier_factor);
+    let mergeable = full.map(|same| first_that_fit(same, max_bytes)).find(|files| files.len() > 1)?;
+    group(mergeable, "a tier is full")
+}
+
+/// Returns the largest snapshot that fits into one file together with all smaller snapshots and all deltas, and these
+/// files. `snapshots` begins with the largest. Returns `None` if no snapshot with rows fits.
+fn with_largest<'f>(
+    snapshots: &[&'f LiveFile],
+    deltas: &[&'f LiveFile],
+    fits: impl Fn(&[&LiveFile]) -> bool,
+) -> Option<(&'f LiveFile, Vec<&'f LiveFile>)> {
+    (0..snapshots.len()).find_map(|skipped| {
+        let files = [snapshots.get(skipped..)?, deltas].concat();
+        let largest = *files.first().filter(|largest| largest.rows > 0)?;
+        fits(&files).then_some((largest, files))
+    })
+}
+
+/// Returns the first files whose merged file is at most `max_bytes` large.
+fn first_that_fit<'s, 'f>(files: &'s [&'f LiveFile], max_bytes: u64) -> &'s [&'f LiveFile] {
+    let mut sum = 0u64;
+    let fitting = files.iter().take_while(|f| {
+        sum = sum.saturating_add(estimate(f));
+        sum <= max_bytes
+    });
+    files.get(..fitting.count()).unwrap_or_default()
+}
+
+/// Returns an estimate of the number of bytes that a file adds to a merged file. A snapshot also holds the codes of the
+/// vectors and the full-text index, which a delta lacks. Merging snapshots makes their indexes hardly any larger.
+fn estimate(file: &LiveFile) -> u64 {
+    match file.kind {
+        FileKind::Delta => file.bytes.saturating_mul(2),
+        FileKind::Snapshot => file.bytes.saturating_add(file.bytes / 16),
+    }
 }
 
 fn deltas_due(
@@ -84,9 +133,9 @@ fn deltas_due(
 /// Returns an estimate of the number of rows of `largest` that tombstones hide. The estimate is the number of tombstones
 /// in other files times the average number of rows per document. The tombstones of `largest` itself hide none of its
 /// rows, because the merge that kept the tombstones has removed the rows.
-fn deleted(live: &[LiveFile], largest: &LiveFile) -> u64 {
-    let (rows, documents) = live.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
-    let others = live.iter().filter(|f| f.file != largest.file);
+fn deleted(files: &[&LiveFile], largest: &LiveFile) -> u64 {
+    let (rows, documents) = files.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
+    let others = files.iter().filter(|f| f.file != largest.file);
     others.map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 

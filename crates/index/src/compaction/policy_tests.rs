@@ -36,7 +36,7 @@ fn manifest(files: &[(&str, u64)]) -> Manifest {
 }
 
 fn due(files: &[(&str, u64)], now_ms: i64) -> Option<String> {
-    let (files, _) = next_group(&manifest(files), now_ms, &options(), Mode::Due)?;
+    let (files, _) = next_group(&manifest(files), now_ms, &options(), Mode::Due, u64::MAX)?;
     Some(files.iter().map(|f| f.file.as_str()).collect::<Vec<_>>().join(" "))
 }
 
@@ -48,7 +48,7 @@ fn deltas_go_together_for_each_reason() {
     assert_eq!(due(&[("d1", 5)], 61_000).as_deref(), Some("d1"), "even a single file opens faster as a snapshot");
     let mut large = manifest(&[("d1", 5), ("d2", 5)]);
     large.live[0].bytes = 950;
-    assert_eq!(next_group(&large, 3_000, &options(), Mode::Due).map(|(_, why)| why), Some("large deltas"));
+    assert_eq!(next_group(&large, 3_000, &options(), Mode::Due, u64::MAX).map(|(_, why)| why), Some("large deltas"));
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn everything_goes_together_when_the_rest_is_as_large() {
     assert_eq!(due(&[("s", 10), ("d1", 10)], 9_000), None, "young deltas wait, whatever their size");
     let mut deleted = manifest(&[("big", 500), ("a", 10)]);
     deleted.live[0].documents = 50;
-    assert!(next_group(&deleted, 9_000, &options(), Mode::Due).is_none());
+    assert!(next_group(&deleted, 9_000, &options(), Mode::Due, u64::MAX).is_none());
     deleted.live[1].tombstones = 49;
     assert_eq!(
-        next_group(&deleted, 9_000, &options(), Mode::Due).map(|(f, _)| f.len()),
+        next_group(&deleted, 9_000, &options(), Mode::Due, u64::MAX).map(|(f, _)| f.len()),
         Some(2),
         "nearly all is gone"
     );
@@ -89,7 +89,7 @@ fn tombstones_that_were_merged_are_no_reason_to_rewrite_everything() {
     let mut m = manifest(&[("s", 500), ("d1", 5), ("d2", 5), ("d3", 5), ("d4", 5)]);
     (m.live[0].documents, m.live[0].tombstones) = (50, 1_000);
     let names = |m: &Manifest| -> Vec<String> {
-        let (files, _) = next_group(m, 9_000, &options(), Mode::Due).unwrap();
+        let (files, _) = next_group(m, 9_000, &options(), Mode::Due, u64::MAX).unwrap();
         files.into_iter().map(|f| f.file).collect()
     };
     assert_eq!(names(&m), ["d1", "d2", "d3", "d4"]);
@@ -101,16 +101,16 @@ fn tombstones_that_were_merged_are_no_reason_to_rewrite_everything() {
 #[test]
 fn all_means_all_unless_nothing_would_change() {
     let all =
-        |files: &[(&str, u64)]| next_group(&manifest(files), 0, &options(), Mode::All).map(|(f, _)| f.len());
+        |files: &[(&str, u64)]| next_group(&manifest(files), 0, &options(), Mode::All, u64::MAX).map(|(f, _)| f.len());
     assert_eq!(all(&[("s", 10), ("d1", 5)]), Some(2));
     assert_eq!(all(&[("d1", 5)]), Some(1));
     assert_eq!(all(&[("s", 10)]), None);
     assert_eq!(all(&[]), None);
     let mut deleted = manifest(&[("s", 10)]);
     deleted.live[0].tombstones = 1;
-    assert!(next_group(&deleted, 0, &options(), Mode::All).is_none(), "the tombstone is still needed");
+    assert!(next_group(&deleted, 0, &options(), Mode::All, u64::MAX).is_none(), "the tombstone is still needed");
     deleted.gc_floor = 1;
-    assert!(next_group(&deleted, 0, &options(), Mode::All).is_some(), "a tombstone may be dropped");
+    assert!(next_group(&deleted, 0, &options(), Mode::All, u64::MAX).is_some(), "a tombstone may be dropped");
 }
 
 /// Checks that every row is rewritten only a few times, however long the collection grows. This is the purpose of
@@ -125,7 +125,7 @@ fn rows_are_written_a_few_times() {
         name += 1;
         let file = proposed(format!("d{name}"), FileKind::Delta, 1, 0);
         m.live.push(LiveFile { rows: 100, bytes: 1, ..file });
-        while let Some((group, _)) = next_group(&m, 0, &options, Mode::Due) {
+        while let Some((group, _)) = next_group(&m, 0, &options, Mode::Due, u64::MAX) {
             let rows = group.iter().map(|f| f.rows).sum();
             written += rows;
             m.live.retain(|f| !group.iter().any(|g| g.file == f.file));
