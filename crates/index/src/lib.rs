@@ -20,8 +20,8 @@
 //!   [`compaction`]: selects the files to merge, and installs the result.
 //! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
 //!   [`lost`]: rebuilds a lost manifest.
-//! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. [`view`]: all files of one
-//!   manifest version. `visible`: the visible rows of each file. [`search`]: queries.
+//! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. `opening`: opens each
+//!   file once. [`view`]: all files of one manifest version. `visible`: the visible rows of each file. [`search`]: queries.
 //!
 //! # Trade-offs
 //! Each search reads every live file. Deltas are held in memory, limited by [`VectorOptions::max_memory_bytes`];
@@ -37,6 +37,7 @@ pub mod error;
 pub mod lost;
 pub mod manifest;
 pub mod merge;
+mod opening;
 pub mod options;
 mod planted;
 mod register;
@@ -73,8 +74,9 @@ mod target_tests;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod testing;
+#[cfg(test)]
+mod watched;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,10 +99,10 @@ pub use docweir_core::model::ModelIdentity;
 pub use docweir_objects::ObjectStore;
 pub use docweir_objects::local::LocalObjectStore;
 
-use docweir_objects::Tag;
 use docweir_objects::local::LocalObjectOptions;
+use docweir_objects::turns::Turns;
+use opening::Cache;
 use register::Register;
-use segment::Segment;
 
 /// Opens, changes and searches one collection. Share the store in an [`Arc`], so that all readers use the same opened
 /// files.
@@ -111,9 +113,9 @@ pub struct VectorStore {
     options: VectorOptions,
     register: Register,
     cache: Mutex<Cache>,
-    /// Lock for opening files. A reader holds this lock while it opens files, so two readers do not open the same
-    /// file twice.
-    opening: tokio::sync::Mutex<()>,
+    /// Locks of the files and versions that are being opened. Readers of the same file or version wait for each other,
+    /// so that it is opened once. Readers of other files do not wait.
+    opening: Turns,
     /// Generates names and random waits.
     random: Mutex<fastrand::Rng>,
     /// Callback for every commit.
@@ -125,13 +127,6 @@ pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorErr
 
 /// Receives the name of a collection and each commit to it. Must not block.
 pub type OnCommit = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
-
-#[derive(Default)]
-struct Cache {
-    /// Opened files of the last view, keyed by file name.
-    segments: HashMap<String, Arc<Segment>>,
-    view: Option<(Tag, Arc<View>)>,
-}
 
 impl VectorStore {
     /// Opens a collection in a local folder, with the default options. Creates the folder if it does not exist.
@@ -164,7 +159,7 @@ impl VectorStore {
             options,
             register,
             cache,
-            opening: tokio::sync::Mutex::default(),
+            opening: Turns::default(),
             random: Mutex::default(),
             added: None,
         })

@@ -1,8 +1,8 @@
 //! Provides a consistent view of a collection: one version of the manifest, and the winning version of each document.
 //!
-//! Opened files are cached by name, so the first view after a commit opens only the new file. Each view determines
-//! its visible rows again (`visible`), because the new file may supersede documents in older files. A view keeps its
-//! files open, so it can still read files that were deleted meanwhile.
+//! Opened files are shared by name (`opening`), so the first view after a commit opens only the new file. Each view
+//! determines its visible rows again (`visible`), because the new file may supersede documents in older files. A view
+//! keeps its files open, so it can still read files that were deleted meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -15,11 +15,9 @@ use super::columns::DocumentEntry;
 use super::delta::{self, Footer, TAIL_BYTES};
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
-use super::retry::blocking;
 use super::search::bits::Bits;
 use super::search::postings::Postings;
-use super::segment::{self, Segment};
-use super::snapshot::{self, Snapshot};
+use super::segment::Segment;
 use super::validate::Precedence;
 use super::visible::{Visible, visible};
 use super::{VectorOptions, VectorStore};
@@ -74,28 +72,29 @@ pub struct WinningVersion {
 
 impl VectorStore {
     /// Returns a view of the current version of the collection. If the collection has not changed since the last
-    /// view, the call is cheap. Otherwise the call reads and decodes the new files.
+    /// view, the call is cheap. Otherwise the call reads and decodes the new files. Concurrent calls for the same
+    /// version open its files once. A call waits for no files but those of its own version.
     pub async fn view(&self) -> Result<Arc<View>, VectorError> {
-        let _one_at_a_time = self.opening.lock().await;
         let mut missing: Option<(ManifestVersion, String)> = None;
         for _ in 0..self.options.read_attempts {
+            let read = self.cache().begin_read();
             let Some((manifest, tag)) = self.register.load().await? else {
                 self.check_not_lost().await?;
                 let empty = Manifest::empty(&self.collection, self.clock.now());
                 return Ok(Arc::new(View::new(Arc::new(empty), Vec::new(), self.options.clone())));
             };
-            if let Some((held, view)) = &self.cache().view
-                && *held == tag
-            {
-                return Ok(view.clone());
+            if let Some(view) = self.cache().view(&tag) {
+                return Ok(view);
+            }
+            let _turn = self.opening.take(&format!("MANIFEST {}", tag.0)).await;
+            if let Some(view) = self.cache().view(&tag) {
+                return Ok(view);
             }
             self.may_open(&manifest)?;
             match self.open_all(&manifest).await {
                 Ok(segments) => {
-                    let view = Arc::new(View::new(Arc::new(manifest), segments.clone(), self.options.clone()));
-                    let mut cache = self.cache();
-                    cache.segments = segments.into_iter().map(|s| (s.file().to_owned(), s)).collect();
-                    cache.view = Some((tag, view.clone()));
+                    let view = Arc::new(View::new(Arc::new(manifest), segments, self.options.clone()));
+                    self.cache().keep_view(read, tag, view.clone());
                     return Ok(view);
                 }
                 Err(VectorError::Object(ObjectError::NotFound(key))) => {
@@ -108,7 +107,8 @@ impl VectorStore {
         Err(self.no_stable_view())
     }
 
-    /// Returns a view of a past version. The opened files are not cached for the next view.
+    /// Returns a view of a past version. The view itself is not cached. Its files are shared with other views, but stay
+    /// open no longer than the views that use them.
     pub(super) async fn view_of(&self, manifest: Manifest, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let live = manifest.live_at(version).into_iter().cloned().collect();
         let manifest = Manifest { version, live, ..manifest };
@@ -144,7 +144,7 @@ impl VectorStore {
     }
 
     async fn documents_of(&self, live: &LiveFile) -> Result<Vec<DocumentEntry>, VectorError> {
-        let held = self.cache().segments.get(&live.file).cloned();
+        let held = self.cache().segment(&live.file);
         match (held, live.kind) {
             (Some(segment), _) => Ok(segment.entries().collect()),
             (None, FileKind::Delta) => Ok(self.footer(&live.file, live.bytes).await?.documents),
@@ -169,93 +169,6 @@ impl VectorStore {
             reason: format!("footer claims to have {length} bytes, but the file has {bytes}"),
         })?;
         delta::decode_footer(&key, &self.objects.get_range(&key, start, length).await?)
-    }
-
-    /// Opens all files of a manifest, in the order of the manifest. Uses files that are already open.
-    async fn open_all(&self, manifest: &Manifest) -> Result<Vec<Arc<Segment>>, VectorError> {
-        let mut segments = Vec::with_capacity(manifest.live.len());
-        for live in &manifest.live {
-            let held = self.cache().segments.get(&live.file).cloned();
-            segments.push(match held {
-                Some(segment) => segment,
-                None => Arc::new(self.open(live).await?),
-            });
-        }
-        Ok(segments)
-    }
-
-    /// Opens a file. A delta is read and decoded. A snapshot is memory-mapped if it is a local file or has a local
-    /// copy.
-    pub(super) async fn open(&self, live: &LiveFile) -> Result<Segment, VectorError> {
-        let small = live.kind == FileKind::Delta || live.bytes <= self.options.verify_bytes;
-        self.open_checked(live, self.options.verify_checksums && small).await
-    }
-
-    /// Opens a file and verifies all its checksums, even if the file is large. A merge uses this method, so that it
-    /// does not copy damaged data to a new file with a valid checksum.
-    pub(super) async fn open_to_merge(&self, live: &LiveFile) -> Result<Segment, VectorError> {
-        self.open_checked(live, true).await
-    }
-
-    async fn open_checked(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
-        match self.open_as_it_is(live, verify).await {
-            // The copy on the local disk may be damaged although the stored file is intact.
-            Err(error @ VectorError::Damaged { .. }) if self.objects.forget_copy(&self.key(&live.file)) => {
-                tracing::warn!(%error, "local copy of vector file damaged; fetching it again");
-                self.open_as_it_is(live, verify).await
-            }
-            opened => opened,
-        }
-    }
-
-    async fn open_as_it_is(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
-        let key = self.key(&live.file);
-        let check = |bytes: usize| {
-            let reason = format!("file has {bytes} bytes instead of {}", live.bytes);
-            let damaged = || VectorError::Damaged { file: key.clone(), reason };
-            if bytes as u64 == live.bytes { Ok(()) } else { Err(damaged()) }
-        };
-        let file = live.file.clone();
-        let mapped = match live.kind {
-            FileKind::Delta => None,
-            FileKind::Snapshot => self.objects.local_copy(&key).await?,
-        };
-        let opened = match (live.kind, mapped) {
-            (FileKind::Delta, _) => {
-                // Read one byte more than expected, to detect a longer file. `get` would hash the whole body for its
-                // tag.
-                let body = self.objects.get_range(&key, 0, live.bytes.saturating_add(1)).await?;
-                check(body.len())?;
-                let crc32 = verify.then_some(live.crc32);
-                blocking(move || Segment::of_delta(&file, body, crc32)).await
-            }
-            (FileKind::Snapshot, Some(copy)) => {
-                let image = snapshot::image_of(&copy).map_err(|e| self.not_mapped(&key, &e))?;
-                check(image.len())?;
-                let open = move || Snapshot::open(&file, image, true, verify).map(|s| Segment::of_snapshot(&file, s));
-                // Without verification, opening reads only the directory.
-                if verify { blocking(open).await } else { open() }
-            }
-            (FileKind::Snapshot, None) => {
-                let body = self.objects.get_range(&key, 0, live.bytes.saturating_add(1)).await?;
-                check(body.len())?;
-                blocking(move || Snapshot::open(&file, body, false, verify).map(|s| Segment::of_snapshot(&file, s)))
-                    .await
-            }
-        };
-        let segment = opened.map_err(|e| match e {
-            VectorError::Damaged { reason, .. } => VectorError::Damaged { file: key.clone(), reason },
-            e => e,
-        })?;
-        if !segment::matches(&segment, live) {
-            let reason = "content does not match the manifest's entry".to_owned();
-            return Err(VectorError::Damaged { file: key, reason });
-        }
-        Ok(segment)
-    }
-
-    fn not_mapped(&self, key: &str, error: &std::io::Error) -> VectorError {
-        ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() }.into()
     }
 
     /// Returns an error if the opened files would exceed the memory limit. The caller checks this before it reads any

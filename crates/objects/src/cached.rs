@@ -14,11 +14,10 @@
 //! unfinished copies of other processes. If several processes fetch at the same time, the folder may therefore exceed
 //! the limit by the size of all unfinished copies.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -31,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::local::failure;
 use super::local::files::{Temporary, remove_leftovers};
+use super::turns::Turns;
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
 const TMP: &str = ".tmp";
@@ -67,9 +67,8 @@ pub struct CachedObjects {
     folder: PathBuf,
     options: CopyOptions,
     clock: SharedClock,
-    /// One lock for each object that is being fetched, by the object's key. Further requests for the same object wait
-    /// for this lock.
-    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Locks of the objects that are being fetched, by their keys. Further requests for the same object wait.
+    turns: Turns,
     /// Total size, in bytes, of unfinished copies.
     promised: Arc<Mutex<u64>>,
 }
@@ -87,7 +86,7 @@ impl CachedObjects {
         if let Err(error) = remove_leftovers(&folder.join(TMP), clock.now(), LEFTOVER) {
             tracing::warn!(%error, folder = %folder.display(), "unfinished copies of crashed processes not removed");
         }
-        let (turns, promised) = (Mutex::default(), Arc::default());
+        let (turns, promised) = (Turns::default(), Arc::default());
         Ok(Self { objects, folder: folder.to_owned(), options, clock, turns, promised })
     }
 
@@ -106,17 +105,6 @@ impl CachedObjects {
 
     fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(u64::try_from(self.clock.now()).unwrap_or(0))
-    }
-
-    fn turn(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = turns.get(key).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        turns.insert(key.to_owned(), Arc::downgrade(&turn));
-        turn
     }
 
     async fn fetch(&self, key: &str, path: &Path) -> Result<File, ObjectError> {
@@ -283,8 +271,7 @@ impl ObjectStore for CachedObjects {
         if let Some(file) = self.held(&path) {
             return Ok(Some(file));
         }
-        let turn = self.turn(key);
-        let _turn = turn.lock().await;
+        let _turn = self.turns.take(key).await;
         match self.held(&path) {
             Some(file) => Ok(Some(file)),
             None => self.fetch(key, &path).await.map(Some),

@@ -16,6 +16,7 @@ pub mod local;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod memory;
 pub mod routed;
+pub mod turns;
 
 use std::fs::File;
 use std::io::Write;
