@@ -18,7 +18,7 @@
 //!   [`writer`]: commits writes.
 //! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one snapshot.
 //!   [`compaction`]: selects the files to merge, and installs the result.
-//! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
+//! - `lookup`: finds the files that list a document. `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
 //!   [`lost`]: rebuilds a lost manifest.
 //! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. `opening`: opens each
 //!   file once. [`view`]: all files of one manifest version. `visible`: the visible rows of each file. [`search`]: queries.
@@ -34,6 +34,7 @@ pub mod compaction;
 pub mod delta;
 mod delta_columns;
 pub mod error;
+mod lookup;
 pub mod lost;
 pub mod manifest;
 pub mod merge;

@@ -207,7 +207,7 @@ impl VectorStore {
     }
 
     /// Reads the directory of a snapshot, without the rest of the file.
-    async fn directory_of(&self, object: &ObjectMeta) -> Result<Directory, VectorError> {
+    pub(super) async fn directory_of(&self, object: &ObjectMeta) -> Result<Directory, VectorError> {
         let mut length = (4 << 10).max(TAIL_BYTES).min(object.bytes);
         loop {
             let end = self.objects.get_range(&object.key, object.bytes - length, length).await?;

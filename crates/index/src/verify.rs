@@ -89,12 +89,20 @@ impl VectorStore {
     }
 
     /// Returns all texts of the given documents, exactly as they were embedded. Reads every version of the documents
-    /// in every listed file. Caches may hold vectors of these texts.
+    /// in every listed file that holds one of them. Of the other files, reads only the lists of documents. Caches may
+    /// hold vectors of these texts.
     pub async fn texts_of(&self, ids: &[DocumentId]) -> Result<Vec<String>, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
-        for file in manifest.files() {
-            let segment = match self.open(file).await {
+        // A file that a rollback restored is listed twice.
+        let named: BTreeMap<&str, &LiveFile> = manifest.files().map(|file| (file.file.as_str(), file)).collect();
+        for file in named.into_values() {
+            let segment = match self.lists_any(file, ids).await {
+                Ok(false) | Err(VectorError::Object(ObjectError::NotFound(_))) => continue,
+                Ok(true) => self.open(file).await,
+                Err(e) => Err(e),
+            };
+            let segment = match segment {
                 Ok(segment) => segment,
                 Err(VectorError::Object(ObjectError::NotFound(_))) => continue,
                 Err(e) => return Err(e),
