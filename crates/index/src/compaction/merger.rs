@@ -164,8 +164,8 @@ impl Work<'_> {
 
     /// Opens the other live files, which are not inputs of the merge. The merge may drop a tombstone only if no other
     /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all
-    /// tombstones. This happens if no tombstone is old enough, or if another live file is a delta: checking a delta
-    /// would require decoding it.
+    /// tombstones. This happens if no tombstone is old enough, if another live file is a delta, because checking a delta
+    /// would require decoding it, or if another live file is too large to be opened.
     async fn outside(&self, inputs: &[LiveFile], opened: &[Input]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let mut ages = opened.iter().flat_map(Input::tombstones_added);
         if !ages.any(|added| may_drop_tombstone(self.manifest, added)) {
@@ -173,7 +173,8 @@ impl Work<'_> {
         }
         let others = self.manifest.live.iter().filter(|f| !inputs.iter().any(|i| i.file == f.file));
         let others: Vec<&LiveFile> = others.collect();
-        if others.iter().any(|f| f.kind == FileKind::Delta) {
+        let most = self.store.objects.max_copy_bytes().unwrap_or(u64::MAX);
+        if others.iter().any(|f| f.kind == FileKind::Delta || f.bytes > most) {
             return Ok(None);
         }
         let mut opened = Vec::with_capacity(others.len());

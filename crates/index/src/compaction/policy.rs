@@ -11,6 +11,8 @@
 //! A merged file must not be larger than the local copies of remote files may be. Otherwise no process could open it.
 //! Fewer files are then merged, and snapshots near this limit stay as they are, with their superseded rows.
 
+use std::collections::HashSet;
+
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};
 use crate::retention::may_drop_tombstone;
@@ -40,8 +42,8 @@ pub fn next_group(
     let mut snapshots: Vec<&LiveFile> = live.iter().filter(is(FileKind::Snapshot)).collect();
     let fits = |files: &[&LiveFile]| files.iter().map(|f| estimate(f)).fold(0, u64::saturating_add) <= max_bytes;
     let group = |files: &[&LiveFile], why| {
-        let taken = live.iter().filter(|f| files.iter().any(|taken| taken.file == f.file));
-        Some((taken.cloned().collect(), why))
+        let names: HashSet<&str> = files.iter().map(|f| f.file.as_str()).collect();
+        Some((live.iter().filter(|f| names.contains(f.file.as_str())).cloned().collect(), why))
     };
 
     if mode == Mode::All {

@@ -6,8 +6,8 @@ use docweir_objects::cached::{CachedObjects, CopyOptions};
 use docweir_objects::memory::{Faults, MemoryObjects};
 
 use super::*;
-use crate::VectorOptions;
-use crate::testing::{document, model, objects};
+use crate::testing::{delete, document, model, objects};
+use crate::{CollectionScope, VectorOptions};
 
 const MOST: u64 = 1 << 20;
 
@@ -112,4 +112,24 @@ async fn a_file_that_cannot_be_merged_alone_does_not_block_the_others() {
     let files = place.files().await;
     assert_eq!(files.len(), 2, "the large delta, and a snapshot of all others: {files:?}");
     place.check(7).await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_does_not_block_the_others() {
+    let place = place();
+    // The limit was higher when this file was merged.
+    let before = Arc::new(
+        VectorStore::new(place.objects.clone(), "chunks", place.objects.clock(), VectorOptions::default()).unwrap(),
+    );
+    before.writer().commit(vec![document("doc_large", 1, &[&words(9, 50_000)])], &model(3)).await.unwrap();
+    assert!(before.compact().await.unwrap().unwrap().output_bytes > MOST);
+    place.add("doc_small", "small").await;
+    place.store.writer().commit(vec![delete("doc_gone", 1)], &model(3)).await.unwrap();
+    // The tombstone is old enough to be dropped, but the large file may hold an older version of its document.
+    before.collect(CollectionScope::Orphans).await.unwrap();
+    let mut compactor = Compactor::seeded(place.store.clone(), options(), 7);
+    assert_eq!(place.merge(&mut compactor, Mode::Due).await.unwrap(), 1);
+    assert_eq!(place.files().await.len(), 2);
+    let stats = before.view().await.unwrap().stats();
+    assert_eq!((stats.documents, stats.tombstones), (2, 1));
 }
