@@ -18,10 +18,10 @@
 //!   [`writer`]: commits writes.
 //! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one snapshot.
 //!   [`compaction`]: selects the files to merge, and installs the result.
-//! - `lookup`: finds the files that list a document. `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
-//!   [`lost`]: rebuilds a lost manifest.
-//! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. `opening`: opens each
-//!   file once. [`view`]: all files of one manifest version. `visible`: the visible rows of each file. [`search`]: queries.
+//! - `lookup`: finds the files that list a document. `collect`: deletes garbage, pins versions for readers, and opens
+//!   past versions. [`verify`]: finds damage. [`lost`]: rebuilds a lost manifest.
+//! - [`columns`]: the content of an opened file as columns. [`segment`]: an opened file. `opening`: opens each file
+//!   once. [`view`]: all files of one manifest version. `visible`: the visible rows of each file. [`search`]: queries.
 //!
 //! # Trade-offs
 //! Each search reads every live file. Deltas are held in memory, limited by [`VectorOptions::max_memory_bytes`];
