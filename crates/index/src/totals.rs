@@ -72,7 +72,7 @@ impl VectorStore {
     }
 
     async fn listed_in(&self, live: &LiveFile) -> Result<Listed, VectorError> {
-        let held = self.cache().segments.get(&live.file).cloned();
+        let held = self.cache().segment(&live.file);
         Ok(match (held, live.kind) {
             (Some(segment), _) => Listed::Open(segment),
             (None, FileKind::Delta) => {
