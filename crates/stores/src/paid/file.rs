@@ -177,6 +177,11 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
     Database::open(path, &SCHEMA, options)
 }
 
+/// Opens the file like [`open`]. If this process may not write, opens the file for reading.
+pub fn open_to_read(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
+    Database::open_to_read(path, &SCHEMA, options)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -4,4 +4,4 @@ mod error;
 mod file;
 
 pub use error::PaidError;
-pub use file::open;
+pub use file::{open, open_to_read};

@@ -4,6 +4,8 @@ use rusqlite::{Error, ErrorCode};
 
 use docweir_core::error::{ErrorClass, StageError};
 
+use super::reader::is_denied;
+
 /// Describes a failure of the database. The failure is cloned for every caller whose operation was part of the failed
 /// commit.
 #[derive(Clone, Debug)]
@@ -18,11 +20,19 @@ pub struct Failure {
     /// True if the connection or the disk failed. In this case, the whole commit must be abandoned, and not just one
     /// operation.
     pub fatal: bool,
+    /// True if this process may not write, or the disk is read-only.
+    pub denied: bool,
 }
 
 impl Failure {
     pub fn new(location: &str, reason: impl Into<String>, hint: &'static str) -> Self {
-        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, damaged: false, fatal: true }
+        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, damaged: false, fatal: true, denied: false }
+    }
+
+    /// Describes a write to a database that was opened for reading.
+    pub fn read_only(location: &str) -> Self {
+        let hint = "make the state folder writable for this user, or run the command as the user who owns it";
+        Self { denied: true, ..Self::new(location, "it was opened for reading, because it cannot be written", hint) }
     }
 
     pub fn of(location: &str, error: &Error) -> Self {
@@ -30,9 +40,7 @@ impl Failure {
         let code = error.sqlite_error_code();
         let hint = match code {
             Some(DiskFull) => "free some space, or point the state folder at another disk",
-            Some(ReadOnly | PermissionDenied | CannotOpen) => {
-                "make the folder writable for this user, or point the state folder elsewhere"
-            }
+            _ if is_denied(error) => "make the folder writable for this user, or point the state folder elsewhere",
             Some(DatabaseCorrupt | NotADatabase) => {
                 "restore it from a copy, or move it away and ingest the documents again"
             }
@@ -42,7 +50,8 @@ impl Failure {
         let fatal = !matches!(code, Some(ConstraintViolation | TypeMismatch | TooBig)) && code.is_some();
         let busy = matches!(code, Some(DatabaseBusy | DatabaseLocked));
         let damaged = matches!(code, Some(DatabaseCorrupt | NotADatabase));
-        Self { location: location.to_owned(), reason: error.to_string(), hint, busy, damaged, fatal }
+        let denied = is_denied(error);
+        Self { location: location.to_owned(), reason: error.to_string(), hint, busy, damaged, fatal, denied }
     }
 }
 

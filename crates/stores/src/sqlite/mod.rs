@@ -3,7 +3,9 @@
 mod database;
 mod failure;
 mod open;
+mod reader;
 
 pub use database::Database;
 pub use failure::Failure;
 pub use open::{OpenOptions, Schema, open_reader, open_writer};
+pub use reader::Reader;

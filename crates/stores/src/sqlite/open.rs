@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 
-use super::Failure;
+use super::{Failure, Reader};
 
 /// Describes the tables of a database file.
 pub struct Schema {
@@ -92,6 +92,11 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
     let failed = |e: rusqlite::Error| Failure::of(&location, &e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // SQLite opens a file that is write-protected for reading, without an error.
+    if conn.is_readonly(MAIN_DB).map_err(failed)? {
+        let denied = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(failed(rusqlite::Error::SqliteFailure(denied, Some("it is write-protected".into()))));
+    }
     conn.busy_timeout(busy).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(64);
     // This check comes before any change: a newer or foreign database must stay unchanged.
@@ -115,13 +120,18 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
     Ok(conn)
 }
 
-/// Opens the database for reading; it must exist.
-pub fn open_reader(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(busy)?;
-    conn.set_prepared_statement_cache_capacity(16);
-    Ok(conn)
+/// Opens the database for reading. It must exist and have the current tables.
+pub fn open_reader(path: &Path, schema: &Schema, busy: Duration) -> Result<Reader, Failure> {
+    let location = path.display().to_string();
+    let mut reader = Reader::open(path, busy).map_err(|e| Failure::of(&location, &e))?;
+    let lacks = reader.read(|connection| Ok(schema.lacks(connection, &location)));
+    match lacks.map_err(|e: rusqlite::Error| Failure::of(&location, &e))?? {
+        Lacks::Nothing => Ok(reader),
+        Lacks::Tables | Lacks::Upgrades(_) => {
+            let reason = "its tables must be created or upgraded, which needs write permission";
+            Err(Failure::new(&location, reason, "run `docweir status` once as the user who owns the state folder"))
+        }
+    }
 }
 
 /// Switches the database to a write-ahead log. The switch needs exclusive access for a moment. SQLite does not wait

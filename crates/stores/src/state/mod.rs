@@ -105,8 +105,8 @@ impl StateFolder {
     }
 
     /// Removes the access rights of other users, because the folder contains the text of documents. The group loses
-    /// its rights too, unless `group_access` is true. Nothing is changed if another user owns the folder, or if the
-    /// mode grants none of these rights.
+    /// its rights too, unless `group_access` is true. Nothing is changed if another user owns the folder, if the mode
+    /// grants none of these rights, or if the disk is read-only.
     ///
     /// # Errors
     /// Returns an error if the mode cannot be read or changed.
@@ -117,7 +117,10 @@ impl StateFolder {
         if !is_own(&meta) || mode == wanted {
             return Ok(());
         }
-        std::fs::set_permissions(&self.root, Permissions::from_mode(wanted))?;
+        match std::fs::set_permissions(&self.root, Permissions::from_mode(wanted)) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(()),
+            done => done?,
+        }
         if group_access {
             let root = self.root.display();
             tracing::warn!("state folder opened to its group; run `chmod -R g+rwX {root}` for the files in it");

@@ -34,31 +34,61 @@ use self::unit::Changed;
 use self::writer::{CommitDurability, SqliteWriter};
 use super::rules;
 use super::*;
-use crate::sqlite::{Failure, open_writer};
+use crate::sqlite::{Failure, open_reader, open_writer};
 
 /// Maximum number of records that one transaction changes. An operation on more records uses several transactions.
 const STEP: usize = 500;
 
 pub struct SqliteControlStore {
     location: String,
-    writer: SqliteWriter,
+    /// `None` if this process may only read.
+    writer: Option<SqliteWriter>,
     readers: Readers,
 }
 
 impl SqliteControlStore {
     /// Opens the store in the file at `path` and creates the file if it is missing. The folder must exist.
     pub async fn open(path: &Path, options: SqliteControlOptions, clock: SharedClock) -> Result<Self, ControlError> {
+        Self::open_file(path, options, clock, false).await
+    }
+
+    /// Opens the store like [`open`](Self::open). If this process may not write, opens the file for reading, and every
+    /// later write fails.
+    pub async fn open_to_read(
+        path: &Path,
+        options: SqliteControlOptions,
+        clock: SharedClock,
+    ) -> Result<Self, ControlError> {
+        Self::open_file(path, options, clock, true).await
+    }
+
+    async fn open_file(
+        path: &Path,
+        options: SqliteControlOptions,
+        clock: SharedClock,
+        may_only_read: bool,
+    ) -> Result<Self, ControlError> {
         let path = path.to_owned();
         let location = path.display().to_string();
-        let busy = options.busy_timeout();
+        let opening = options.opening();
         let opened = {
-            let (path, options) = (path.clone(), options.clone());
-            tokio::task::spawn_blocking(move || open_writer(&path, &schema::SCHEMA, &options.opening())).await
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || match open_writer(&path, &schema::SCHEMA, &opening) {
+                Err(failure) if may_only_read && failure.denied && path.exists() => {
+                    open_reader(&path, &schema::SCHEMA, opening.busy).map(|_| None)
+                }
+                opened => opened.map(Some),
+            })
+            .await
         };
         let connection = opened.map_err(|e| Failure::new(&location, e.to_string(), "try again"))??;
-        let writer = SqliteWriter::start(connection, location.clone(), &options, clock)?;
-        let readers = Readers::new(path, location.clone(), busy, options.read_connections);
+        let writer = connection.map(|c| SqliteWriter::start(c, location.clone(), &options, clock)).transpose()?;
+        let readers = Readers::new(path, location.clone(), options.busy_timeout(), options.read_connections);
         Ok(Self { location, writer, readers })
+    }
+
+    fn writer(&self) -> Result<&SqliteWriter, ControlError> {
+        self.writer.as_ref().ok_or_else(|| Failure::read_only(&self.location).into())
     }
 
     /// Claims documents in one transaction. If `may_mint` is false, documents that need a new version are not claimed.
@@ -74,7 +104,7 @@ impl SqliteControlStore {
     ) -> Result<(Vec<(String, Claim)>, usize), ControlError> {
         let owner = owner.to_owned();
         let durability = if may_mint { CommitDurability::PowerLoss } else { CommitDurability::Process };
-        self.writer.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
+        self.writer()?.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
     }
 
     /// Applies `change` to the record of one document and stores the effects.
@@ -84,7 +114,7 @@ impl SqliteControlStore {
         F: FnOnce(&mut ControlRecord) -> Result<(Option<rules::Effects>, T), ControlError> + Send + 'static,
     {
         let id = id.clone();
-        self.writer
+        self.writer()?
             .write(CommitDurability::PowerLoss, move |unit| {
                 let mut record = unit.existing(&id)?;
                 let (effects, answer) = change(&mut record)?;
@@ -104,7 +134,7 @@ impl ControlStore for SqliteControlStore {
     }
 
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError> {
-        self.writer
+        self.writer()?
             .write(CommitDurability::PowerLoss, move |unit| documents.into_iter().map(|d| register(unit, d)).collect())
             .await
     }
@@ -150,7 +180,7 @@ impl ControlStore for SqliteControlStore {
             return Ok(Vec::new());
         }
         let claims = claims.to_vec();
-        self.writer
+        self.writer()?
             .write(CommitDurability::Process, move |unit| {
                 let until = timestamp(rules::after(unit.now, lease));
                 let mut lost = Vec::new();
@@ -171,7 +201,7 @@ impl ControlStore for SqliteControlStore {
 
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError> {
         let owner = owner.to_owned();
-        self.writer
+        self.writer()?
             .write(CommitDurability::Process, move |unit| {
                 unit.execute(
                     "UPDATE document_processing_control SET lease_owner = NULL, lease_expires_at = NULL \
@@ -184,17 +214,17 @@ impl ControlStore for SqliteControlStore {
 
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError> {
         let claim = claim.clone();
-        self.writer.write(durability(&transition), move |unit| apply(unit, &claim, transition)).await
+        self.writer()?.write(durability(&transition), move |unit| apply(unit, &claim, transition)).await
     }
 
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError> {
         let claim = claim.clone();
-        self.writer.write(CommitDurability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
+        self.writer()?.write(CommitDurability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
     }
 
     async fn register_changed(&self, claim: &ClaimKey, document: NewDocument) -> Result<Registered, ControlError> {
         let claim = claim.clone();
-        self.writer.write(CommitDurability::PowerLoss, move |unit| register_changed(unit, &claim, document)).await
+        self.writer()?.write(CommitDurability::PowerLoss, move |unit| register_changed(unit, &claim, document)).await
     }
 
     async fn relocate(
@@ -204,7 +234,7 @@ impl ControlStore for SqliteControlStore {
         media_type: MediaType,
     ) -> Result<DocumentKey, ControlError> {
         let (id, source) = (id.clone(), source.to_owned());
-        self.writer.write(CommitDurability::PowerLoss, move |unit| relocate(unit, &id, &source, media_type)).await
+        self.writer()?.write(CommitDurability::PowerLoss, move |unit| relocate(unit, &id, &source, media_type)).await
     }
 
     async fn with_contents(&self, contents: &[Sha256Hex]) -> Result<Vec<ControlRecord>, ControlError> {
@@ -230,7 +260,7 @@ impl ControlStore for SqliteControlStore {
 
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
         let (claim, fingerprint) = (claim.clone(), fingerprint.clone());
-        self.writer
+        self.writer()?
             .write(CommitDurability::PowerLoss, move |unit| {
                 let record = unit.by_id(&claim.id)?;
                 rules::check_claim(record.as_ref(), &claim)?;
@@ -247,7 +277,7 @@ impl ControlStore for SqliteControlStore {
         for step in keys.chunks(STEP) {
             let step = step.to_vec();
             completed += self
-                .writer
+                .writer()?
                 .write(CommitDurability::PowerLoss, move |unit| {
                     let mut completed = 0;
                     for key in step {
@@ -290,7 +320,7 @@ impl ControlStore for SqliteControlStore {
         loop {
             let event = event.clone();
             let step = self
-                .writer
+                .writer()?
                 .write(CommitDurability::PowerLoss, move |unit| {
                     let n = i64::try_from(STEP).unwrap_or(i64::MAX);
                     // The plus keeps SQLite from reading all parked documents through the index on `status`.

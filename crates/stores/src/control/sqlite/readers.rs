@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 
 use super::failure::{OpResult, told};
 use crate::control::ControlError;
-use crate::sqlite::{Failure, open_reader};
+use crate::sqlite::{Failure, Reader};
 
 pub struct Readers {
     path: PathBuf,
     location: String,
     busy: Duration,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Reader>>>,
     permits: Arc<Semaphore>,
 }
 
@@ -36,13 +36,13 @@ impl Readers {
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let lent = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match lent {
-                Some(connection) => connection,
-                None => open_reader(&path, busy)?,
+            let mut reader = match lent {
+                Some(reader) => reader,
+                None => Reader::open(&path, busy)?,
             };
             // A connection whose read failed is closed, not reused.
-            let value = op(&connection)?;
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            let value = reader.read(op)?;
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             Ok(value)
         });
         let result = task.await.map_err(|e| ControlError::from(lost(&e)))?;

@@ -68,9 +68,29 @@ async fn whoever_holds_the_database_too_long_makes_it_busy_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_store_on_a_read_only_disk_is_read_and_refuses_to_write() {
+    let Some(disk) = SmallDisk::new(4 << 20) else { return };
+    let path = disk.path().join("control.db");
+    let store = try_open(&path).await.unwrap();
+    store.register(vec![document("a", "x")]).await.unwrap();
+    let expected = store.list(&RecordFilter::default(), None, 10).await.unwrap();
+    drop(store);
+    disk.make_read_only();
+    let denied = try_open(&path).await.err().unwrap().to_string();
+    assert!(denied.contains("make the folder writable"), "{denied}");
+
+    let options = SqliteControlOptions::default();
+    let store = SqliteControlStore::open_to_read(&path, options, Arc::new(SystemClock)).await.unwrap();
+    assert_eq!(store.list(&RecordFilter::default(), None, 10).await.unwrap(), expected);
+    assert_eq!(store.counts().await.unwrap().values().sum::<u64>(), 1);
+    let refused = store.register(vec![document("b", "x")]).await.unwrap_err().to_string();
+    assert!(refused.contains("opened for reading"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_panicking_operation_takes_nobody_with_it() {
     let f = Fixture::new().await;
-    let panics = f.store.writer.write(CommitDurability::Process, |unit| -> OpResult<()> {
+    let panics = f.store.writer().unwrap().write(CommitDurability::Process, |unit| -> OpResult<()> {
         register(unit, document("half", "x"))?;
         panic!("a test panics here")
     });
@@ -87,7 +107,7 @@ async fn an_operation_whose_caller_has_gone_is_left_out() {
     let f = Fixture::new().await;
     f.register_one("a").await;
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
-    let holds = f.store.writer.write(CommitDurability::Process, move |_| Ok(gate.recv().is_ok()));
+    let holds = f.store.writer().unwrap().write(CommitDurability::Process, move |_| Ok(gate.recv().is_ok()));
     let gone = f.store.claim("gone", LEASE, 1, None);
     let mut holds = Box::pin(holds);
     assert!(futures_util::poll!(&mut holds).is_pending());
