@@ -10,7 +10,7 @@ use docweir_objects::local::LocalObjectStore;
 use docweir_objects::routed::RoutedObjects;
 use docweir_stores::packed::PackedObjects;
 
-use super::{ObjectBackend, Opening, StateObjects};
+use super::{Access, ObjectBackend, Opening, StateObjects};
 use crate::exit::EngineError;
 
 /// Stores vector files and large artefacts as files below `objects/` of the state folder, and small artefacts together in
@@ -27,8 +27,11 @@ impl ObjectBackend for FolderObjects {
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError> {
         let (options, root) = (opening.settings.objects.clone(), opening.folder.objects());
         let most_bytes = usize::try_from(options.packed_bytes).unwrap_or(usize::MAX);
-        let files = LocalObjectStore::open(&root, options, opening.clock).map_err(EngineError::system)?;
-        let files: Arc<dyn ObjectStore> = Arc::new(files);
+        let files = match opening.access {
+            Access::Read => LocalObjectStore::open_to_read(&root, options),
+            Access::Write => LocalObjectStore::open(&root, options, opening.clock),
+        };
+        let files: Arc<dyn ObjectStore> = Arc::new(files.map_err(EngineError::system)?);
         let mut packed =
             PackedObjects::new(&opening.folder.artefacts_db(), files.clone(), most_bytes, opening.clock.clone());
         if only_vectors(&root).unwrap_or(false) {

@@ -43,6 +43,15 @@ pub struct Opening<'a> {
     /// Local state folder. If the state is in AWS, all data in this folder can be recreated.
     pub folder: &'a StateFolder,
     pub clock: &'a SharedClock,
+    pub access: Access,
+}
+
+/// Tells which access to the state a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The command only reads. State in the local folder is opened even if it cannot be written.
+    Read,
+    Write,
 }
 
 /// Opens one kind of object store. An object store holds artefacts, vector files, manifests and leases.

@@ -15,7 +15,7 @@ use docweir_stores::paid;
 use docweir_stores::sqlite::Database;
 use docweir_stores::state::StateFolder;
 
-use super::{ControlBackend, Opening, StateStores};
+use super::{Access, ControlBackend, Opening, StateStores};
 use crate::exit::EngineError;
 
 /// Opens the file `control.db` of the state folder at once, and the file `paid.db` on first use.
@@ -25,6 +25,7 @@ struct SqliteStores {
     folder: StateFolder,
     clock: SharedClock,
     options: SqliteControlOptions,
+    access: Access,
     control: Arc<SqliteControlStore>,
     /// Database of the ledger and batches. It is opened on first use, because most runs make no paid calls.
     paid: OnceLock<Database>,
@@ -37,12 +38,17 @@ impl ControlBackend for SqliteControl {
     }
 
     async fn open(&self, opening: Opening<'_>, _: &Arc<dyn ObjectStore>) -> Result<Arc<dyn StateStores>, EngineError> {
-        let Opening { settings, folder, clock } = opening;
+        let Opening { settings, folder, clock, access } = opening;
         let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
-        let control = SqliteControlStore::open(&folder.control_db(), options.clone(), clock.clone()).await;
+        let (path, clock) = (folder.control_db(), clock.clone());
+        let control = match access {
+            Access::Read => SqliteControlStore::open_to_read(&path, options, clock.clone()).await,
+            Access::Write => SqliteControlStore::open(&path, options, clock.clone()).await,
+        };
         Ok(Arc::new(SqliteStores {
             folder: folder.clone(),
-            clock: clock.clone(),
+            clock,
+            access,
             options: settings.control.clone(),
             control: Arc::new(control.map_err(EngineError::system)?),
             paid: OnceLock::new(),
@@ -55,7 +61,12 @@ impl SqliteStores {
         if let Some(open) = self.paid.get() {
             return Ok(open.clone());
         }
-        let opened = paid::open(&self.folder.paid_db(), &self.options.opening()).map_err(EngineError::system)?;
+        let (path, options) = (self.folder.paid_db(), self.options.opening());
+        let opened = match self.access {
+            Access::Read => paid::open_to_read(&path, &options),
+            Access::Write => paid::open(&path, &options),
+        };
+        let opened = opened.map_err(EngineError::system)?;
         Ok(self.paid.get_or_init(|| opened).clone())
     }
 }

@@ -14,7 +14,7 @@ const PAGE: usize = 1_000;
 
 pub fn run(context: &Context, args: &args::Audit) -> Result<Exit, Failure> {
     context.block_on(async {
-        let engine = Engine::open(context.config()?).await?;
+        let engine = Engine::open_to_read(context.config()?).await?;
         let record = find(engine.control.as_ref(), &args.document, &context.here).await?;
         let mut events: Vec<AuditEvent> = Vec::new();
         loop {

@@ -37,7 +37,15 @@ impl From<Broken> for Failure {
 
 /// Opens the engine, and the store of items and batches. The store is `None` if no ledger exists.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
-    let engine = Engine::open(context.config()?).await?;
+    with_batches(Engine::open(context.config()?).await?)
+}
+
+/// Opens the same as [`open`], for a command that only reads.
+async fn open_to_read(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
+    with_batches(Engine::open_to_read(context.config()?).await?)
+}
+
+fn with_batches(engine: Engine) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let batches = match engine.has_ledger() {
         true => Some(engine.batches()?),
         false => None,
@@ -63,7 +71,7 @@ async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Fa
 }
 
 async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure> {
-    let (_, batches) = open(context).await?;
+    let (_, batches) = open_to_read(context).await?;
     let (counts, list) = match &batches {
         Some(batches) => (batches.counts().await?, batches.list(top).await?),
         None => (Vec::new(), Vec::new()),
@@ -130,7 +138,7 @@ fn table(batches: &[Batch]) -> Table {
 }
 
 async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> {
-    let (engine, batches) = open(context).await?;
+    let (engine, batches) = open_to_read(context).await?;
     let batch = find(batches.as_ref(), id).await?;
     if json {
         context.out.json(&machine(&batch));

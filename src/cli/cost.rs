@@ -32,7 +32,7 @@ struct Row<'a> {
 
 pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
     context.block_on(async {
-        let engine = Engine::open(context.config()?).await?;
+        let engine = Engine::open_to_read(context.config()?).await?;
         let now = timestamp(engine.clock.now());
         let since = since(args.since.as_deref(), now.get(..10).unwrap_or_default())?;
         let (by, name) = by(args.by);

@@ -19,7 +19,14 @@ use crate::intake::source;
 
 pub fn run(context: &Context, command: &args::Quarantine) -> Result<Exit, Failure> {
     context.block_on(async {
-        let engine = Engine::open(context.config()?).await?;
+        let engine = match command {
+            args::Quarantine::List { .. } | args::Quarantine::Show { .. } => {
+                Engine::open_to_read(context.config()?).await?
+            }
+            args::Quarantine::Replay { .. } | args::Quarantine::Discard { .. } => {
+                Engine::open(context.config()?).await?
+            }
+        };
         match command {
             args::Quarantine::List { json } => list(context, &engine, *json).await,
             args::Quarantine::Show { document } => {

@@ -24,7 +24,7 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     let questions = questions(args)?;
     let filter = filters(args, &context.here).map_err(wrong_filter)?;
     context.block_on(async {
-        let engine = Arc::new(Engine::open(config).await?);
+        let engine = Arc::new(Engine::open_to_read(config).await?);
         let options = QueryOptions {
             as_of: args.as_of,
             filter,

@@ -32,7 +32,7 @@ const REASONS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
     context.block_on(async {
-        let engine = Engine::open(context.config()?).await?;
+        let engine = Engine::open_to_read(context.config()?).await?;
         match &args.document {
             Some(name) => {
                 let record = find(engine.control.as_ref(), name, &context.here).await?;

@@ -33,7 +33,11 @@ const PART_BYTES: u64 = 64 << 20;
 
 pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
     context.block_on(async {
-        let engine = Engine::open(context.config()?).await?;
+        let only_reads = matches!(command, args::Store::Info { .. } | args::Store::Verify { repair: false, .. });
+        let engine = match only_reads {
+            true => Engine::open_to_read(context.config()?).await?,
+            false => Engine::open(context.config()?).await?,
+        };
         let vectors = engine.vectors()?;
         match command {
             args::Store::Info { json } => info(context, &engine, &vectors, *json).await,

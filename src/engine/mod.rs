@@ -38,7 +38,7 @@ use crate::actors::maintenance::MaintenanceConfig;
 use crate::actors::quarantine::QuarantineStore;
 use crate::actors::queues::Queues;
 use crate::actors::queues::compaction::CompactionNotifier;
-use crate::backends::{self, KeepsConditions, Opening, StateStores, cloud};
+use crate::backends::{self, Access, KeepsConditions, Opening, StateStores, cloud};
 use crate::config::{Config, Provider, Settings};
 use crate::exit::{EngineError, Exit};
 use crate::intake::judged::JudgedOriginals;
@@ -104,11 +104,21 @@ impl Engine {
     /// Opens the state, and creates the state folder if it does not exist.
     pub async fn create(config: Config) -> Result<Self, EngineError> {
         let state = StateFolder::open_or_create(Path::new(&config.settings.state.folder))?;
-        Self::over(config, state).await
+        Self::over(config, state, Access::Write).await
     }
 
     /// Opens existing state. If no index exists, returns an error that says how to create an index.
     pub async fn open(config: Config) -> Result<Self, EngineError> {
+        Self::open_with(config, Access::Write).await
+    }
+
+    /// Opens existing state like [`open`](Self::open), for a command that only reads. The state may be on a read-only
+    /// disk or belong to another user. Writes then fail.
+    pub async fn open_to_read(config: Config) -> Result<Self, EngineError> {
+        Self::open_with(config, Access::Read).await
+    }
+
+    async fn open_with(config: Config, access: Access) -> Result<Self, EngineError> {
         let folder = Path::new(&config.settings.state.folder);
         if !config.settings.state.is_local() {
             // The local folder holds only data that can be recreated.
@@ -124,16 +134,16 @@ impl Engine {
             }
             other => other.into(),
         })?;
-        Self::over(config, state).await
+        Self::over(config, state, access).await
     }
 
-    async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
+    async fn over(config: Config, state: StateFolder, access: Access) -> Result<Self, EngineError> {
         if let Err(error) = state.restrict(config.settings.state.group_access) {
             tracing::warn!(%error, folder = %state.root().display(), "access to the state folder not restricted");
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
-        let (opened, stores) = backends::open(Opening { settings, folder: &state, clock: &clock }).await?;
+        let (opened, stores) = backends::open(Opening { settings, folder: &state, clock: &clock, access }).await?;
         let originals = cloud::originals(settings, &state.root().join("originals"));
         let originals = Arc::new(JudgedOriginals::new(originals, Duration::from_secs(settings.retry.alone_seconds)));
         let secrets = secrets(settings);

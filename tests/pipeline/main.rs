@@ -55,6 +55,7 @@ mod provider;
 mod python;
 #[cfg(feature = "aws")]
 mod queues;
+mod read_only;
 mod records;
 #[cfg(feature = "aws")]
 mod replicas;

@@ -61,6 +61,23 @@ struct Inner {
 impl LocalObjectStore {
     /// Opens the folder, creates it if it is missing, and removes the leftovers of crashed writers. Blocks the thread.
     pub fn open(root: &Path, options: LocalObjectOptions, clock: &SharedClock) -> Result<Self, ObjectError> {
+        let this = Self::over(root, options, &[TMP, LOCKS])?;
+        let (root, options) = (&this.inner.root, &this.inner.options);
+        let age = Duration::from_secs(options.leftover_seconds);
+        if let Err(error) = remove_leftovers(&root.join(TMP), clock.now(), age) {
+            tracing::warn!(%error, root = %root.display(), "leftovers of crashed writes not removed");
+        }
+        Ok(this)
+    }
+
+    /// Opens an existing folder and changes nothing in it, so that reading needs no write permission. Blocks the
+    /// thread. Writes succeed only if the folder was opened with [`open`](Self::open) before.
+    pub fn open_to_read(root: &Path, options: LocalObjectOptions) -> Result<Self, ObjectError> {
+        Self::over(root, options, &[])
+    }
+
+    /// Opens the folder after creating the given folders in it.
+    fn over(root: &Path, options: LocalObjectOptions, create: &[&str]) -> Result<Self, ObjectError> {
         let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
         // A linked folder could place the state, with the text of documents, where others can read or replace it.
         if root.is_symlink() {
@@ -68,14 +85,10 @@ impl LocalObjectStore {
                 io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link; replace it by the folder itself");
             return Err(failed("open")(link));
         }
-        for folder in [TMP, LOCKS] {
+        for folder in create {
             std::fs::create_dir_all(root.join(folder)).map_err(failed("create the folders of"))?;
         }
         let root = root.canonicalize().map_err(failed("open"))?;
-        let age = Duration::from_secs(options.leftover_seconds);
-        if let Err(error) = remove_leftovers(&root.join(TMP), clock.now(), age) {
-            tracing::warn!(%error, root = %root.display(), "leftovers of crashed writes not removed");
-        }
         Ok(Self { inner: Arc::new(Inner { root, options }) })
     }
 

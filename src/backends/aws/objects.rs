@@ -39,7 +39,7 @@ impl ObjectBackend for S3 {
         "s3"
     }
 
-    async fn open(&self, Opening { settings, folder, clock }: Opening<'_>) -> Result<StateObjects, EngineError> {
+    async fn open(&self, Opening { settings, folder, clock, .. }: Opening<'_>) -> Result<StateObjects, EngineError> {
         let aws = access(settings).await?;
         let s3 = S3Client::new(&aws, &settings.s3);
         let place = |place: &str| {
