@@ -300,11 +300,14 @@ pub enum Quarantine {
 #[derive(Args, Debug)]
 pub struct Retry {
     /// Id of the document, or path of its file
-    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
-    pub document: OsString,
+    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath, required_unless_present = "held")]
+    pub document: Option<OsString>,
     /// Stage to start from: extract, chunk, enrich, embed or load
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", requires = "document")]
     pub from: Option<Stage>,
+    /// Process all documents that `docweir store rollback --hold` holds
+    #[arg(long, conflicts_with = "document")]
+    pub held: bool,
 }
 
 /// Selects whether `--prune` checks how many documents it removes.
@@ -573,6 +576,12 @@ pub enum Store {
         /// Version to restore; `docweir store info` lists versions
         #[arg(value_name = "VERSION")]
         to: u64,
+        /// Keep the restored content: leave each document whose changes are undone as it is until its file changes
+        ///
+        /// Without this option, the next `docweir ingest` applies the undone changes again. `docweir retry` releases a
+        /// held document, and `docweir retry --held` releases all of them.
+        #[arg(long)]
+        hold: bool,
     },
     /// Write passages and their vectors as Parquet files
     Export {

@@ -34,6 +34,7 @@ mod queries;
 mod queue;
 mod retry;
 mod search;
+mod rollback;
 mod serve;
 mod stage;
 mod status;

@@ -21,6 +21,7 @@ use super::args;
 use super::context::Context;
 use super::documents::each;
 use super::output::{count, plural, print_error};
+use super::rollback;
 use super::table::{Table, left, right};
 use super::unknown_collection::unknown_collection;
 use crate::engine::Engine;
@@ -43,7 +44,7 @@ pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
             args::Store::Info { json } => info(context, &engine, &vectors, *json).await,
             args::Store::Verify { repair, json } => verify(context, &engine, &vectors, *repair, *json).await,
             args::Store::Gc { all, json } => gc(context, &engine, &vectors, *all, *json).await,
-            args::Store::Rollback { to } => rollback(context, &engine, &vectors, *to).await,
+            args::Store::Rollback { to, hold } => rollback::run(context, &engine, &vectors, *to, *hold).await,
             args::Store::Export { folder, as_of } => {
                 export(context, &vectors, folder, *as_of, engine.config.settings.retention.pin_seconds).await
             }
@@ -269,7 +270,7 @@ async fn delete_again(engine: &Engine, vectors: &Arc<VectorStore>) -> Result<(),
     Ok(())
 }
 
-async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
+pub async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
     if record_items(engine, vectors).await?.is_some() {
         return Ok(Vec::new());
     }
@@ -331,7 +332,7 @@ fn told(collected: &Collected) -> Vec<String> {
 
 /// Returns the item store if the collection holds records. Returns `None` if the collection holds documents, because
 /// documents are tracked in the control store.
-async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
+pub async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
     if !engine.has_ledger() {
         return Ok(None);
     }
@@ -343,7 +344,7 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
 /// Compares two versions of each record: the version in the collection, and the version in the item store. If the
 /// versions differ, or if the record is missing from the collection, marks the record to be embedded again. Returns
 /// the number of marked records.
-async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
+pub async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
         .documents
@@ -353,50 +354,6 @@ async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<
         .collect();
     let space = Space::Records(vectors.collection().to_owned());
     Ok(batches.reconcile(&space, Arc::new(move |key| held.get(&document_id(key)).copied())).await?)
-}
-
-/// Rolls the index back to `version`. Meanwhile, the command holds the lock of the state folder, so that no run can
-/// load documents.
-async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
-    let _lock = engine.lock("docweir store rollback")?;
-    // A shared index has no lock that excludes other processes.
-    let at_work = RecordFilter { status: Some(DocumentStatus::InProgress), ..RecordFilter::default() };
-    if engine.is_shared() && !engine.control.list(&at_work, None, 1).await?.is_empty() {
-        let text = "documents are in progress: stop all docweir processes that work on them, then roll back";
-        return Err(Failure::new(Exit::Busy, text));
-    }
-    let now = vectors.roll_back(version).await?;
-    if let Some(batches) = record_items(engine, vectors).await? {
-        let out = &context.out;
-        out.line(format!("rolled back to version {version}; this is now version {now}"));
-        match reconcile(batches.as_ref(), vectors).await? {
-            0 => {}
-            n => out.line(format!("{} will be embedded again by the next run", plural(n, "record"))),
-        }
-        return Ok(Exit::Success);
-    }
-    let found = disagreements(engine, vectors).await?;
-    let mut pending = 0;
-    let mut back = Vec::new();
-    for disagreement in found {
-        match disagreement {
-            Disagreement::NotVisible { document, .. } => {
-                engine.control.reset(&document, Some(Stage::Loading)).await?;
-                pending += 1;
-            }
-            Disagreement::NotRecorded { document, .. } => back.push(document),
-        }
-    }
-    let out = &context.out;
-    out.line(format!("rolled back to version {version}; this is now version {now}"));
-    if pending > 0 {
-        let count = plural(pending, "document");
-        out.line(format!("{count} pending again: the next `docweir ingest` loads their current content"));
-    }
-    for document in back {
-        out.line(format!("deleted document {document} can be found again; run `docweir delete {document}`"));
-    }
-    Ok(Exit::Success)
 }
 
 async fn export(

@@ -200,6 +200,7 @@ fn one_can_look_at_go_back_to_and_export_what_was() {
 
     let ran = place.run(["store", "rollback", &first.to_string()]);
     assert!(ran.code(0).out.contains("2 documents pending again"), "{}", ran.out);
+    assert!(ran.out.contains("the next `docweir ingest` applies the undone changes again"), "{}", ran.out);
     assert_eq!(texts(&search(&[])), ["The first harbour."]);
     let export = place.run(["store", "export", "out"]);
     assert!(export.code(0).out.contains("wrote 1 passage"), "{}", export.out);
@@ -242,6 +243,60 @@ fn what_a_rollback_brought_back_can_be_deleted_again() {
     place.write("b.txt", "An open harbour.\n");
     place.ingest(&[]).code(0);
     let version = info(&place)["version"].to_string();
+/// Holds the documents whose changes a rollback has undone. An ingest leaves such a document as it is until its file
+/// changes or a user retries it.
+#[test]
+fn what_a_rollback_has_undone_can_be_held() {
+    for pending_first in [false, true] {
+        let place = TestFolder::new();
+        let write = |name: &str, content: &str| place.write(name, format!("The {content} harbour.\n"));
+        for name in ["a.txt", "b.txt", "c.txt", "same.txt"] {
+            write(name, &format!("first {name}"));
+        }
+        place.ingest(&[]).code(0);
+        let version = info(&place)["version"].to_string();
+        for name in ["a.txt", "b.txt", "c.txt", "new.txt"] {
+            write(name, &format!("second {name}"));
+        }
+        place.ingest(&[]).code(0);
+        if pending_first {
+            place.run(["store", "rollback", &version]).code(0);
+        }
+        let ran = place.run(["store", "rollback", &version, "--hold"]);
+        assert!(ran.code(0).out.contains("4 documents held"), "{}", ran.out);
+        let seconds = || {
+            let rows = place.visible();
+            let mut names: Vec<_> =
+                rows.iter().filter(|(_, rows)| rows[0].contains("second")).map(|r| r.0.clone()).collect();
+            names.sort();
+            (rows.len(), names.join(" "))
+        };
+        for _ in 0..2 {
+            place.ingest(&[]).code(0);
+            assert_eq!(seconds(), (4, String::new()));
+        }
+        assert_eq!(place.run(["status", "--json"]).json()[0]["documents"]["PARKED"], 4);
+        let shown = place.run(["status", "docs/a.txt"]);
+        assert!(
+            shown.code(0).out.contains("held by `docweir store rollback --hold` until docweir retry"),
+            "{}",
+            shown.out
+        );
+
+        write("a.txt", "second and changed");
+        place.run(["retry", "docs/b.txt"]).code(0);
+        place.ingest(&[]).code(0);
+        assert_eq!(seconds(), (4, "a.txt b.txt".to_owned()));
+        let ran = place.run(["retry", "--held"]);
+        assert!(ran.code(0).out.contains("2 held documents pending again"), "{}", ran.out);
+        place.ingest(&[]).code(0);
+        assert_eq!(seconds(), (5, "a.txt b.txt c.txt new.txt".to_owned()));
+        place.assert_complete(5);
+        verify(&place);
+        assert!(place.run(["retry", "--held"]).code(0).out.contains("no document is held"));
+    }
+}
+
     for command in ["delete", "erase"] {
         place.run(["delete", "docs/a.txt"]).code(0);
         assert_eq!(place.found("harbour"), ["b.txt"]);

@@ -67,6 +67,10 @@ pub enum Command {
     Reset {
         from: Option<Stage>,
     },
+    Hold {
+        from: Option<Stage>,
+        reason: String,
+    },
     Delete,
     Discard,
     /// Makes a parked document pending if the document waits for the event that `word` names, or for a time that has
@@ -159,7 +163,7 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. },
         ) => return Err(ControlError::Fenced(claim.clone())),
-        (Current::Nothing(id), Command::Reset { .. } | Command::Delete | Command::Discard) => {
+        (Current::Nothing(id), Command::Reset { .. } | Command::Hold { .. } | Command::Delete | Command::Discard) => {
             return Err(ControlError::NotFound(id.to_string()));
         }
         (Current::Record(record), _) => record.clone(),
@@ -224,6 +228,11 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
         }),
         Command::Reset { from } => {
             let effects = rules::reset(&mut record, *from)?;
+            let answer = ControlReply::Key(key(&record));
+            Ok(Decided::written(record, effects, answer))
+        }
+        Command::Hold { from, reason } => {
+            let effects = rules::hold(&mut record, *from, reason)?;
             let answer = ControlReply::Key(key(&record));
             Ok(Decided::written(record, effects, answer))
         }

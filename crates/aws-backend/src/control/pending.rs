@@ -103,6 +103,7 @@ pub fn unreadable(document: Document) {
             Command::Register(_)
             | Command::RegisterChild { .. }
             | Command::Reset { .. }
+            | Command::Hold { .. }
             | Command::Delete
             | Command::Discard => Err(ControlError::Refused(format!("{:?}: {text}", job.subject))),
         };

@@ -431,6 +431,10 @@ impl ControlStore for DynamoControlStore {
         self.key_of(id, Command::Reset { from }).await
     }
 
+    async fn hold(&self, id: &DocumentId, from: Option<Stage>, reason: &str) -> Result<DocumentKey, ControlError> {
+        self.key_of(id, Command::Hold { from, reason: reason.to_owned() }).await
+    }
+
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError> {
         self.key_of(id, Command::Delete).await
     }

@@ -483,6 +483,11 @@ pub trait ControlStore: Send + Sync + 'static {
     /// completed document gets a new version.
     async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError>;
 
+    /// Parks a completed or pending document until it is reset, its source changes, or [`resume`](Self::resume) is called
+    /// with [`rules::RELEASED`]. The document will restart from stage `from` or, without `from`, from its first
+    /// unfinished stage. A completed document gets a new version.
+    async fn hold(&self, id: &DocumentId, from: Option<Stage>, reason: &str) -> Result<DocumentKey, ControlError>;
+
     /// Schedules the document for deletion from the vector store. The record becomes pending, with [`Intent::Delete`]
     /// and a new version.
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError>;

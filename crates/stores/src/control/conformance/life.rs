@@ -243,6 +243,39 @@ pub async fn parked_documents_wait_for_their_event_or_their_time(f: &mut impl Wo
     assert_eq!(f.store().claim("o", LEASE, 9, None).await.unwrap().len(), 2);
 }
 
+pub async fn held_documents_wait_for_a_user_or_a_change(f: &mut impl World) {
+    let mut keys = Vec::new();
+    for source in ["a", "b", "c"] {
+        keys.push(register_one(f, source).await);
+        let claim = claim_one(f).await;
+        finish(f.store(), &claim).await.unwrap();
+    }
+    let waits = register_one(f, "d").await;
+    for key in &keys {
+        let held = f.store().hold(&key.id, Some(Stage::Loading), "a rollback").await.unwrap();
+        assert_eq!(held, DocumentKey { version: 2, ..key.clone() });
+    }
+    assert_eq!(f.store().hold(&waits.id, None, "a rollback").await.unwrap(), waits);
+    assert!(matches!(f.store().hold(&waits.id, None, "again").await, Err(ControlError::Refused(_))));
+    let record = f.store().record(&keys[0].id).await.unwrap();
+    assert_eq!((record.status, record.parked_reason.as_deref()), (DocumentStatus::Parked, Some("a rollback")));
+    // Neither time nor an unchanged file releases them.
+    f.clock().advance(Duration::from_secs(1_000_000));
+    assert_eq!(f.store().resume(None).await.unwrap(), 0);
+    let again = ["a", "b", "c", "d"].map(|source| document(source, "one"));
+    let again = f.store().register(again.into()).await.unwrap();
+    assert!(again.iter().all(|r| matches!(r, Registered::Unchanged(_, DocumentStatus::Parked))), "{again:?}");
+    assert!(f.store().claim("o", LEASE, 9, None).await.unwrap().is_empty());
+    // A changed file, a retry and a release of all do.
+    f.store().register(vec![document("a", "two")]).await.unwrap();
+    assert_eq!(claim_one(f).await.key.version, 3);
+    f.store().reset(&keys[1].id, None).await.unwrap();
+    let claim = claim_one(f).await;
+    assert_eq!((claim.key.version, claim.stage), (2, Stage::Loading));
+    assert_eq!(f.store().resume(Some(rules::RELEASED)).await.unwrap(), 2);
+    assert_eq!(f.store().claim("o", LEASE, 9, None).await.unwrap().len(), 2);
+}
+
 pub async fn the_manifest_completes(f: &mut impl World) {
     let key = register_one(f, "a").await;
     let claim = claim_one(f).await;

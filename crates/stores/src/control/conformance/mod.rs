@@ -55,6 +55,7 @@ macro_rules! control_conformance {
             a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way,
             quarantine_retry_discard,
             parked_documents_wait_for_their_event_or_their_time,
+            held_documents_wait_for_a_user_or_a_change,
             the_manifest_completes,
             a_new_configuration_replaces_and_reversion_keeps_the_claim,
             lists_filter_and_come_in_pages,

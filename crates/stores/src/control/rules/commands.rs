@@ -6,11 +6,12 @@ use docweir_core::documents::{DocumentId, MediaType, Sha256Hex, Stage, Version};
 
 use super::transitions::completed;
 use super::{
-    Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, check_claim, claims, entry, events, first_unfinished,
+    Effects, FAILED, PROCESSING_VERSION, RELEASED, RETRY_QUEUED, SUBMITTED, check_claim, claims, entry, events,
+    first_unfinished,
 };
 use super::{forget_from, leave_aside, name, set_back_attempts, start_anew, void_claim};
 use crate::control::{
-    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered,
+    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered, Resume,
 };
 
 pub(super) fn key(record: &ControlRecord) -> DocumentKey {
@@ -262,6 +263,28 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
     RETRY_QUEUED.clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
     effects.status_change(record, was).stage(start).with("reason", "retry requested");
+    Ok(effects)
+}
+
+/// Parks a completed document, or one that is pending, until a user retries it or its source changes. It will restart
+/// from stage `from`. A completed document gets a new version.
+pub fn hold(record: &mut ControlRecord, from: Option<Stage>, reason: &str) -> Result<Effects, ControlError> {
+    let was = record.status;
+    match (was, record.intent) {
+        (DocumentStatus::Completed, _) => drop(reset(record, from)?),
+        (DocumentStatus::Pending, Intent::Process) => {}
+        _ => return Err(refused(record, "hold", "only a completed or pending document can be held")),
+    }
+    record.status = DocumentStatus::Parked;
+    record.urgent = false;
+    record.parked_reason = Some(reason.to_owned());
+    record.parked_resume = Some(Resume::On(RELEASED.to_owned()));
+    let stage = first_unfinished(record);
+    if let Some(stage) = stage {
+        entry(record, stage).status = DocumentStatus::Parked;
+    }
+    let mut effects = Effects::default();
+    effects.status_change(record, was).with("reason", reason).stage = stage;
     Ok(effects)
 }
 

@@ -17,7 +17,8 @@ pub use children::{
 };
 pub use claims::{Taken, check_claim, first_unfinished, take};
 pub use commands::{
-    discard, mark_loaded, new_record, register, register_changed, relocate, request_delete, reset, resume, reversion,
+    discard, hold, mark_loaded, new_record, register, register_changed, relocate, request_delete, reset, resume,
+    reversion,
 };
 pub use transitions::apply;
 
@@ -38,6 +39,8 @@ pub const PROCESSING_VERSION: &str = "v1";
 pub const SUBMITTED: &str = "SUBMITTED";
 /// Value of `current_stage` while a retry is pending.
 pub const RETRY_QUEUED: &str = "RETRY_QUEUED";
+/// Event for which held documents wait. Only a user causes it.
+pub const RELEASED: &str = "docweir retry";
 /// Value of `current_stage` when all stages are complete.
 pub const COMPLETE: &str = "STAGE_5_COMPLETE";
 /// Value of `current_stage` after a permanent failure.

@@ -302,6 +302,15 @@ impl ControlStore for SqliteControlStore {
         .await
     }
 
+    async fn hold(&self, id: &DocumentId, from: Option<Stage>, reason: &str) -> Result<DocumentKey, ControlError> {
+        let reason = reason.to_owned();
+        self.change(id, move |record| {
+            let effects = rules::hold(record, from, &reason)?;
+            Ok((Some(effects), key(record)))
+        })
+        .await
+    }
+
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError> {
         self.change(id, |record| {
             let effects = rules::request_delete(record)?;
