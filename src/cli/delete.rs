@@ -135,6 +135,9 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
             batches.removed(removals).await?;
         }
     }
+    if let Err(error) = batches.purge_log().await {
+        tracing::warn!(%error, "texts of the deleted records stay in the log of the store until it is overwritten");
+    }
     Ok(if deleted == names.len() { Exit::Success } else { Exit::Failed })
 }
 

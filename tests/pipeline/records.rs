@@ -67,6 +67,34 @@ fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
     shop.assert_rows(20, changed);
 }
 
+/// Checks that the text of a deleted record leaves the store of records at once, also while another process has the store
+/// open. Earlier versions of the index keep the text until `[retention]` or `store gc` deletes them.
+#[test]
+fn the_text_of_a_deleted_record_leaves_the_store_at_once() {
+    let shop = batches(Vec::new());
+    let text = |i: usize| if i == 5 { "xyzzy-plugh".to_owned() } else { plain(i) };
+    shop.records(20, text);
+    shop.ingest_records(&["--wait"]).code(0);
+    let holders = || {
+        let holds =
+            |path: &std::path::PathBuf| std::fs::read(path).unwrap().windows(11).any(|window| window == b"xyzzy-plugh");
+        let found = crate::kit::files(&shop.place.state()).into_iter().filter(holds);
+        found.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let mut serve = shop.spawn(&["serve", "--progress", "none"]);
+    crate::kit::eventually("the service has the store open", || shop.place.state().join("paid.db-wal").exists());
+    assert!(holders().iter().any(|name| name.starts_with("paid.db")), "{:?}", holders());
+    let ran = shop.run(&["delete", "--collection", "products", "P-0005"]);
+    assert!(!ran.code(0).err.contains("stay in the log"), "{}", ran.err);
+    let left = holders();
+    assert!(!left.iter().any(|name| name.starts_with("paid.db")), "{left:?}");
+    assert!(serve.is_running());
+    drop(serve);
+    shop.run(&["compact", "--all", "--set", "state.collection=products"]).code(0);
+    shop.run(&["store", "gc", "--all", "--set", "state.collection=products"]).code(0);
+    assert_eq!(holders(), Vec::<String>::new());
+}
+
 #[test]
 fn what_saves_little_is_embedded_at_once() {
     let shop = batches(Vec::new());

@@ -26,6 +26,14 @@ pub trait Records: Send + Sync + 'static {
     /// Deletes records. Returns the number of records deleted.
     async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
+    /// Removes deleted texts from the log of the store, where they would otherwise stay until the log is overwritten.
+    ///
+    /// # Errors
+    /// Returns [`PaidError::Busy`](crate::paid::PaidError::Busy) if another process is reading or writing.
+    async fn purge_log(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes failed records wait to be sent again. If `batch` is given, only the records that failed in this batch are
     /// affected. Returns the number of affected records.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;

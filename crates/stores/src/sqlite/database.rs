@@ -65,6 +65,21 @@ impl Database {
         .await
     }
 
+    /// Moves everything from the write-ahead log to the file and empties the log. Deleted data would otherwise stay in
+    /// the log until later writes overwrite it. Fails if another process is reading or writing.
+    pub async fn truncate_log(&self) -> Result<(), Failure> {
+        let location = self.location.clone();
+        self.run(move |handle| {
+            let Handle::Writer(connection) = handle else { return Err(Failure::read_only(&location)) };
+            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            match busy.map_err(|e| Failure::of(&location, &e))? {
+                0 => Ok(()),
+                _ => Err(Failure { busy: true, ..Failure::new(&location, "its log is in use", "try again") }),
+            }
+        })
+        .await
+    }
+
     /// Runs `work` on one consistent state of the database.
     pub async fn read<T, F>(&self, work: F) -> Result<T, Failure>
     where

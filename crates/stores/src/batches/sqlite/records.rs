@@ -35,6 +35,10 @@ impl Records for SqliteBatches {
         Ok(deleted.await?)
     }
 
+    async fn purge_log(&self) -> StoreResult<()> {
+        Ok(self.database.truncate_log().await?)
+    }
+
     async fn retry(&self, batch: Option<&str>) -> StoreResult<u64> {
         let batch = batch.map(str::to_owned);
         Ok(self.database.write(move |tx| Ok(statements::retry(tx, batch.as_deref())? as u64)).await?)
