@@ -1,14 +1,19 @@
 //! Implements `docweir erase`, which removes documents from the index, its earlier versions and every cache.
+//!
+//! Every deletion is verified by a second look. The report names what was verified, and the copies that the command
+//! cannot see, such as backups.
 
 use std::collections::HashSet;
 
 use docweir_core::cache::Forget;
 use docweir_core::documents::{DocumentId, Sha256Hex};
+use docweir_core::error::StageError;
 use docweir_index::CollectionScope;
 use docweir_index::compaction::Mode;
 use docweir_objects::{ObjectError, ObjectStore};
 use docweir_stages::chunk::artefact::{self, chunks_key, enriched_key};
 use docweir_stages::enrich::comprehend::texts_of;
+use docweir_stores::batches::Batches;
 use docweir_stores::control::{ControlRecord, DocumentStatus};
 
 use super::args;
@@ -16,10 +21,10 @@ use super::compact::compact;
 use super::context::Context;
 use super::delete;
 use super::documents::{contained, find};
+use super::erase_report::Erased;
 use super::output::plural;
 use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
-use crate::intake::source;
 
 /// Maximum number of attempts to rewrite the vector files without the erased rows. An attempt fails if another
 /// process changes the vector files meanwhile.
@@ -88,32 +93,53 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
                         and run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
+        nothing_left(engine.objects.as_ref(), &ids).await?;
         let versions = delete_versions(engine.objects.as_ref(), &ids).await?;
-        let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
-        if let Some(findings) = findings {
-            engine.findings_cache().forget(findings).await.map_err(|e| Failure::system(e.to_string()))?;
-        }
-        for record in &records {
-            context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
-        }
-        context.out.line(format!(
-            "no earlier version of the index is kept: {} deleted, {} deleted from the cache{}",
-            plural(deleted, "file"),
-            plural(cached, "vector"),
-            if known { "" } else { " (all, because the texts of earlier versions are unknown)" },
-        ));
-        if versions > 0 {
-            let versions = plural(versions, "noncurrent version");
-            context.out.line(format!("{versions} of objects deleted from the versioned bucket"));
-        }
+        let vectors = forget_vectors(&engine, forget).await?;
+        let findings = match findings {
+            Some(findings) => Some(forget_findings(&engine, findings).await?),
+            None => None,
+        };
+        let open_batches = match engine.has_ledger() {
+            true => Some(without_texts(engine.batches()?.as_ref()).await?),
+            false => None,
+        };
+        let erased = Erased { files: deleted, vectors, texts_known: known, findings, versions, open_batches };
+        let lines = erased.lines(&records, &engine.config.settings, &context.here, &context.out);
+        lines.iter().for_each(|line| context.out.line(line));
         Ok(Exit::Success)
     })
 }
 
-/// Deletes the noncurrent versions of the objects that held texts of the documents. In a versioned bucket, deleted objects
-/// stay readable as such versions. Vector files and requests of batches hold texts of several documents, so all their
-/// noncurrent versions are deleted. Returns the number of deleted versions.
-async fn delete_versions(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Result<u64, Failure> {
+/// Removes deleted texts from the log of the store of batches. Returns the number of open batches, which may still hold
+/// texts.
+async fn without_texts(batches: &dyn Batches) -> Result<u64, Failure> {
+    batches.purge_log().await?;
+    Ok(batches.open().await?.len() as u64)
+}
+
+/// Returns the prefixes of all objects that belong to one document.
+fn prefixes(id: &DocumentId) -> Vec<String> {
+    let mut prefixes = vec![format!("extracted/{id}/"), format!("errors/{id}/"), format!("input/_quarantine/{id}/")];
+    prefixes.extend(["chunks", "enriched", "embeddings"].map(|stage| format!("{stage}/{id}_")));
+    prefixes
+}
+
+/// Checks that no object of the documents is left.
+async fn nothing_left(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Result<(), Failure> {
+    for prefix in ids.iter().flat_map(prefixes) {
+        if let Some(left) = objects.list(&prefix, None, 1).await?.first() {
+            let text = format!("object `{}` is still there; run `docweir erase` again", left.key);
+            return Err(Failure::new(Exit::Busy, text));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the noncurrent versions of the objects that held texts of the documents. In a versioned bucket, deleted
+/// objects stay readable as such versions. Vector files and requests of batches hold texts of several documents, so all
+/// their noncurrent versions are deleted. Returns the number of deleted versions, or `None` if the store keeps none.
+async fn delete_versions(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Result<Option<u64>, Failure> {
     let failed = |error: ObjectError| {
         let hint = "texts of the documents may still be readable as noncurrent versions of objects; allow \
                     s3:GetBucketVersioning, s3:ListBucketVersions and s3:DeleteObjectVersion (`docweir infra policy \
@@ -121,19 +147,46 @@ async fn delete_versions(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Resul
         Failure::system(format!("{error}; {hint}"))
     };
     if !objects.is_versioned().await.map_err(failed)? {
-        return Ok(0);
-    }
-    let mut prefixes = vec!["vectors/".to_owned(), "batches/".to_owned()];
-    for id in ids {
-        prefixes.push(format!("extracted/{id}/"));
-        prefixes.extend(["chunks", "enriched", "embeddings"].map(|stage| format!("{stage}/{id}_")));
-        prefixes.extend([format!("errors/{id}/"), format!("input/_quarantine/{id}/")]);
+        return Ok(None);
     }
     let mut deleted = 0;
-    for prefix in prefixes {
+    let shared = ["vectors/".to_owned(), "batches/".to_owned()];
+    for prefix in shared.into_iter().chain(ids.iter().flat_map(prefixes)) {
         deleted += objects.delete_noncurrent(&prefix).await.map_err(failed)?;
     }
-    Ok(deleted)
+    // Other processes may delete vector files meanwhile, so only the objects of the documents are verified.
+    for prefix in ids.iter().flat_map(prefixes) {
+        if objects.delete_noncurrent(&prefix).await.map_err(failed)? > 0 {
+            let text = format!("`{prefix}` got new noncurrent versions during the command; run `docweir erase` again");
+            return Err(Failure::new(Exit::Busy, text));
+        }
+    }
+    Ok(Some(deleted))
+}
+
+async fn forget_vectors(engine: &Engine, forget: Forget) -> Result<u64, Failure> {
+    let failed = |e: StageError| Failure::system(e.to_string());
+    let cache = engine.cache();
+    let deleted = cache.forget(forget.clone()).await.map_err(failed)?;
+    // A run that embeds other documents may refill the cache if all of it was deleted.
+    match forget {
+        Forget::Texts(_) if cache.forget(forget).await.map_err(failed)? > 0 => Err(cached_again()),
+        Forget::Texts(_) | Forget::Everything => Ok(deleted),
+    }
+}
+
+async fn forget_findings(engine: &Engine, forget: Forget) -> Result<u64, Failure> {
+    let failed = |e: StageError| Failure::system(e.to_string());
+    let cache = engine.findings_cache();
+    let deleted = cache.forget(forget.clone()).await.map_err(failed)?;
+    match forget {
+        Forget::Texts(_) if cache.forget(forget).await.map_err(failed)? > 0 => Err(cached_again()),
+        Forget::Texts(_) | Forget::Everything => Ok(deleted),
+    }
+}
+
+fn cached_again() -> Failure {
+    Failure::new(Exit::Busy, "another process cached texts of the documents again; run `docweir erase` again")
 }
 
 /// Selects the cached findings to delete for the given documents. The cache stores each finding under the hash of the

@@ -226,6 +226,14 @@ fn what_is_erased_is_nowhere_any_more() {
     assert!(ran.code(0).out.contains("erased: docs/secret.txt"), "{}{}", ran.out, ran.err);
     // The cache does not know which vectors belong to the document's earlier version, so it deletes all vectors.
     assert!(ran.out.contains("3 vectors deleted from the cache"), "{}", ran.out);
+    let (verified, unchecked) = ran.out.split_once("Not checked").unwrap();
+    let after = verified.split_once("Verified as deleted").unwrap().1;
+    assert!(["index", "objects", "cache"].iter().all(|what| after.contains(what)), "{}", ran.out);
+    assert!(
+        ["docs/secret.txt: still there", "backups", "90 days"].iter().all(|t| unchecked.contains(t)),
+        "{}",
+        ran.out
+    );
     for file in files(&place.state()) {
         let body = std::fs::read(&file).unwrap();
         let held = |word: &str| body.windows(word.len()).any(|w| w == word.as_bytes());
@@ -235,14 +243,6 @@ fn what_is_erased_is_nowhere_any_more() {
     verify(&place);
 }
 
-/// Restores a deleted document by a rollback. After that, `delete` and `erase` must be able to remove it again.
-#[test]
-fn what_a_rollback_brought_back_can_be_deleted_again() {
-    let place = TestFolder::new();
-    place.write("a.txt", "The password of the harbour is xyzzy.\n");
-    place.write("b.txt", "An open harbour.\n");
-    place.ingest(&[]).code(0);
-    let version = info(&place)["version"].to_string();
 /// Holds the documents whose changes a rollback has undone. An ingest leaves such a document as it is until its file
 /// changes or a user retries it.
 #[test]
@@ -297,6 +297,14 @@ fn what_a_rollback_has_undone_can_be_held() {
     }
 }
 
+/// Restores a deleted document by a rollback. After that, `delete` and `erase` must be able to remove it again.
+#[test]
+fn what_a_rollback_brought_back_can_be_deleted_again() {
+    let place = TestFolder::new();
+    place.write("a.txt", "The password of the harbour is xyzzy.\n");
+    place.write("b.txt", "An open harbour.\n");
+    place.ingest(&[]).code(0);
+    let version = info(&place)["version"].to_string();
     for command in ["delete", "erase"] {
         place.run(["delete", "docs/a.txt"]).code(0);
         assert_eq!(place.found("harbour"), ["b.txt"]);
