@@ -3,6 +3,9 @@
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
+/// Hash of a deleted record.
+pub const NO_TEXT: Hash = [0; 32];
+
 /// Describes a record that was just read from a file or a table. Also tells how the record differs from the item that
 /// the store already holds for the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,9 @@ fn anew(now: &ItemState) -> ItemState {
     ItemState { status: ItemStatus::None, attempts: 0, error: None, ..now.free() }
 }
 
-/// Deletes a record. A tombstone with the new version will remove the record's row from the vector store.
+/// Deletes a record. A tombstone with the new version will remove the record's row from the vector store. The item keeps
+/// its key and version, so that the version can be continued if the record returns. It keeps nothing of the text, not
+/// even the hash, from which a short text could be guessed.
 pub fn delete(now: &ItemState) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -71,6 +76,7 @@ pub fn delete(now: &ItemState) -> Step {
         error: None,
         reuse: false,
         from_table: false,
+        hash: NO_TEXT,
         ..now.free()
     };
     Step::write(state, ItemContent::Nothing)

@@ -92,7 +92,7 @@ fn what_a_put_does_to_a_record() {
 
 #[test]
 fn what_is_deleted_has_a_new_version_and_belongs_to_nobody() {
-    let gone = ItemState { deleted: true, version: 2, ..waiting() };
+    let gone = ItemState { deleted: true, version: 2, hash: NO_TEXT, ..waiting() };
     let of_table = ItemState { from_table: true, asks: 2, told: Some("m".into()), reuse: true, ..waiting() };
     let table = [
         (waiting(), gone.clone()),
@@ -106,6 +106,10 @@ fn what_is_deleted_has_a_new_version_and_belongs_to_nobody() {
         assert_eq!(forget(&now, now.version + 1), Step::Keep);
     }
     assert_eq!((delete(&gone), forget(&gone, 2)), (Step::Keep, Step::Keep));
+    // A record that returns continues the version.
+    let incoming = Incoming { hash: waiting().hash, noise: false, from_table: false, same_shown: false };
+    let back = ItemState { version: 3, ..waiting() };
+    assert_eq!(put(Some(&gone), incoming).0, write(back, ItemContent::Put));
 }
 
 #[test]
