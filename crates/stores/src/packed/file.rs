@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::rows::{Rows, SCHEMA};
-use crate::sqlite::{Failure, OpenOptions, open_writer};
+use crate::sqlite::{Failure, OpenOptions, open_reader, open_writer};
 
 const OPTIONS: OpenOptions = OpenOptions {
     busy: Duration::from_secs(30),
@@ -121,8 +121,13 @@ impl State {
     where
         F: FnOnce(&Rows<'_>) -> Result<T, Error>,
     {
-        let Some(connection) = self.open(access).map_err(|failure| error(what, key, &failure))? else {
-            return Ok(None);
+        let connection = match self.open(access) {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return Ok(None),
+            Err(failure) if failure.denied && access == Access::Read => {
+                return self.read_without_writing(work).map(Some).map_err(|failure| error(what, key, &failure));
+            }
+            Err(failure) => return Err(error(what, key, &failure)),
         };
         let behavior = match access {
             Access::Read => TransactionBehavior::Deferred,
@@ -144,6 +149,16 @@ impl State {
             }
             error(what, key, &failure)
         })
+    }
+
+    /// Runs `work` on a file that this process may not write.
+    fn read_without_writing<T, F>(&self, work: F) -> Result<T, Failure>
+    where
+        F: FnOnce(&Rows<'_>) -> Result<T, Error>,
+    {
+        let mut reader = open_reader(&self.path, &SCHEMA, OPTIONS.busy)?;
+        let read = reader.read(|connection| work(&Rows(&connection.unchecked_transaction()?)));
+        read.map_err(|e| Failure::of(&self.path.display().to_string(), &e))
     }
 
     /// Returns the connection. Returns `None` if there is no file and the access does not create it.

@@ -206,6 +206,21 @@ async fn the_log_of_a_running_process_forgets_deleted_objects() {
 }
 
 #[tokio::test]
+async fn a_read_only_disk_is_read_and_refuses_to_write() {
+    let Some(disk) = SmallDisk::new(4 << 20) else { return };
+    let store = open(disk.path());
+    put(&store, "chunks/a", "a").await.unwrap();
+    drop(store);
+    let store = open(disk.path());
+    disk.make_read_only();
+    assert_eq!(get(&store, "chunks/a").await.unwrap(), "a");
+    assert_eq!(store.list("", None, 9).await.unwrap().len(), 1);
+    let refused = put(&store, "chunks/a", "b").await.unwrap_err();
+    assert!(matches!(refused, ObjectError::Storage { .. }) && refused.to_string().contains("writ"), "{refused}");
+    assert_eq!(get(&store, "chunks/a").await.unwrap(), "a");
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_and_what_was_there_stays() {
     let Some(disk) = SmallDisk::new(512 * 1024) else { return };
     let store = open(disk.path());

@@ -26,7 +26,15 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(location: &str, reason: impl Into<String>, hint: &'static str) -> Self {
-        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, damaged: false, fatal: true, denied: false }
+        Self {
+            location: location.to_owned(),
+            reason: reason.into(),
+            hint,
+            busy: false,
+            damaged: false,
+            fatal: true,
+            denied: false,
+        }
     }
 
     /// Describes a write to a database that was opened for reading.
