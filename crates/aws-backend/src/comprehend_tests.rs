@@ -51,7 +51,7 @@ impl Place {
     }
 
     fn ledger(&self) -> SqliteLedger {
-        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+        let options = OpenOptions::durable(Duration::from_secs(5), 1_000, 512);
         let database = paid::open(&self.folder.path().join("paid.db"), &options).unwrap();
         SqliteLedger::new(database, Arc::new(SystemClock))
     }

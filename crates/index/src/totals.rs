@@ -26,7 +26,7 @@ pub struct Totals {
 
 /// Holds the documents of one file.
 enum Listed {
-    Delta(Documents),
+    Delta(Box<Documents>),
     Open(Arc<Segment>),
 }
 
@@ -76,7 +76,8 @@ impl VectorStore {
         Ok(match (held, live.kind) {
             (Some(segment), _) => Listed::Open(segment),
             (None, FileKind::Delta) => {
-                Listed::Delta(Documents::of_entries(&self.footer(&live.file, live.bytes).await?.documents))
+                let footer = self.footer(&live.file, live.bytes).await?;
+                Listed::Delta(Box::new(Documents::of_entries(&footer.documents)))
             }
             (None, FileKind::Snapshot) => Listed::Open(Arc::new(self.open(live).await?)),
         })

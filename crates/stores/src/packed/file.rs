@@ -56,9 +56,9 @@ impl PackedFile {
     }
 
     /// Runs `work` in a transaction that only reads.
-    pub async fn read<T: Default, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
+    pub async fn read<T, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
     where
-        T: Send + 'static,
+        T: Default + Send + 'static,
         F: FnOnce(&Rows<'_>) -> Result<T, Error> + Send + 'static,
     {
         Ok(self.run(Access::Read, what, key, work).await?.unwrap_or_default())
