@@ -395,7 +395,7 @@ pub enum ControlError {
 /// Counts documents by status, for progress and `docweir status`.
 pub type StatusCounts = BTreeMap<String, u64>;
 
-/// Counts the documents that wait, by what they wait for. See [`rules::waits_for`].
+/// Counts unfinished documents by their next step, and quarantined documents by their error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaitCounts {
     /// Number of unfinished documents by next step: a stage such as `extract`, or `delete`.
@@ -405,7 +405,16 @@ pub struct WaitCounts {
 }
 
 impl WaitCounts {
-    /// Adds documents with a status and the result of [`rules::waits_for`].
+    /// Adds the document of a record.
+    pub fn add_record(&mut self, record: &ControlRecord) {
+        match record.status {
+            DocumentStatus::InProgress => self.add(record.status, rules::next_step(record), 1),
+            status => self.add(status, &rules::waits_for(record), 1),
+        }
+    }
+
+    /// Adds documents with a status, and with the result of [`rules::waits_for`] or the next step of a document in
+    /// progress.
     pub fn add(&mut self, status: DocumentStatus, waits_for: &str, documents: u64) {
         let counts = match status {
             DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Parked => &mut self.steps,
@@ -560,7 +569,7 @@ pub trait ControlStore: Send + Sync + 'static {
                 let page = self.list(&filter, after.as_ref(), PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.document_id.clone());
-                page.iter().for_each(|record| counts.add(record.status, &rules::waits_for(record), 1));
+                page.iter().for_each(|record| counts.add_record(record));
             }
         }
         Ok(counts)

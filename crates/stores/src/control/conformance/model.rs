@@ -346,7 +346,7 @@ impl<W: World> Run<'_, W> {
         let (mut statuses, mut waiting) = (StatusCounts::new(), WaitCounts::default());
         for record in self.world.store().list(&RecordFilter::default(), None, 99).await.unwrap() {
             *statuses.entry(rules::name(record.status).to_owned()).or_default() += 1;
-            waiting.add(record.status, &rules::waits_for(&record), 1);
+            waiting.add_record(&record);
         }
         assert_eq!(self.world.store().counts().await.unwrap(), statuses);
         assert_eq!(self.world.store().waiting().await.unwrap(), waiting);

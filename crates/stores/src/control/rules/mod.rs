@@ -48,15 +48,17 @@ pub const FAILED: &str = "FAILED";
 /// Value of `current_stage` after the document was deleted.
 pub const DELETED: &str = "DELETED";
 
-/// Returns what a document waits for. For an unfinished document, this is the next step: a stage such as `extract`, or
-/// `delete`. For a quarantined document, it is the code of the error. Other documents wait for nothing.
+/// Returns what a document waits for. For a pending or parked document, this is the next step: a stage such as `extract`,
+/// or `delete`. For a quarantined document, it is the code of the error. Other documents wait for nothing.
 pub fn waits_for(record: &ControlRecord) -> String {
     match record.status {
-        DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Parked => next_step(record).to_owned(),
+        DocumentStatus::Pending | DocumentStatus::Parked => next_step(record).to_owned(),
         DocumentStatus::Quarantined => {
             record.last_error.as_ref().map_or_else(|| "unknown".to_owned(), |error| error.code.to_string())
         }
-        DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted => String::new(),
+        DocumentStatus::InProgress | DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted => {
+            String::new()
+        }
     }
 }
 

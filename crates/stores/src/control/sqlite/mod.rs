@@ -405,7 +405,8 @@ impl ControlStore for SqliteControlStore {
     }
 
     async fn waiting(&self) -> Result<WaitCounts, ControlError> {
-        self.readers
+        let mut counts = self
+            .readers
             .read(|connection| {
                 let mut statement =
                     connection.prepare_cached("SELECT status, waits_for, documents FROM document_totals")?;
@@ -414,11 +415,22 @@ impl ControlStore for SqliteControlStore {
                 while let Some(row) = rows.next()? {
                     let (status, waits_for): (String, String) = (row.get(0)?, row.get(1)?);
                     let Some(status) = rows::from_word(status) else { continue };
-                    counts.add(status, &waits_for, u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0));
+                    if status != DocumentStatus::InProgress {
+                        counts.add(status, &waits_for, u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0));
+                    }
                 }
                 Ok(counts)
             })
-            .await
+            .await?;
+        // Documents in progress are in the queues of a running process, and these are limited.
+        let filter = RecordFilter { status: Some(DocumentStatus::InProgress), ..RecordFilter::default() };
+        let mut after = None;
+        loop {
+            let page = self.list(&filter, after.as_ref(), STEP).await?;
+            let Some(last) = page.last() else { return Ok(counts) };
+            after = Some(last.document_id.clone());
+            page.iter().for_each(|record| counts.add_record(record));
+        }
     }
 
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError> {

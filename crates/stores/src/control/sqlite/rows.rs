@@ -25,7 +25,7 @@ const IDENTITY: [&str; 7] =
 /// Columns that a move of the file changes.
 const SOURCE: [&str; 3] = ["source", "source_bucket", "source_s3_key"];
 /// Columns that claims and commands change.
-const STATE: [&str; 24] = [
+const STATE: [&str; 25] = [
     "version",
     "content_sha256",
     "fingerprint",
@@ -50,19 +50,11 @@ const STATE: [&str; 24] = [
     "children",
     "children_content",
     "urgent",
-];
-/// Columns that every transition changes.
-const PROGRESS: [&str; 9] = [
-    "current_stage",
-    "stage_status",
-    "retry_count",
-    "interruptions",
-    "last_error",
-    "error_stage",
-    "updated_at",
-    "ttl",
     "waits_for",
 ];
+/// Columns that every transition changes.
+const PROGRESS: [&str; 8] =
+    ["current_stage", "stage_status", "retry_count", "interruptions", "last_error", "error_stage", "updated_at", "ttl"];
 
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| [&IDENTITY[..], &STATE, &PROGRESS].concat().join(", "));
 
@@ -153,6 +145,7 @@ fn push_state(r: &ControlRecord, values: &mut Vec<Value>) {
         json(&r.children),
         r.children_content.as_ref().map_or(Value::Null, |hash| text(hash.as_str())),
         Value::Integer(r.urgent.into()),
+        Value::Text(waits_for(r)),
     ]);
 }
 
@@ -166,7 +159,6 @@ fn push_progress(r: &ControlRecord, values: &mut Vec<Value>) {
         r.error_stage.map_or(Value::Null, |s| text(s.name())),
         text(&r.updated_at),
         Value::Integer(r.ttl),
-        Value::Text(waits_for(r)),
     ]);
 }
 
@@ -269,7 +261,11 @@ pub fn record(row: &Row<'_>) -> OpResult<ControlRecord> {
         parent: f.get::<Option<String>>()?.and_then(|id| DocumentId::parse(&id)),
         children: f.lenient_json()?.unwrap_or_default(),
         children_content: f.get::<Option<String>>()?.and_then(|hash| Sha256Hex::parse(&hash)),
-        urgent: f.get::<i64>()? != 0,
+        urgent: {
+            let urgent = f.get::<i64>()? != 0;
+            let _waits_for: String = f.get()?;
+            urgent
+        },
         current_stage: f.get()?,
         stage_status: stage_map(&f.get::<String>()?),
         retry_count: f.small()?,

@@ -32,7 +32,7 @@ macro_rules! waits_for {
     () => {
         "CASE
     WHEN status = 'QUARANTINED' THEN coalesce(json_extract(last_error, '$.code'), 'unknown')
-    WHEN status NOT IN ('PENDING', 'IN_PROGRESS', 'PARKED') THEN ''
+    WHEN status NOT IN ('PENDING', 'PARKED') THEN ''
     WHEN intent = 'DELETE' THEN 'delete'
     WHEN json_extract(stage_status, '$.extraction.status') IS NOT 'COMPLETED' THEN 'extract'
     WHEN json_extract(stage_status, '$.chunking.status') IS NOT 'COMPLETED' THEN 'chunk'
@@ -44,7 +44,8 @@ macro_rules! waits_for {
 }
 
 /// Expands to the table of totals and its triggers. The triggers keep the totals right whoever changes a row, so that
-/// reading them takes the same time however many documents there are. If the status changes and `waits_for` does not, a
+/// reading them takes the same time however many documents there are. They need no work while a document goes from stage
+/// to stage, because documents in progress are few and counted by reading their records. If the status changes and `waits_for` does not, a
 /// person has changed the row. SQLite does not define which of two triggers runs first, so each only adds or subtracts.
 macro_rules! totals {
     () => {
@@ -73,8 +74,8 @@ CREATE TRIGGER total_of_removed AFTER DELETE ON document_processing_control BEGI
 END;
 CREATE TRIGGER waits_for_by_hand AFTER UPDATE OF status ON document_processing_control
 WHEN OLD.waits_for = NEW.waits_for
-    AND (OLD.status IN ('PENDING', 'IN_PROGRESS', 'PARKED')) + 2 * (OLD.status = 'QUARANTINED')
-        <> (NEW.status IN ('PENDING', 'IN_PROGRESS', 'PARKED')) + 2 * (NEW.status = 'QUARANTINED') BEGIN
+    AND (OLD.status IN ('PENDING', 'PARKED')) + 2 * (OLD.status = 'QUARANTINED')
+        <> (NEW.status IN ('PENDING', 'PARKED')) + 2 * (NEW.status = 'QUARANTINED') BEGIN
     UPDATE document_processing_control SET waits_for = ",
             waits_for!(),
             "
@@ -91,7 +92,7 @@ const TOTALS: &str = concat!(
 ALTER TABLE document_processing_control ADD COLUMN waits_for TEXT NOT NULL DEFAULT '';
 UPDATE document_processing_control SET waits_for = ",
     waits_for!(),
-    " WHERE status IN ('PENDING', 'IN_PROGRESS', 'PARKED', 'QUARANTINED');
+    " WHERE status IN ('PENDING', 'PARKED', 'QUARANTINED');
 ",
     totals!(),
     "
