@@ -105,13 +105,21 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let (path, clock) = (dir.path().join("control.db"), Arc::new(ManualClock::at(NOW)));
     let added = |line: &&str| {
-        ["parent ", "children", "content_index", "urgent", "waits_for TEXT NOT NULL DEFAULT"]
-            .iter()
-            .any(|new| line.contains(new))
+        [
+            "parent ",
+            "children",
+            "content_index",
+            "urgent",
+            "waits_for TEXT NOT NULL DEFAULT",
+            "pending_index",
+            "deleted_index",
+        ]
+        .iter()
+        .any(|new| line.contains(new))
     };
     let (tables, _totals) = schema::SCHEMA.tables.split_once("CREATE TABLE document_totals").unwrap();
     let before: String = tables.lines().filter(|line| !added(line)).collect();
-    assert_eq!(tables.lines().filter(added).count(), 7);
+    assert_eq!(tables.lines().filter(added).count(), 9);
     let shell = rusqlite::Connection::open(&path).unwrap();
     shell.execute_batch(&before).unwrap();
     let (hash, fill) = ("a".repeat(64), "b".repeat(64));
@@ -169,8 +177,12 @@ async fn claims_read_no_more_than_they_return() {
         let rows = statement.raw_query().mapped(|row| row.get::<_, String>("detail"));
         rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
     };
-    let pending = "USING INDEX status_updated_index (status=?)";
-    for (condition, index) in [(URGENT_DOCUMENTS, "USING INDEX urgent_index"), (PENDING_DOCUMENTS, pending)] {
+    let conditions = [
+        (URGENT_DOCUMENTS, "USING INDEX urgent_index"),
+        (PENDING_DOCUMENTS, "USING INDEX pending_index (status=?)"),
+        ("status = 'DELETED' ORDER BY updated_at LIMIT 9", "USING INDEX deleted_index (status=?)"),
+    ];
+    for (condition, index) in conditions {
         let plan = plan(condition);
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{condition}: {plan}");
     }
