@@ -76,7 +76,7 @@ impl Artefacts {
             if let Some(fence) = &self.fence {
                 fence.demand(&claim.key).await?;
             }
-            self.delete_of_other_layout(id, document.pages.len()).await?;
+            self.delete_leftovers(id, document.pages.len()).await?;
         }
         if self.packs_pages {
             return self.put_one(&claim.key, packed_key(id), pack(id, &objects)).await;
@@ -217,14 +217,13 @@ impl Artefacts {
 
     /// Deletes the objects that a new version with `pages` pages does not overwrite. They remain if an earlier version of
     /// the document had more pages, or if it was stored in the other layout.
-    async fn delete_of_other_layout(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
+    async fn delete_leftovers(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
         let (other, pages) = if self.packs_pages { (metadata_key(id), 0) } else { (packed_key(id), pages) };
-        self.objects.delete(&other).await.map_err(storage)?;
-        let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
+        let mut listed = Pages::new(self.objects.as_ref(), folder(id));
         while let Some(page) = listed.next().await.map_err(storage)? {
             for object in page {
                 let number = object.key.rsplit_once("page_").and_then(|(_, n)| n.strip_suffix(".md")?.parse().ok());
-                if number.is_some_and(|n: usize| n > pages) {
+                if object.key == other || number.is_some_and(|n: usize| n > pages) {
                     self.objects.delete(&object.key).await.map_err(storage)?;
                 }
             }

@@ -79,7 +79,7 @@ impl CompactorActor {
     async fn merge_due(&mut self, mode: Mode, guard: &LeaseGuard, compacted: &mut Compacted) -> Result<(), StageError> {
         let _ended = CancelOnDrop(guard.cancelled.clone());
         let limit = Duration::from_secs(self.compactor.options().work_seconds);
-        let mut files_at_start = None;
+        let (mut files_at_start, mut too_large) = (None, None);
         // Check again, because the previous holder of the lease may have merged the files.
         while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
             let files_at_start = *files_at_start.get_or_insert(manifest.live.len());
@@ -91,6 +91,12 @@ impl CompactorActor {
                     outcome("superseded");
                     compacted.superseded += 1;
                     break;
+                }
+                // The compactor leaves the largest file alone from now on, so the others can still be merged.
+                Ok(Err(error @ VectorError::MergeTooLarge { .. })) => {
+                    outcome("failed");
+                    too_large = Some(store(&error));
+                    continue;
                 }
                 Ok(Err(error)) => {
                     outcome("failed");
@@ -127,7 +133,7 @@ impl CompactorActor {
                 break;
             }
         }
-        Ok(())
+        too_large.map_or(Ok(()), Err)
     }
 
     async fn acquire(&self, above: u64) -> Result<Option<LeaseGuard>, StageError> {

@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         }
         // First merge the rows out of the files, then delete the old files, so that no earlier version stays
         // reachable. Other processes may supersede the merge; it is then repeated.
-        let mut deleted = 0;
+        let (mut deleted, mut listed) = (0, false);
         for _ in 0..ATTEMPTS {
             let compacted = compact(&engine, Mode::All).await?;
             if compacted.busy {
@@ -83,7 +83,8 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
                     format!("unrecognised object `{key}` may still contain the text; inspect it, then delete it");
                 return Err(Failure::system(text));
             }
-            if vectors.texts_of(&ids).await?.is_empty() && !vectors.has_orphans().await? {
+            listed = !vectors.has_orphans().await?;
+            if listed && vectors.texts_of(&ids).await?.is_empty() {
                 break;
             }
         }
@@ -93,6 +94,16 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
                         and run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
+        if !listed {
+            let text = "vector files that no version of the collection lists may hold texts of the documents, because \
+                        another process writes to the collection; run `docweir erase` again";
+            return Err(Failure::new(Exit::Busy, text));
+        }
+        // The deletion of artefacts does not survive a power loss, so repeat it, and wait until it is on the disk.
+        for prefix in ids.iter().flat_map(prefixes) {
+            docweir_objects::delete_prefix(engine.objects.as_ref(), &prefix).await?;
+        }
+        engine.objects.forget_deleted().await?;
         nothing_left(engine.objects.as_ref(), &ids).await?;
         let versions = delete_versions(engine.objects.as_ref(), &ids).await?;
         let vectors = forget_vectors(&engine, forget).await?;

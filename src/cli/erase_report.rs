@@ -59,7 +59,7 @@ impl Erased {
         facts.extend((self.open_batches == Some(0)).then(|| ("batches", "no batch with texts is open".to_owned())));
         facts.extend(self.versions.map(|n| {
             let versions = plural(n, "noncurrent version");
-            ("bucket", format!("{versions} of objects deleted from the versioned bucket; none is left"))
+            ("bucket", format!("{versions} of objects deleted from the versioned bucket; none of the documents' own objects is left"))
         }));
         facts
     }
@@ -91,7 +91,9 @@ impl Erased {
         }
         if let Some(open) = self.open_batches.filter(|open| *open > 0) {
             let batches = plural(open, "open batch");
-            facts.push(("batches", format!("{batches} may hold texts until the end; run `docweir batch poll --wait`")));
+            let again = if self.versions.is_some() { ", then `docweir erase` again" } else { "" };
+            let text = format!("{batches} may hold texts until the end; run `docweir batch poll --wait`{again}");
+            facts.push(("batches", text));
         }
         let mut services = Vec::new();
         services

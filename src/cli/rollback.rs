@@ -7,6 +7,7 @@
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_index::VectorStore;
 use docweir_index::verify::Disagreement;
+use docweir_stores::control::rules::first_unfinished;
 use docweir_stores::control::{DocumentStatus, Intent, RecordFilter};
 
 use super::context::Context;
@@ -91,14 +92,16 @@ pub async fn run(
 }
 
 /// Returns the documents whose changes an earlier rollback has undone, and which are still pending. Their last loaded
-/// version is not the visible one.
+/// version is not the visible one, and only loading is left to do. (A newer file is pending from its extraction on.)
 async fn undone_before(engine: &Engine, vectors: &VectorStore) -> Result<Vec<DocumentId>, Failure> {
     let visible = vectors.inventory().await?.documents;
     let filter = RecordFilter { status: Some(DocumentStatus::Pending), ..RecordFilter::default() };
     let mut undone = Vec::new();
     each(engine.control.as_ref(), &filter, |record| {
         let held = visible.get(&record.document_id).filter(|held| !held.tombstone).map(|held| held.version);
-        if record.intent == Intent::Process && record.loaded_version.is_some_and(|loaded| held < Some(loaded)) {
+        let only_loading = first_unfinished(&record) == Some(Stage::Loading);
+        let undoes = record.loaded_version.is_some_and(|loaded| held < Some(loaded));
+        if record.intent == Intent::Process && only_loading && undoes {
             undone.push(record.document_id);
         }
     })

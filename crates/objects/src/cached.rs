@@ -203,6 +203,21 @@ fn evict(folder: &Path, most: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Deletes the files in a folder. Folders stay.
+fn delete_files(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            continue;
+        }
+        match std::fs::remove_file(entry.path()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl ObjectStore for CachedObjects {
     fn location(&self) -> String {
@@ -252,6 +267,16 @@ impl ObjectStore for CachedObjects {
 
     async fn delete_noncurrent(&self, prefix: &str) -> Result<u64, ObjectError> {
         self.objects.delete_noncurrent(prefix).await
+    }
+
+    /// Deletes all copies, because a copy does not tell whether another process has deleted its object. Objects that are
+    /// needed again are copied again.
+    async fn forget_deleted(&self) -> Result<(), ObjectError> {
+        let folder = self.folder.clone();
+        let deleted = tokio::task::spawn_blocking(move || delete_files(&folder)).await;
+        let deleted = deleted.unwrap_or_else(|e| Err(io::Error::other(e)));
+        deleted.map_err(|e| failure("delete the copies in", &self.folder.display().to_string(), &e))?;
+        self.objects.forget_deleted().await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {

@@ -180,6 +180,20 @@ async fn a_copy_is_whole_or_not_there() {
     assert_eq!(*cache.promised.lock().unwrap(), 0);
 }
 
+#[tokio::test]
+async fn a_copy_of_an_object_that_another_process_deleted_can_be_forgotten() {
+    let room = Room::new();
+    let cache = room.cache(1_000);
+    room.put("a", 10).await;
+    assert_eq!(read(&cache, "a").await.len(), 10);
+    room.far.delete("a").await.unwrap();
+    assert_eq!(room.kept().0, [10], "the copy is still there, or this test tests nothing");
+    cache.forget_deleted().await.unwrap();
+    assert_eq!(room.kept().0, [0_u64; 0]);
+    room.put("a", 20).await;
+    assert_eq!(read(&cache, "a").await.len(), 20);
+}
+
 #[test]
 fn the_defaults_are_in_range() {
     assert_eq!(CopyOptions::default().problems(), []);

@@ -137,6 +137,15 @@ pub trait ObjectStore: Send + Sync + 'static {
         None
     }
 
+    /// Removes what remains of deleted objects on this machine, such as local copies of objects that other processes have
+    /// deleted.
+    ///
+    /// # Errors
+    /// Returns an error if something remains, for example because a reader still needs it.
+    async fn forget_deleted(&self) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
     /// Deletes a damaged local copy, so that the next [`Self::local_copy`] fetches the object again. Returns `false`
     /// if there was no copy.
     fn forget_copy(&self, key: &str) -> bool {

@@ -108,6 +108,13 @@ impl ObjectStore for RoutedObjects {
         self.vectors.max_copy_bytes()
     }
 
+    async fn forget_deleted(&self) -> Result<(), ObjectError> {
+        for place in [&self.others, &self.vectors, &self.registers] {
+            place.forget_deleted().await?;
+        }
+        Ok(())
+    }
+
     fn forget_copy(&self, key: &str) -> bool {
         self.of(key).forget_copy(key)
     }

@@ -1,5 +1,6 @@
 //! Shares the SQLite file of packed objects within the process, and replaces it if it is damaged.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +34,13 @@ pub struct PackedFile {
 
 struct State {
     path: PathBuf,
-    connection: Option<Connection>,
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    connection: Connection,
+    /// Device and inode of the file. Another process may have moved the file aside since.
+    identity: Option<(u64, u64)>,
 }
 
 /// Describes what an operation does to the file.
@@ -49,10 +56,7 @@ enum Access {
 
 impl PackedFile {
     pub fn new(path: &Path) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State { path: path.to_owned(), connection: None })),
-            forgetting: Arc::default(),
-        }
+        Self { state: Arc::new(Mutex::new(State { path: path.to_owned(), opened: None })), forgetting: Arc::default() }
     }
 
     /// Runs `work` in a transaction that only reads.
@@ -74,6 +78,18 @@ impl PackedFile {
         Ok(())
     }
 
+    /// Removes what remains of deleted rows.
+    pub async fn forget(&self) -> Result<(), ObjectError> {
+        let mut state = self.state.clone().lock_owned().await;
+        let task = tokio::task::spawn_blocking(move || {
+            // The file is opened even if this process has not used it: another one may have deleted rows.
+            state.open(Access::Change)?;
+            state.forget()
+        });
+        let lost = |e| ObjectError::Unknown { key: String::new(), reason: format!("the log was not emptied: {e}") };
+        task.await.map_err(lost)?.map_err(|failure| error("empty the log of", "artefacts.db", &failure))
+    }
+
     /// Empties the log later, once for all deletions until then, because this waits for the disk. If the program ends before,
     /// the log is deleted with the last connection.
     fn forget_later(&self) {
@@ -82,11 +98,17 @@ impl PackedFile {
         }
         let (state, forgetting) = (Arc::downgrade(&self.state), self.forgetting.clone());
         drop(tokio::spawn(async move {
-            tokio::time::sleep(FORGET_AFTER).await;
-            forgetting.store(false, Ordering::Release);
-            let Some(state) = state.upgrade() else { return };
-            let state = state.lock_owned().await;
-            drop(tokio::task::spawn_blocking(move || state.empty_log()).await);
+            loop {
+                tokio::time::sleep(FORGET_AFTER).await;
+                let Some(state) = state.upgrade() else { return };
+                let state = state.lock_owned().await;
+                // A deletion from now on waits for the lock, and begins another wait.
+                forgetting.store(false, Ordering::Release);
+                let emptied = tokio::task::spawn_blocking(move || state.empty_log()).await;
+                if !matches!(emptied, Ok(Err(_))) || forgetting.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
         }));
     }
 
@@ -144,7 +166,7 @@ impl State {
                 return ObjectError::Transient { what, key: key.to_owned(), reason: e.to_string() };
             }
             let failure = Failure::of(&self.path.display().to_string(), &e);
-            if failure.damaged {
+            if failure.damaged && access != Access::Read {
                 self.begin_anew(&failure.reason);
             }
             error(what, key, &failure)
@@ -163,12 +185,16 @@ impl State {
 
     /// Returns the connection. Returns `None` if there is no file and the access does not create it.
     fn open(&mut self, access: Access) -> Result<Option<&mut Connection>, Failure> {
-        if self.connection.is_none() {
+        let found = identity(&self.path);
+        if self.opened.as_ref().is_some_and(|opened| opened.identity != found) {
+            self.opened = None;
+        }
+        if self.opened.is_none() {
             if access != Access::Write && !self.path.exists() {
                 return Ok(None);
             }
             let opened = match open_writer(&self.path, &SCHEMA, &OPTIONS) {
-                Err(failure) if failure.damaged => {
+                Err(failure) if failure.damaged && access != Access::Read => {
                     self.begin_anew(&failure.reason);
                     open_writer(&self.path, &SCHEMA, &OPTIONS)
                 }
@@ -178,18 +204,46 @@ impl State {
             // Overwrite deleted data, because it includes texts of documents.
             let secured = connection.pragma_update(None, "secure_delete", true);
             secured.map_err(|e| Failure::of(&self.path.display().to_string(), &e))?;
-            self.connection = Some(connection);
+            // A process that was killed may have left deleted rows in the log.
+            if let Err(error) = empty_log(&connection) {
+                tracing::debug!(%error, path = %self.path.display(), "the log of artefacts is not emptied yet");
+            }
+            self.opened = Some(Opened { connection, identity: identity(&self.path) });
         }
-        Ok(self.connection.as_mut())
+        Ok(self.opened.as_mut().map(|opened| &mut opened.connection))
     }
 
-    /// Copies the write-ahead log into the file and empties it. If a reader prevents that, the log is emptied after a later
-    /// deletion or when the program ends.
-    fn empty_log(&self) {
-        let Some(connection) = &self.connection else { return };
-        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            tracing::warn!(%error, path = %self.path.display(), "the log with deleted artefacts can't be emptied yet");
+    /// Removes what remains of deleted rows: deletes a damaged file that was moved aside, and empties the log.
+    ///
+    /// # Errors
+    /// Returns an error if another process keeps the log from being emptied.
+    fn forget(&self) -> Result<(), Failure> {
+        let location = self.path.display().to_string();
+        match std::fs::remove_file(self.beside(".damaged")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(&location, format!("the damaged file can't be deleted: {e}"), "delete it"));
+            }
+            _ => {}
         }
+        self.empty_log()
+    }
+
+    /// Copies the write-ahead log into the file and empties it.
+    fn empty_log(&self) -> Result<(), Failure> {
+        let location = self.path.display().to_string();
+        let Some(opened) = &self.opened else { return Ok(()) };
+        match empty_log(&opened.connection) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Failure { busy: true, ..Failure::new(&location, "its log is in use", "try again") }),
+            Err(e) => Err(Failure::of(&location, &e)),
+        }
+    }
+
+    /// Returns the path of a file that belongs to the database.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
     }
 
     /// Moves the damaged file aside, so that the next write creates an empty one. If an earlier damaged file was moved
@@ -197,19 +251,32 @@ impl State {
     fn begin_anew(&mut self, reason: &str) {
         let path = self.path.display();
         tracing::warn!(%path, reason, "moving the damaged file of artefacts aside; stages that need one run again");
-        self.connection = None;
-        let beside = |suffix: &str| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        if let Err(error) = std::fs::rename(&self.path, beside(".damaged")) {
+        let opened = self.opened.take();
+        // Another process may have done the same. Its new file must stay.
+        if opened.is_some_and(|opened| opened.identity != identity(&self.path)) {
+            return;
+        }
+        if let Err(error) = std::fs::rename(&self.path, self.beside(".damaged")) {
             tracing::warn!(%error, %path, "can't move the damaged file; move it away, and docweir creates a new one");
         }
         for leftover in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(beside(leftover));
+            let _ = std::fs::remove_file(self.beside(leftover));
         }
     }
+}
+
+/// Returns the device and the inode of a file, or `None` if the file cannot be inspected.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Copies the write-ahead log into the file and empties it. Returns 0 if that was possible, and 1 if another process uses
+/// the log. Hardly waits for other processes, because nothing else can be read or written meanwhile.
+fn empty_log(connection: &Connection) -> Result<i64, Error> {
+    connection.busy_timeout(Duration::from_millis(100))?;
+    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    connection.busy_timeout(OPTIONS.busy)?;
+    emptied
 }
 
 /// Converts a failure of the database into one of an object store.

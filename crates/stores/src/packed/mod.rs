@@ -1,7 +1,7 @@
 //! Stores small objects together in one SQLite file, and all others in a second object store.
 //!
 //! ```text
-//! put of a small object that can be rebuilt ─▶ row of `objects.db`
+//! put of a small object that can be rebuilt ─▶ row of the file
 //! any other put ─────────────────────────────▶ the second store (files); a row of this key is deleted
 //! read, list, delete ────────────────────────▶ both; if both hold a key, the row counts
 //! ```
@@ -61,8 +61,8 @@ impl PackedObjects {
         durability == Durability::Rebuildable && *when == Precondition::None && body.len() <= self.most_bytes
     }
 
-    /// Writes an object to the second store. The transaction that checks the row stays open meanwhile, so no other writer
-    /// changes the row between the check and the deletion.
+    /// Writes an object to the second store, and deletes a row of the same key. The transaction that checks the row stays
+    /// open meanwhile, so no other writer changes the row between the check and the deletion.
     async fn put_file(
         &self,
         key: &str,
@@ -71,6 +71,10 @@ impl PackedObjects {
         durability: Durability,
     ) -> Result<Tag, ObjectError> {
         self.any_files.store(true, Ordering::Relaxed);
+        // Usually there is no row, and other reads and writes need not wait for the file.
+        if self.row(key).await?.is_none() {
+            return self.files.put(key, body, when, durability).await;
+        }
         let (files, owned, runtime) = (self.files.clone(), key.to_owned(), tokio::runtime::Handle::current());
         self.rows
             .write("write", key, move |rows| {
@@ -109,11 +113,19 @@ impl PackedObjects {
     /// Deletes the files that rows of the same keys hide. A transaction that may write keeps out the other writers, which
     /// could replace a row by a file meanwhile.
     async fn delete_hidden(&self, keys: Vec<String>) -> Result<(), ObjectError> {
-        let Some(first) = keys.first().cloned() else { return Ok(()) };
+        let mut hidden = Vec::new();
+        for key in keys {
+            match self.files.head(&key).await {
+                Ok(_) => hidden.push(key),
+                Err(ObjectError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(first) = hidden.first().cloned() else { return Ok(()) };
         let (files, runtime) = (self.files.clone(), tokio::runtime::Handle::current());
         self.rows
             .write("replace", &first, move |rows| {
-                for key in keys {
+                for key in hidden {
                     if rows.get(&key)?.is_some()
                         && let Err(error) = runtime.block_on(files.delete(&key))
                     {
@@ -179,7 +191,14 @@ impl ObjectStore for PackedObjects {
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         match self.row(key).await? {
             Some(row) => Ok((row.body.clone(), tag(&row.body))),
-            None => self.files.get(key).await,
+            None => match self.files.get(key).await {
+                // A row may have replaced the file since.
+                Err(ObjectError::NotFound(_)) => {
+                    let row = self.row(key).await?.ok_or_else(|| ObjectError::NotFound(key.to_owned()))?;
+                    Ok((row.body.clone(), tag(&row.body)))
+                }
+                found => found,
+            },
         }
     }
 
@@ -214,14 +233,20 @@ impl ObjectStore for PackedObjects {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         let (owned, start) = (prefix.to_owned(), after.map(ToOwned::to_owned));
-        let rows = self.rows.read("list", prefix, move |rows| rows.list(&owned, start.as_deref(), limit)).await?;
+        // The files come first: a file that a row replaces meanwhile is then listed at least once.
         let mut found = self.files.list(prefix, after, limit).await?;
+        let rows = self.rows.read("list", prefix, move |rows| rows.list(&owned, start.as_deref(), limit)).await?;
         // Both lists are in byte order and hold the first `limit` keys of their store. A row hides the file of its key.
         found.retain(|file| rows.binary_search_by(|row| row.key.cmp(&file.key)).is_err());
         found.extend(rows);
         found.sort_by(|a, b| a.key.cmp(&b.key));
         found.truncate(limit);
         Ok(found)
+    }
+
+    async fn forget_deleted(&self) -> Result<(), ObjectError> {
+        self.rows.forget().await?;
+        self.files.forget_deleted().await
     }
 
     /// Returns `None`, because an object may be a row. Callers that map files use objects that are never rows.

@@ -265,6 +265,10 @@ pub async fn held_documents_wait_for_a_user_or_a_change(f: &mut impl World) {
     let again = ["a", "b", "c", "d"].map(|source| document(source, "one"));
     let again = f.store().register(again.into()).await.unwrap();
     assert!(again.iter().all(|r| matches!(r, Registered::Unchanged(_, DocumentStatus::Parked))), "{again:?}");
+    // Nor does another configuration.
+    let configured = NewDocument { fingerprint: Sha256Hex::of(b"new"), ..document("a", "one") };
+    let again = f.store().register(vec![configured]).await.unwrap();
+    assert!(matches!(again[..], [Registered::Unchanged(_, DocumentStatus::Parked)]), "{again:?}");
     assert!(f.store().claim("o", LEASE, 9, None).await.unwrap().is_empty());
     // A changed file, a retry and a release of all do.
     f.store().register(vec![document("a", "two")]).await.unwrap();

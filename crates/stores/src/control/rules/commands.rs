@@ -94,11 +94,13 @@ fn received(record: &ControlRecord, effects: &mut Effects) {
 /// change.
 ///
 /// A document counts as unchanged if its content, configuration *and* parent are the same. The status does not matter,
-/// so another `ingest` does not retry a quarantined document. A document that was deleted or is scheduled for deletion
+/// so another `ingest` does not retry a quarantined document. A held document stays held while its content and parent are
+/// the same, because a new configuration would load the content that the user has rejected. A document that was deleted or is scheduled for deletion
 /// becomes pending again.
 pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
+    let held = record.parked_resume == Some(Resume::On(RELEASED.to_owned()));
     let same = record.content_sha256 == document.content
-        && record.fingerprint == document.fingerprint
+        && (record.fingerprint == document.fingerprint || held)
         && record.parent == document.parent;
     if same && record.intent == Intent::Process && record.status != DocumentStatus::Deleted {
         return (Registered::Unchanged(key(record), record.status), None);

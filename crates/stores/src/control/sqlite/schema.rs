@@ -31,7 +31,8 @@ CREATE INDEX urgent_index ON document_processing_control (updated_at) WHERE urge
 macro_rules! waits_for {
     () => {
         "CASE
-    WHEN status = 'QUARANTINED' THEN coalesce(json_extract(last_error, '$.code'), 'unknown')
+    WHEN status = 'QUARANTINED' THEN
+        coalesce(CASE WHEN json_valid(last_error) THEN json_extract(last_error, '$.code') END, 'unknown')
     WHEN status NOT IN ('PENDING', 'PARKED') THEN ''
     WHEN intent = 'DELETE' THEN 'delete'
     WHEN json_extract(stage_status, '$.extraction.status') IS NOT 'COMPLETED' THEN 'extract'
@@ -45,8 +46,8 @@ macro_rules! waits_for {
 
 /// Expands to the table of totals and its triggers. The triggers keep the totals right whoever changes a row, so that
 /// reading them takes the same time however many documents there are. They need no work while a document goes from stage
-/// to stage, because documents in progress are few and counted by reading their records. If the status changes and `waits_for` does not, a
-/// person has changed the row. SQLite does not define which of two triggers runs first, so each only adds or subtracts.
+/// to stage, because documents in progress are few and counted by reading their records. If the status changes and `waits_for` does not, or
+/// a new row lacks it, a person or an older program has written the row. SQLite does not define which of two triggers runs first, so each only adds or subtracts.
 macro_rules! totals {
     () => {
         concat!(
@@ -71,6 +72,13 @@ END;
 CREATE TRIGGER total_of_removed AFTER DELETE ON document_processing_control BEGIN
     INSERT INTO document_totals VALUES (OLD.status, OLD.waits_for, -1)
         ON CONFLICT (status, waits_for) DO UPDATE SET documents = documents - 1;
+END;
+CREATE TRIGGER waits_for_of_new AFTER INSERT ON document_processing_control
+WHEN NEW.waits_for = '' AND NEW.status IN ('PENDING', 'PARKED', 'QUARANTINED') BEGIN
+    UPDATE document_processing_control SET waits_for = ",
+            waits_for!(),
+            "
+    WHERE document_id = NEW.document_id AND processing_version = NEW.processing_version;
 END;
 CREATE TRIGGER waits_for_by_hand AFTER UPDATE OF status ON document_processing_control
 WHEN OLD.waits_for = NEW.waits_for

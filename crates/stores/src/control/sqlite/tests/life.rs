@@ -136,7 +136,7 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let others = [
         ("doc_2", "IN_PROGRESS", r#"{"extraction":{"status":"COMPLETED"}}"#, None),
         ("doc_3", "QUARANTINED", "{}", Some(r#"{"code":"no_text"}"#)),
-        ("doc_4", "QUARANTINED", "{}", None),
+        ("doc_4", "QUARANTINED", "{}", Some("edited by hand, no JSON")),
         ("doc_5", "COMPLETED", "{}", None),
     ];
     for (id, status, stages, error) in others {
@@ -157,6 +157,21 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date() {
     let counted = |list: &[(&str, u64)]| list.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
     let statuses: StatusCounts = counted(&[("COMPLETED", 1), ("IN_PROGRESS", 1), ("PENDING", 1), ("QUARANTINED", 2)]);
     assert_eq!(store.counts().await.unwrap(), statuses);
+    // An older program, which does not know the new column, may still write to the file.
+    let shell = rusqlite::Connection::open(&path).unwrap();
+    let copied = "INSERT INTO document_processing_control (document_id, source, source_bucket, source_s3_key, \
+         created_at, version, content_sha256, fingerprint, media_type, file_size_bytes, upload_timestamp, status, \
+         current_stage, updated_at, ttl) \
+         SELECT 'doc_6', 'doc_6', '', '', '', 1, content_sha256, fingerprint, media_type, 1, '', 'PENDING', '', '', 0 \
+         FROM document_processing_control LIMIT 1";
+    shell.execute(copied, []).unwrap();
+    assert_eq!(store.waiting().await.unwrap().steps, counted(&[("chunk", 1), ("extract", 2)]));
+    shell.execute("UPDATE document_processing_control SET status = 'FAILED' WHERE document_id = 'doc_6'", []).unwrap();
+    assert_eq!(store.waiting().await.unwrap().steps, counted(&[("chunk", 1), ("extract", 1)]));
+    shell.execute("UPDATE document_processing_control SET status = 'PENDING' WHERE document_id = 'doc_6'", []).unwrap();
+    assert_eq!(store.waiting().await.unwrap().steps, counted(&[("chunk", 1), ("extract", 2)]));
+    shell.execute("DELETE FROM document_processing_control WHERE document_id = 'doc_6'", []).unwrap();
+    drop(shell);
     let (steps, reasons) = (counted(&[("chunk", 1), ("extract", 1)]), counted(&[("no_text", 1), ("unknown", 1)]));
     assert_eq!(store.waiting().await.unwrap(), WaitCounts { steps, reasons });
     let content = Sha256Hex::parse(&hash).unwrap();
