@@ -1,10 +1,10 @@
 //! Stores the artefact of each stage, and loads artefacts to resume a document after a crash.
 //!
 //! Artefacts are written without a sync, because they can be rebuilt. The control record holds the hash of each
-//! artefact. An artefact that a power loss damaged is therefore detected, and its stage runs again. The object keys
-//! are the same as in the system that Docweir replaces, unless the pages of a document are packed into one object. A newer version of a document overwrites the artefacts of the
-//! older version. A process with an older claim never overwrites the artefacts of a process with a newer claim
-//! ([`Fence`]).
+//! artefact. An artefact that a power loss damaged is therefore detected, and its stage runs again. The object keys are
+//! the same as in the system that Docweir replaces, unless the pages of a document are packed into one object. A newer
+//! version of a document overwrites the artefacts of the older version. A process with an older claim never overwrites
+//! the artefacts of a process with a newer claim ([`Fence`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -114,9 +114,9 @@ impl Artefacts {
         self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body).await
     }
 
-    /// Returns the input of the first unfinished stage. If the artefact with this input is missing, damaged or archived,
-    /// returns the input of an earlier stage, which then rebuilds the artefact. An artefact that cannot be read because
-    /// of an outage is not given up, because its embeddings may be paid for, unless `give_up` is true.
+    /// Returns the input of the first unfinished stage. If the artefact with this input is missing, damaged or
+    /// archived, returns the input of an earlier stage, which then rebuilds the artefact. An artefact that cannot be
+    /// read because of an outage is not given up, because its embeddings may be paid for, unless `give_up` is true.
     pub async fn resume(&self, claim: &Claim, give_up: bool) -> Result<Input, StageError> {
         if claim.intent == Intent::Delete {
             return Ok(Input::Removal);
@@ -215,8 +215,8 @@ impl Artefacts {
         }
     }
 
-    /// Deletes the objects that a new version with `pages` pages does not overwrite. They remain if an earlier version of
-    /// the document had more pages, or if it was stored in the other layout.
+    /// Deletes the objects that a new version with `pages` pages does not overwrite. They remain if an earlier version
+    /// of the document had more pages, or if it was stored in the other layout.
     async fn delete_leftovers(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
         let (other, pages) = if self.packs_pages { (metadata_key(id), 0) } else { (packed_key(id), pages) };
         let mut listed = Pages::new(self.objects.as_ref(), folder(id));

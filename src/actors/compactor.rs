@@ -110,7 +110,8 @@ impl CompactorActor {
                     return Err(StageError::transient(TOO_LONG, text));
                 }
             };
-            // If not all files fit into one, several merges are needed. Commits in the meantime must not prolong the work.
+            // If not all files fit into one, several merges are needed. Commits in the meantime must not prolong the
+            // work.
             let all_done = mode == Mode::All
                 && (staged.inputs.len() == manifest.live.len() || compacted.merges.len() + 1 >= files_at_start);
             let installed = self.compactor.install(&staged, guard.epoch).await;

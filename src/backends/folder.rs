@@ -13,9 +13,9 @@ use docweir_stores::packed::PackedObjects;
 use super::{Access, ObjectBackend, Opening, StateObjects};
 use crate::exit::EngineError;
 
-/// Stores vector files and large artefacts as files below `objects/` of the state folder, and small artefacts together in
-/// `artefacts.db`. A local file system always honours the conditions of conditional writes, so this backend needs no check
-/// of the conditions.
+/// Stores vector files and large artefacts as files below `objects/` of the state folder, and small artefacts together
+/// in `artefacts.db`. A local file system always honours the conditions of conditional writes, so this backend needs no
+/// check of the conditions.
 pub struct FolderObjects;
 
 #[async_trait]

@@ -326,8 +326,8 @@ Examples:
   docweir delete ./papers/2019
   docweir delete --collection products P-0005 P-0006")]
 pub struct Delete {
-    /// Ids of the documents to delete, paths of their files, or folders, even if they no longer exist; with --collection,
-    /// ids of the records to delete
+    /// Ids of the documents to delete, paths of their files, or folders, even if they no longer exist; with
+    /// --collection, ids of the records to delete
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
     /// Collection of records to delete from
@@ -399,7 +399,8 @@ pub enum InfraCommand {
 pub enum QueueCommand {
     /// Move the messages of the dead-letter queues back to their queues
     ///
-    /// Do this after the cause of their failure is repaired. A message that fails again returns to its dead-letter queue.
+    /// Do this after the cause of their failure is repaired. A message that fails again returns to its dead-letter
+    /// queue.
     Redrive(Json),
 }
 

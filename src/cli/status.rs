@@ -101,8 +101,8 @@ struct Overview {
     dead_letters: Option<Vec<DeadLetters>>,
 }
 
-/// Returns the failed messages of the configured queues. Does not wait long for a queue, because the other numbers do not
-/// depend on it.
+/// Returns the failed messages of the configured queues. Does not wait long for a queue, because the other numbers do
+/// not depend on it.
 async fn dead_letters(engine: &Engine) -> Option<Vec<DeadLetters>> {
     const MAX_WAIT: Duration = Duration::from_secs(5);
     let settings = &engine.config.settings;

@@ -133,8 +133,8 @@ pub struct StagePool<T> {
     /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
     /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document that
-    /// alone exceeds this limit is processed while no other document is in the stage.
+    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document
+    /// that alone exceeds this limit is processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
@@ -182,8 +182,8 @@ pub struct EmbedPool {
     /// Maximum number of documents in this stage. Documents that wait for a worker or a retry are included. While the
     /// stage is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document that
-    /// alone exceeds this limit is processed while no other document is in the stage.
+    /// Maximum memory, in bytes, of all documents in this stage, with all that the stage makes from them. A document
+    /// that alone exceeds this limit is processed while no other document is in the stage.
     pub queue_bytes: usize,
     /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
@@ -325,8 +325,8 @@ pub struct BucketOptions {
     /// Store that holds the manifest: `s3` or `dynamodb`. Use `s3` if the S3 endpoint enforces conditional writes,
     /// which Docweir checks when it starts. Use `dynamodb` for all other endpoints.
     pub register: Register,
-    /// If true, all pages of a document are stored in one object, `extracted/DOCUMENT/pages.json`, instead of one object for
-    /// each page. A document of ten pages then takes 4 writes instead of 14.
+    /// If true, all pages of a document are stored in one object, `extracted/DOCUMENT/pages.json`, instead of one
+    /// object for each page. A document of ten pages then takes 4 writes instead of 14.
     pub packed_pages: bool,
     /// Number of days after which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the
     /// move. If a stage of a document must be retried, the document's archived artefacts must be restored first.

@@ -160,8 +160,8 @@ impl TestFolder {
         visible
     }
 
-    /// Returns the artefacts whose keys begin with `prefix`, wherever they are stored. The map is empty before the first
-    /// run.
+    /// Returns the artefacts whose keys begin with `prefix`, wherever they are stored. The map is empty before the
+    /// first run.
     pub fn artefacts(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
         if !self.state().join("objects").exists() {
             return BTreeMap::new();

@@ -67,8 +67,8 @@ fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
     shop.assert_rows(20, changed);
 }
 
-/// Checks that the text of a deleted record leaves the store of records at once, also while another process has the store
-/// open. Earlier versions of the index keep the text until `[retention]` or `store gc` deletes them.
+/// Checks that the text of a deleted record leaves the store of records at once, also while another process has the
+/// store open. Earlier versions of the index keep the text until `[retention]` or `store gc` deletes them.
 #[test]
 fn the_text_of_a_deleted_record_leaves_the_store_at_once() {
     let shop = batches(Vec::new());

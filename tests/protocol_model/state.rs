@@ -23,8 +23,8 @@ pub struct Change {
     pub version: u8,
     pub tombstone: bool,
     pub commit: u8,
-    /// Manifest version in which a merged tombstone became live. `None` for rows, and for a tombstone in the file of its
-    /// commit: it is as old as the file.
+    /// Manifest version in which a merged tombstone became live. `None` for rows, and for a tombstone in the file of
+    /// its commit: it is as old as the file.
     pub added: Option<ManifestVersion>,
 }
 

@@ -20,7 +20,8 @@ pub enum VectorError {
     /// The manifest is unreadable or contradictory. The program does not try to repair it.
     #[error("manifest `{key}` is invalid ({reason}); restore it from a backup of the state folder")]
     BadManifest { key: String, reason: String },
-    /// The manifest is missing, but the collection has files. Committing to an empty manifest would give up these files.
+    /// The manifest is missing, but the collection has files. Committing to an empty manifest would give up these
+    /// files.
     #[error(
         "manifest `{key}` is missing, but {files} files of its collection exist; restore it from a backup, or rebuild it \
          with `docweir store verify --repair` (nothing was changed)"

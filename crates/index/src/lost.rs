@@ -80,8 +80,8 @@ impl VectorStore {
     /// Writes a manifest that lists all files of the collection, if the collection has files but no manifest. Returns
     /// `None` if there is a manifest, or if there are no files.
     ///
-    /// The files do not tell which of them a merge had replaced already, so documents that were deleted before the merge
-    /// may be found again. The caller compares the documents with the control store and deletes those.
+    /// The files do not tell which of them a merge had replaced already, so documents that were deleted before the
+    /// merge may be found again. The caller compares the documents with the control store and deletes those.
     ///
     /// # Errors
     /// Returns [`VectorError::Damaged`] if a file cannot be read. In this case nothing is written.

@@ -1,8 +1,8 @@
 //! Opens vector files. Each file is opened once, however many readers need it at the same time.
 //!
-//! An opened file stays in memory as long as a view uses it. The cache holds the newest view, and therefore the files of
-//! this view. For all other files it holds weak references, so readers of past versions share files, but nothing of an
-//! erased document survives the readers.
+//! An opened file stays in memory as long as a view uses it. The cache holds the newest view, and therefore the files
+//! of this view. For all other files it holds weak references, so readers of past versions share files, but nothing of
+//! an erased document survives the readers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -1,7 +1,7 @@
 //! Counts the documents and rows of a collection.
 //!
-//! All files but the one with the most documents are put into a map. The documents of that file are then only looked up,
-//! so a million documents are counted without a copy of their ids or metadata.
+//! All files but the one with the most documents are put into a map. The documents of that file are then only looked
+//! up, so a million documents are counted without a copy of their ids or metadata.
 
 use std::collections::HashMap;
 use std::sync::Arc;

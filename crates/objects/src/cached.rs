@@ -269,8 +269,8 @@ impl ObjectStore for CachedObjects {
         self.objects.delete_noncurrent(prefix).await
     }
 
-    /// Deletes all copies, because a copy does not tell whether another process has deleted its object. Objects that are
-    /// needed again are copied again.
+    /// Deletes all copies, because a copy does not tell whether another process has deleted its object. Objects that
+    /// are needed again are copied again.
     async fn forget_deleted(&self) -> Result<(), ObjectError> {
         let folder = self.folder.clone();
         let deleted = tokio::task::spawn_blocking(move || delete_files(&folder)).await;

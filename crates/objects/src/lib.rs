@@ -137,8 +137,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         None
     }
 
-    /// Removes what remains of deleted objects on this machine, such as local copies of objects that other processes have
-    /// deleted.
+    /// Removes what remains of deleted objects on this machine, such as local copies of objects that other processes
+    /// have deleted.
     ///
     /// # Errors
     /// Returns an error if something remains, for example because a reader still needs it.

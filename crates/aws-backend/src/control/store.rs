@@ -95,10 +95,10 @@ impl DynamoControlStore {
         }
     }
 
-    /// Returns the documents that may be claimed, as pairs of last-change time and document id. If `start` is `None`, the
-    /// list begins with the documents that a user asked to process, and may contain documents of dead processes. Pending
-    /// documents follow. The second value is the position at which the list of pending documents continues. Pass this
-    /// position as `start` to the next call.
+    /// Returns the documents that may be claimed, as pairs of last-change time and document id. If `start` is `None`,
+    /// the list begins with the documents that a user asked to process, and may contain documents of dead processes.
+    /// Pending documents follow. The second value is the position at which the list of pending documents continues.
+    /// Pass this position as `start` to the next call.
     async fn line(
         &self,
         owner: &str,

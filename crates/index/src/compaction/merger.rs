@@ -163,9 +163,9 @@ impl Work<'_> {
     }
 
     /// Opens the other live files, which are not inputs of the merge. The merge may drop a tombstone only if no other
-    /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all
-    /// tombstones. This happens if no tombstone is old enough, if another live file is a delta, because checking a delta
-    /// would require decoding it, or if another live file is too large to be opened.
+    /// live file holds an older version of the deleted document. Returns `None` if the merge must keep all tombstones.
+    /// This happens if no tombstone is old enough, if another live file is a delta, because checking a delta would
+    /// require decoding it, or if another live file is too large to be opened.
     async fn outside(&self, inputs: &[LiveFile], opened: &[Input]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let mut ages = opened.iter().flat_map(Input::tombstones_added);
         if !ages.any(|added| may_drop_tombstone(self.manifest, added)) {

@@ -106,9 +106,9 @@ impl Compactor {
 
     /// Merges the inputs into a new file, which stays staged until it is installed. Needs no lease.
     ///
-    /// The plan estimates the size of the result. If the result is nevertheless too large for the local copies of remote
-    /// files, this method merges only the first half of the inputs, and so on. The inputs of the returned merge may
-    /// therefore be fewer than the given ones.
+    /// The plan estimates the size of the result. If the result is nevertheless too large for the local copies of
+    /// remote files, this method merges only the first half of the inputs, and so on. The inputs of the returned merge
+    /// may therefore be fewer than the given ones.
     ///
     /// # Errors
     /// Returns [`VectorError::MergeTooLarge`] if no part of the inputs can be merged. The largest input then takes part

@@ -132,9 +132,9 @@ fn deltas_due(
     deltas.iter().any(|d| now_ms.saturating_sub(came(d)) >= age).then_some("old deltas")
 }
 
-/// Returns an estimate of the number of rows of `largest` that tombstones hide. The estimate is the number of tombstones
-/// in other files times the average number of rows per document. The tombstones of `largest` itself hide none of its
-/// rows, because the merge that kept the tombstones has removed the rows.
+/// Returns an estimate of the number of rows of `largest` that tombstones hide. The estimate is the number of
+/// tombstones in other files times the average number of rows per document. The tombstones of `largest` itself hide
+/// none of its rows, because the merge that kept the tombstones has removed the rows.
 fn deleted(files: &[&LiveFile], largest: &LiveFile) -> u64 {
     let (rows, documents) = files.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
     let others = files.iter().filter(|f| f.file != largest.file);

@@ -130,8 +130,8 @@ impl Plan {
         winners.filter_map(|w| Some((&*inputs.get(w.input as usize)?.segment, w.document as usize)))
     }
 
-    /// Iterates over the winning documents in the order of their ids. Yields the version in which the document's tombstone
-    /// became live; 0 for documents that are no tombstones.
+    /// Iterates over the winning documents in the order of their ids. Yields the version in which the document's
+    /// tombstone became live; 0 for documents that are no tombstones.
     fn tombstones_added(&self, inputs: &[Input]) -> impl Iterator<Item = ManifestVersion> {
         let winners = self.winners.iter().filter_map(|w| Some((inputs.get(w.input as usize)?, w.document as usize)));
         winners.map(|(input, document)| match input.segment.documents().is_tombstone(document) {

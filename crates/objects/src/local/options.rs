@@ -9,8 +9,8 @@ pub struct LocalObjectOptions {
     /// Maximum size, in bytes, of an object that is written or read as a whole and therefore held in memory. Larger
     /// objects are refused, unless they are streamed.
     pub max_object_bytes: u64,
-    /// Maximum size, in bytes, of an artefact that is stored with others in the file `artefacts.db`. A larger artefact is a
-    /// file of its own. With 0, each artefact is a file of its own.
+    /// Maximum size, in bytes, of an artefact that is stored with others in the file `artefacts.db`. A larger artefact
+    /// is a file of its own. With 0, each artefact is a file of its own.
     pub packed_bytes: u64,
     /// Maximum time, in seconds, that a write waits while another process holds the lock of the key.
     #[serde(skip)]

@@ -383,8 +383,8 @@ pub enum ControlError {
     /// The store was locked or busy for longer than the configured wait.
     #[error("the control store is busy: {0}")]
     Busy(String),
-    /// The credentials are missing, expired or not allowed to use the store. A process that has already worked waits until
-    /// this is repaired.
+    /// The credentials are missing, expired or not allowed to use the store. A process that has already worked waits
+    /// until this is repaired.
     #[error("the control store at {location} denies access: {reason}; {hint}")]
     Denied { location: String, reason: String, hint: &'static str },
     /// The storage failed, for example because of a full disk, a read-only file or a damaged database.
@@ -435,10 +435,10 @@ pub trait ControlStore: Send + Sync + 'static {
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError>;
 
     /// Claims up to `limit` documents. A document can be claimed if it is `PENDING`, or if it is `IN_PROGRESS` and its
-    /// lease has expired. Work that a user asked for (`urgent`) comes first; otherwise the order is first in, first out.
-    /// The cost does not depend on the number of pending documents. For a `PENDING` document, the lease and the stage map
-    /// do not matter. If `only` is set, other documents are skipped. A pending record without an unfinished stage was reset
-    /// by hand. Such a record gets a new version and restarts from the first stage.
+    /// lease has expired. Work that a user asked for (`urgent`) comes first; otherwise the order is first in, first
+    /// out. The cost does not depend on the number of pending documents. For a `PENDING` document, the lease and the
+    /// stage map do not matter. If `only` is set, other documents are skipped. A pending record without an unfinished
+    /// stage was reset by hand. Such a record gets a new version and restarts from the first stage.
     async fn claim(
         &self,
         owner: &str,
@@ -492,8 +492,8 @@ pub trait ControlStore: Send + Sync + 'static {
     /// completed document gets a new version.
     async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError>;
 
-    /// Parks a completed or pending document until it is reset, its source changes, or [`resume`](Self::resume) is called
-    /// with [`rules::RELEASED`]. The document will restart from stage `from` or, without `from`, from its first
+    /// Parks a completed or pending document until it is reset, its source changes, or [`resume`](Self::resume) is
+    /// called with [`rules::RELEASED`]. The document will restart from stage `from` or, without `from`, from its first
     /// unfinished stage. A completed document gets a new version.
     async fn hold(&self, id: &DocumentId, from: Option<Stage>, reason: &str) -> Result<DocumentKey, ControlError>;
 
@@ -514,8 +514,8 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Returns the record of a source, or `None` if the source has none.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
-    /// Returns documents with the given contents that come from files of this machine and are not deleted, at most 20 for
-    /// each content. Intake uses them to recognise moved files. A store without an index of contents returns none.
+    /// Returns documents with the given contents that come from files of this machine and are not deleted, at most 20
+    /// for each content. Intake uses them to recognise moved files. A store without an index of contents returns none.
     async fn with_contents(&self, contents: &[Sha256Hex]) -> Result<Vec<ControlRecord>, ControlError> {
         let _ = contents;
         Ok(Vec::new())
@@ -555,8 +555,8 @@ pub trait ControlStore: Send + Sync + 'static {
 
     async fn counts(&self) -> Result<StatusCounts, ControlError>;
 
-    /// Counts the documents that wait, by what they wait for. A store that keeps no such numbers reads the records of these
-    /// documents.
+    /// Counts the documents that wait, by what they wait for. A store that keeps no such numbers reads the records of
+    /// these documents.
     async fn waiting(&self) -> Result<WaitCounts, ControlError> {
         const PAGE: usize = 1_000;
         let mut counts = WaitCounts::default();

@@ -21,7 +21,8 @@ const OPTIONS: OpenOptions = OpenOptions {
     survives_power_loss: false,
 };
 
-/// Time after a deletion at which the write-ahead log is emptied. Until then, the log may still contain the deleted object.
+/// Time after a deletion at which the write-ahead log is emptied. Until then, the log may still contain the deleted
+/// object.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(10);
 
 /// Gives access to the file; clones are cheap. One operation runs at a time, on a thread that may block.
@@ -90,8 +91,8 @@ impl PackedFile {
         task.await.map_err(lost)?.map_err(|failure| error("empty the log of", "artefacts.db", &failure))
     }
 
-    /// Empties the log later, once for all deletions until then, because this waits for the disk. If the program ends before,
-    /// the log is deleted with the last connection.
+    /// Empties the log later, once for all deletions until then, because this waits for the disk. If the program ends
+    /// before, the log is deleted with the last connection.
     fn forget_later(&self) {
         if self.forgetting.swap(true, Ordering::AcqRel) {
             return;
@@ -270,8 +271,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Copies the write-ahead log into the file and empties it. Returns 0 if that was possible, and 1 if another process uses
-/// the log. Hardly waits for other processes, because nothing else can be read or written meanwhile.
+/// Copies the write-ahead log into the file and empties it. Returns 0 if that was possible, and 1 if another process
+/// uses the log. Hardly waits for other processes, because nothing else can be read or written meanwhile.
 fn empty_log(connection: &Connection) -> Result<i64, Error> {
     connection.busy_timeout(Duration::from_millis(100))?;
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));

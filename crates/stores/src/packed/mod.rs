@@ -5,9 +5,9 @@
 //! any other put ─────────────────────────────▶ the second store (files); a row of this key is deleted
 //! read, list, delete ────────────────────────▶ both; if both hold a key, the row counts
 //! ```
-//! A file for each artefact takes a block of the disk, an inode and several calls to the file system, so a million small
-//! documents would need five million files. Rows are compressed and share pages. A process crash loses no row. A power
-//! loss may undo the last writes, as [`Durability::Rebuildable`] allows.
+//! A file for each artefact takes a block of the disk, an inode and several calls to the file system, so a million
+//! small documents would need five million files. Rows are compressed and share pages. A process crash loses no row. A
+//! power loss may undo the last writes, as [`Durability::Rebuildable`] allows.
 //!
 //! A damaged file is moved aside, and an empty one is started, because every row can be rebuilt.
 
@@ -42,15 +42,15 @@ pub struct PackedObjects {
 }
 
 impl PackedObjects {
-    /// Uses the SQLite file at `path`, which the first write creates. Objects of more than `most_bytes` bytes are stored
-    /// in `files`, and objects that are there already stay readable.
+    /// Uses the SQLite file at `path`, which the first write creates. Objects of more than `most_bytes` bytes are
+    /// stored in `files`, and objects that are there already stay readable.
     pub fn new(path: &Path, files: Arc<dyn ObjectStore>, most_bytes: usize, clock: SharedClock) -> Self {
         let rows = PackedFile::new(path);
         Self { rows, files, most_bytes, clock, any_files: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Promises that `files` holds no object. Until an object is put there, a new row is not followed by the deletion of a file
-    /// of the same key.
+    /// Promises that `files` holds no object. Until an object is put there, a new row is not followed by the deletion
+    /// of a file of the same key.
     #[must_use]
     pub fn without_files(self) -> Self {
         self.any_files.store(false, Ordering::Relaxed);
@@ -61,8 +61,8 @@ impl PackedObjects {
         durability == Durability::Rebuildable && *when == Precondition::None && body.len() <= self.most_bytes
     }
 
-    /// Writes an object to the second store, and deletes a row of the same key. The transaction that checks the row stays
-    /// open meanwhile, so no other writer changes the row between the check and the deletion.
+    /// Writes an object to the second store, and deletes a row of the same key. The transaction that checks the row
+    /// stays open meanwhile, so no other writer changes the row between the check and the deletion.
     async fn put_file(
         &self,
         key: &str,
@@ -110,8 +110,8 @@ impl PackedObjects {
         if any_files { self.delete_hidden(keys).await } else { Ok(()) }
     }
 
-    /// Deletes the files that rows of the same keys hide. A transaction that may write keeps out the other writers, which
-    /// could replace a row by a file meanwhile.
+    /// Deletes the files that rows of the same keys hide. A transaction that may write keeps out the other writers,
+    /// which could replace a row by a file meanwhile.
     async fn delete_hidden(&self, keys: Vec<String>) -> Result<(), ObjectError> {
         let mut hidden = Vec::new();
         for key in keys {

@@ -36,8 +36,8 @@ pub struct OpenOptions {
     pub page_cache_kibibytes: u32,
     /// Size of a page, in bytes. Only a new file gets this size; an existing file keeps its own.
     pub page_bytes: u32,
-    /// If true, a commit waits until it is on the disk. If false, a power loss may undo the last commits, but never a part of
-    /// one.
+    /// If true, a commit waits until it is on the disk. If false, a power loss may undo the last commits, but never a
+    /// part of one.
     pub survives_power_loss: bool,
 }
 

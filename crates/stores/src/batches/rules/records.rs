@@ -62,9 +62,9 @@ fn anew(now: &ItemState) -> ItemState {
     ItemState { status: ItemStatus::None, attempts: 0, error: None, ..now.free() }
 }
 
-/// Deletes a record. A tombstone with the new version will remove the record's row from the vector store. The item keeps
-/// its key and version, so that the version can be continued if the record returns. It keeps nothing of the text, not
-/// even the hash, from which a short text could be guessed.
+/// Deletes a record. A tombstone with the new version will remove the record's row from the vector store. The item
+/// keeps its key and version, so that the version can be continued if the record returns. It keeps nothing of the text,
+/// not even the hash, from which a short text could be guessed.
 pub fn delete(now: &ItemState) -> Step {
     if now.deleted {
         return Step::Keep;

@@ -94,9 +94,9 @@ fn received(record: &ControlRecord, effects: &mut Effects) {
 /// change.
 ///
 /// A document counts as unchanged if its content, configuration *and* parent are the same. The status does not matter,
-/// so another `ingest` does not retry a quarantined document. A held document stays held while its content and parent are
-/// the same, because a new configuration would load the content that the user has rejected. A document that was deleted or is scheduled for deletion
-/// becomes pending again.
+/// so another `ingest` does not retry a quarantined document. A held document stays held while its content and parent
+/// are the same, because a new configuration would load the content that the user has rejected. A document that was
+/// deleted or is scheduled for deletion becomes pending again.
 pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
     let held = record.parked_resume == Some(Resume::On(RELEASED.to_owned()));
     let same = record.content_sha256 == document.content
@@ -139,9 +139,9 @@ pub fn register_changed(
 }
 
 /// Changes the source of a document whose file was moved. Rows in the index contain the source, so a loaded document
-/// gets a new version. Its results up to the embeddings stay valid, and only loading is left to do. A document starts anew
-/// if its new name gives it another type, if its extraction failed (the file may have been gone), or if it contains other
-/// documents, because their sources begin with its own.
+/// gets a new version. Its results up to the embeddings stay valid, and only loading is left to do. A document starts
+/// anew if its new name gives it another type, if its extraction failed (the file may have been gone), or if it
+/// contains other documents, because their sources begin with its own.
 pub fn relocate(record: &mut ControlRecord, source: &str, media_type: MediaType) -> Result<Effects, ControlError> {
     if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted {
         return Err(refused(record, "move", "ingest its file again"));

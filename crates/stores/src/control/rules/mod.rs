@@ -48,8 +48,8 @@ pub const FAILED: &str = "FAILED";
 /// Value of `current_stage` after the document was deleted.
 pub const DELETED: &str = "DELETED";
 
-/// Returns what a document waits for. For a pending or parked document, this is the next step: a stage such as `extract`,
-/// or `delete`. For a quarantined document, it is the code of the error. Other documents wait for nothing.
+/// Returns what a document waits for. For a pending or parked document, this is the next step: a stage such as
+/// `extract`, or `delete`. For a quarantined document, it is the code of the error. Other documents wait for nothing.
 pub fn waits_for(record: &ControlRecord) -> String {
     match record.status {
         DocumentStatus::Pending | DocumentStatus::Parked => next_step(record).to_owned(),

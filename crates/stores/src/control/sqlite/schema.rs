@@ -45,9 +45,10 @@ macro_rules! waits_for {
 }
 
 /// Expands to the table of totals and its triggers. The triggers keep the totals right whoever changes a row, so that
-/// reading them takes the same time however many documents there are. They need no work while a document goes from stage
-/// to stage, because documents in progress are few and counted by reading their records. If the status changes and `waits_for` does not, or
-/// a new row lacks it, a person or an older program has written the row. SQLite does not define which of two triggers runs first, so each only adds or subtracts.
+/// reading them takes the same time however many documents there are. They need no work while a document goes from
+/// stage to stage, because documents in progress are few and counted by reading their records. If the status changes
+/// and `waits_for` does not, or a new row lacks it, a person or an older program has written the row. SQLite does not
+/// define which of two triggers runs first, so each only adds or subtracts.
 macro_rules! totals {
     () => {
         concat!(
@@ -94,8 +95,8 @@ END;
     };
 }
 
-/// Statements that upgrade a file to version 5, which counts documents as they change. Its indexes on the time of the last
-/// change contain no documents in progress, because their time changes with each stage.
+/// Statements that upgrade a file to version 5, which counts documents as they change. Its indexes on the time of the
+/// last change contain no documents in progress, because their time changes with each stage.
 const TOTALS: &str = concat!(
     "
 DROP INDEX IF EXISTS status_updated_index;
