@@ -14,8 +14,8 @@ use crate::intake::source;
 /// Maximum number of files that a line lists. Further ones are only counted.
 const LISTED: usize = 3;
 
-/// Holds the numbers of deleted files, entries and versions. A second look verified each deletion, except that of a cache
-/// that was deleted as a whole.
+/// Holds the numbers of deleted files, entries and versions. A second look verified each deletion, except that of a
+/// cache that was deleted as a whole.
 pub struct Erased {
     /// Number of deleted vector files.
     pub files: u64,

@@ -53,12 +53,21 @@ struct Sums {
     lost: Option<String>,
 }
 
+/// Holds the result for an item of a batch.
+struct Fresh {
+    /// Key of the item in the provider's files.
+    key: String,
+    sent: Sent,
+    vector: Vec<f32>,
+    tokens: u64,
+}
+
 /// Splits results into groups of at most `most_bytes`. A larger result forms a group of its own.
-fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent, Vec<f32>, u64)>> {
+fn parts(fresh: Vec<Fresh>, most_bytes: usize) -> Vec<Vec<Fresh>> {
     let mut parts: Vec<Vec<_>> = Vec::new();
     let mut bytes = 0;
     for one in fresh {
-        let more = one.0.bytes + 4 * one.1.len();
+        let more = one.sent.bytes + 4 * one.vector.len();
         match parts.last_mut().filter(|_| bytes + more <= most_bytes) {
             Some(part) => {
                 bytes += more;
@@ -187,8 +196,8 @@ impl Harvester {
         }
     }
 
-    /// Deletes a damaged result file, so that it is downloaded again. Returns an error if the import must be retried, and
-    /// `Ok` if the file was damaged after each download.
+    /// Deletes a damaged result file, so that it is downloaded again. Returns an error if the import must be retried,
+    /// and `Ok` if the file was damaged after each download.
     fn discard(&mut self, path: &Path, file: &str, error: io::Error) -> Result<(), StageError> {
         let downloads = self.damaged.entry(file.to_owned()).or_default();
         *downloads += 1;
@@ -266,11 +275,11 @@ impl Harvester {
             let sent = context.batches.sent(&batch.id, keys).await?;
             // If an item occurs in several lines, only the first result counts.
             let mut seen = HashSet::new();
-            let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
+            let fresh: Vec<Fresh> = sent
                 .into_iter()
                 .zip(vectors)
-                .filter_map(|(sent, (_, vector, tokens))| Some((sent?, vector, tokens)))
-                .filter(|(sent, ..)| seen.insert(sent.item.clone()))
+                .filter_map(|(sent, (key, vector, tokens))| Some(Fresh { key, sent: sent?, vector, tokens }))
+                .filter(|fresh| seen.insert(fresh.sent.item.clone()))
                 .collect();
             for part in parts(fresh, context.options.harvest_bytes) {
                 self.keep(batch, part).await?;
@@ -284,18 +293,26 @@ impl Harvester {
         Ok(())
     }
 
-    async fn keep(&mut self, batch: &Batch, fresh: Vec<(Sent, Vec<f32>, u64)>) -> Result<(), StageError> {
+    async fn keep(&mut self, batch: &Batch, mut fresh: Vec<Fresh>) -> Result<(), StageError> {
         let context = self.context.clone();
-        let fresh = context.write_back.fresh(fresh, |(sent, ..)| sent).await?;
+        if let Space::Records(collection) = &batch.space {
+            // The state of the target is recorded before the check, so a deletion after the check is newer than this
+            // state.
+            self.writer(collection)?.begin().await?;
+            let sent = context.batches.sent(&batch.id, fresh.iter().map(|one| one.key.clone()).collect()).await?;
+            let still = |one: &Fresh, now: Option<Sent>| now.is_some_and(|now| now.version == one.sent.version);
+            fresh = fresh.into_iter().zip(sent).filter_map(|(one, now)| still(&one, now).then_some(one)).collect();
+        }
+        let fresh = context.write_back.fresh(fresh, |one| &one.sent).await?;
         if fresh.is_empty() {
             return Ok(());
         }
         let made = match &batch.space {
             Space::Texts(_) => fresh
                 .into_iter()
-                .map(|(s, vector, tokens)| StoredVector {
-                    item: s.item,
-                    version: s.version,
+                .map(|Fresh { sent, vector, tokens, .. }| StoredVector {
+                    item: sent.item,
+                    version: sent.version,
                     tokens,
                     vector: Some(vector),
                 })
@@ -303,14 +320,14 @@ impl Harvester {
             Space::Records(collection) => {
                 let made = fresh
                     .iter()
-                    .map(|(s, _, tokens)| StoredVector {
-                        item: s.item.clone(),
-                        version: s.version,
-                        tokens: *tokens,
+                    .map(|one| StoredVector {
+                        item: one.sent.item.clone(),
+                        version: one.sent.version,
+                        tokens: one.tokens,
                         vector: None,
                     })
                     .collect();
-                let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
+                let writes = rows(fresh.into_iter().map(|one| (one.sent, one.vector)));
                 let writer = self.writer(collection)?;
                 writer.write(writes, &context.model).await?;
                 failpoint::reach("harvest.committed", &batch.id);

@@ -143,6 +143,8 @@ impl Recorder {
     ) -> Result<(), StageError> {
         let batches = &self.recording.batches;
         loop {
+            // Recorded before the records are read, as in `keep`.
+            writer.lock().await.begin().await?;
             let changed = batches.to_refresh(space, MOST).await?;
             if changed.is_empty() {
                 return Ok(());
@@ -251,6 +253,10 @@ impl Recorder {
         made: Vec<(Sent, Vec<f32>)>,
         writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<u64, StageError> {
+        // The state of the target is recorded before the check, so a deletion after the check is newer than this state.
+        // The other lanes wait, because their writes would record another one.
+        let mut writer = writer.lock().await;
+        writer.begin().await?;
         // The results of records that were changed or deleted in the meantime are not stored.
         let held =
             self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
@@ -261,7 +267,8 @@ impl Recorder {
             let done =
                 |s: &Sent| StoredVector { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
             let done = fresh.iter().map(|(sent, _)| done(sent)).collect();
-            writer.lock().await.write(rows(fresh.into_iter()), &self.model()).await?;
+            writer.write(rows(fresh.into_iter()), &self.model()).await?;
+            drop(writer);
             failpoint::reach("records.committed", collection);
             self.recording.batches.made(name, done).await?;
         }
