@@ -34,6 +34,7 @@ pub mod compaction;
 pub mod delta;
 mod delta_columns;
 pub mod error;
+mod listed;
 mod lookup;
 pub mod lost;
 pub mod manifest;

@@ -14,7 +14,8 @@ use docweir_objects::ObjectError;
 use super::columns::DocumentEntry;
 use super::delta::{self, Footer, TAIL_BYTES};
 use super::error::VectorError;
-use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
+use super::listed::Listed;
+use super::manifest::{FileKind, Manifest, ManifestVersion};
 use super::search::bits::Bits;
 use super::search::postings::Postings;
 use super::segment::Segment;
@@ -119,37 +120,12 @@ impl VectorStore {
 
     /// Lists every document of the collection, including tombstones, without decoding vectors.
     pub async fn inventory(&self) -> Result<Inventory, VectorError> {
-        let mut missing: Option<(ManifestVersion, String)> = None;
-        'again: for _ in 0..self.options.read_attempts {
-            let Some((manifest, _)) = self.register.load().await? else {
-                self.check_not_lost().await?;
-                return Ok(Inventory::default());
-            };
-            let mut entries = Vec::with_capacity(manifest.live.len());
-            for live in &manifest.live {
-                match self.documents_of(live).await {
-                    Ok(documents) => entries.push((live.file.as_str(), documents)),
-                    Err(VectorError::Object(ObjectError::NotFound(key))) => {
-                        self.gone_for_good(&mut missing, manifest.version, key)?;
-                        continue 'again;
-                    }
-                    Err(e) => return Err(e),
-                }
-            }
-            let documents = held(entries.iter().map(|(file, documents)| (*file, documents.as_slice())));
-            let parents = parents(&documents, entries.into_iter().flat_map(|(_, documents)| documents));
-            return Ok(Inventory { version: manifest.version, documents, parents });
-        }
-        Err(self.no_stable_view())
-    }
-
-    async fn documents_of(&self, live: &LiveFile) -> Result<Vec<DocumentEntry>, VectorError> {
-        let held = self.cache().segment(&live.file);
-        match (held, live.kind) {
-            (Some(segment), _) => Ok(segment.entries().collect()),
-            (None, FileKind::Delta) => Ok(self.footer(&live.file, live.bytes).await?.documents),
-            (None, FileKind::Snapshot) => Ok(self.open(live).await?.entries().collect()),
-        }
+        let Some((manifest, files)) = self.listed().await? else { return Ok(Inventory::default()) };
+        let names = manifest.live.iter().map(|live| live.file.as_str());
+        let entries: Vec<_> = names.zip(files.into_iter().map(Listed::into_entries)).collect();
+        let documents = held(entries.iter().map(|(file, documents)| (*file, documents.as_slice())));
+        let parents = parents(&documents, entries.into_iter().flat_map(|(_, documents)| documents));
+        Ok(Inventory { version: manifest.version, documents, parents })
     }
 
     /// Reads the footer of a delta of this collection, whether the delta is live or not. `bytes` is the size of the
