@@ -23,11 +23,19 @@ use std::io::Write;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use docweir_core::documents::Sha256Hex;
 use docweir_core::files::open_regular;
 
 /// Identifies one state of an object by a tag, as an ETag does in S3. Equal tags mean equal states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag(pub String);
+
+impl Tag {
+    /// Returns the tag of an object in stores whose tags are the SHA-256 of the content.
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256Hex::of(body).as_str().to_owned())
+    }
+}
 
 /// Describes the condition under which a put is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,7 +35,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use docweir_core::clock::{SharedClock, UnixMicros};
-use docweir_core::documents::Sha256Hex;
 use docweir_core::files::open_regular;
 
 pub use options::LocalObjectOptions;
@@ -144,7 +143,7 @@ impl ObjectStore for LocalObjectStore {
         check_key(key)?;
         self.blocking("read", key, |inner, key| {
             let body = inner.read(key)?;
-            let tag = tag(&body);
+            let tag = Tag::of(&body);
             Ok((body, tag))
         })
         .await
@@ -190,7 +189,7 @@ impl Inner {
     fn put(&self, key: &str, body: &[u8], when: &Precondition, durability: Durability) -> Result<Tag, ObjectError> {
         self.check_size(key, body.len() as u64)?;
         let failed = |e: io::Error| failure("write", key, &e);
-        let (tag, path) = (tag(body), self.path(key));
+        let (tag, path) = (Tag::of(body), self.path(key));
         let mut temporary = self.temporary(body, durability).map_err(failed)?;
         let _lock = KeyLock::take(&self.root, key, *when != Precondition::None, &self.options)?;
         self.check(key, when)?;
@@ -247,7 +246,7 @@ impl Inner {
                 Err(e) => Err(e),
             },
             Precondition::Matches(expected) => match self.read(key) {
-                Ok(body) if tag(&body) == *expected => Ok(()),
+                Ok(body) if Tag::of(&body) == *expected => Ok(()),
                 Ok(_) | Err(ObjectError::NotFound(_)) => conflict(),
                 Err(e) => Err(e),
             },
@@ -314,10 +313,6 @@ impl Inner {
         let reason = format!("it has {bytes} bytes, more than the {most} allowed");
         Err(ObjectError::TooLarge { key: key.to_owned(), reason })
     }
-}
-
-fn tag(body: &[u8]) -> Tag {
-    Tag(Sha256Hex::of(body).as_str().to_owned())
 }
 
 fn modified(metadata: &std::fs::Metadata) -> UnixMicros {

@@ -27,7 +27,7 @@ use docweir_objects::keys::check_key;
 use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
 use self::file::PackedFile;
-use self::rows::{Row, tag};
+use self::rows::Row;
 
 /// Stores small objects in one SQLite file and all others in `files`. Clones are cheap and share the file.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl PackedObjects {
                 let row = rows.get(&owned)?;
                 let conflict = match (&row, &when) {
                     (Some(_), Precondition::Absent) => true,
-                    (Some(row), Precondition::Matches(expected)) => tag(&row.body) != *expected,
+                    (Some(row), Precondition::Matches(expected)) => Tag::of(&row.body) != *expected,
                     _ => false,
                 };
                 if conflict {
@@ -162,7 +162,7 @@ impl ObjectStore for PackedObjects {
         if !self.is_row(&body, &when, durability) {
             return self.put_file(key, body, when, durability).await;
         }
-        let written = tag(&body);
+        let written = Tag::of(&body);
         self.put_rows(vec![(key.to_owned(), body)]).await?;
         Ok(written)
     }
@@ -190,12 +190,12 @@ impl ObjectStore for PackedObjects {
 
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         match self.row(key).await? {
-            Some(row) => Ok((row.body.clone(), tag(&row.body))),
+            Some(row) => Ok((row.body.clone(), Tag::of(&row.body))),
             None => match self.files.get(key).await {
                 // A row may have replaced the file since.
                 Err(ObjectError::NotFound(_)) => {
                     let row = self.row(key).await?.ok_or_else(|| ObjectError::NotFound(key.to_owned()))?;
-                    Ok((row.body.clone(), tag(&row.body)))
+                    Ok((row.body.clone(), Tag::of(&row.body)))
                 }
                 found => found,
             },

@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 
 use bytes::Bytes;
 use docweir_core::clock::UnixMicros;
-use docweir_core::documents::Sha256Hex;
-use docweir_objects::{ObjectMeta, Tag};
+use docweir_objects::ObjectMeta;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
@@ -78,11 +77,6 @@ impl Rows<'_> {
         })?;
         rows.collect()
     }
-}
-
-/// Returns the tag of an object: the SHA-256 of its content.
-pub fn tag(body: &[u8]) -> Tag {
-    Tag(Sha256Hex::of(body).as_str().to_owned())
 }
 
 /// Compresses a body. Returns `None` if the result would not be shorter.
