@@ -11,7 +11,7 @@ use rusqlite::{Connection, Error, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::rows::{Rows, SCHEMA};
-use crate::sqlite::{Failure, OpenOptions, open_reader, open_writer};
+use crate::sqlite::{Failure, OpenOptions, beside, empty_log, open_reader, open_writer};
 
 const OPTIONS: OpenOptions = OpenOptions {
     busy: Duration::from_secs(30),
@@ -38,10 +38,13 @@ struct State {
     opened: Option<Opened>,
 }
 
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
 struct Opened {
     connection: Connection,
-    /// Device and inode of the file. Another process may have moved the file aside since.
-    identity: Option<(u64, u64)>,
+    /// Another process may have moved the file aside since.
+    identity: Option<Identity>,
 }
 
 /// Describes what an operation does to the file.
@@ -168,7 +171,8 @@ impl State {
             }
             let failure = Failure::of(&self.path.display().to_string(), &e);
             if failure.damaged && access != Access::Read {
-                self.begin_anew(&failure.reason);
+                let found = self.opened.as_ref().and_then(|opened| opened.identity);
+                self.begin_anew(found, &failure.reason);
             }
             error(what, key, &failure)
         })
@@ -196,7 +200,7 @@ impl State {
             }
             let opened = match open_writer(&self.path, &SCHEMA, &OPTIONS) {
                 Err(failure) if failure.damaged && access != Access::Read => {
-                    self.begin_anew(&failure.reason);
+                    self.begin_anew(found, &failure.reason);
                     open_writer(&self.path, &SCHEMA, &OPTIONS)
                 }
                 opened => opened,
@@ -206,8 +210,8 @@ impl State {
             let secured = connection.pragma_update(None, "secure_delete", true);
             secured.map_err(|e| Failure::of(&self.path.display().to_string(), &e))?;
             // A process that was killed may have left deleted rows in the log.
-            if let Err(error) = empty_log(&connection) {
-                tracing::debug!(%error, path = %self.path.display(), "the log of artefacts is not emptied yet");
+            if let Err(error) = empty_log_at_once(&connection, &self.path.display().to_string()) {
+                tracing::debug!(%error, "the log of artefacts is not emptied yet");
             }
             self.opened = Some(Opened { connection, identity: identity(&self.path) });
         }
@@ -220,7 +224,7 @@ impl State {
     /// Returns an error if another process keeps the log from being emptied.
     fn forget(&self) -> Result<(), Failure> {
         let location = self.path.display().to_string();
-        match std::fs::remove_file(self.beside(".damaged")) {
+        match std::fs::remove_file(beside(&self.path, ".damaged")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Failure::new(&location, format!("the damaged file can't be deleted: {e}"), "delete it"));
             }
@@ -231,52 +235,41 @@ impl State {
 
     /// Copies the write-ahead log into the file and empties it.
     fn empty_log(&self) -> Result<(), Failure> {
-        let location = self.path.display().to_string();
         let Some(opened) = &self.opened else { return Ok(()) };
-        match empty_log(&opened.connection) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(Failure { busy: true, ..Failure::new(&location, "its log is in use", "try again") }),
-            Err(e) => Err(Failure::of(&location, &e)),
-        }
-    }
-
-    /// Returns the path of a file that belongs to the database.
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(suffix);
-        PathBuf::from(name)
+        empty_log_at_once(&opened.connection, &self.path.display().to_string())
     }
 
     /// Moves the damaged file aside, so that the next write creates an empty one. If an earlier damaged file was moved
     /// aside, that file is overwritten, because one damaged file is enough for analysis.
-    fn begin_anew(&mut self, reason: &str) {
+    fn begin_anew(&mut self, damaged: Option<Identity>, reason: &str) {
         let path = self.path.display();
         tracing::warn!(%path, reason, "moving the damaged file of artefacts aside; stages that need one run again");
-        let opened = self.opened.take();
+        self.opened = None;
         // Another process may have done the same. Its new file must stay.
-        if opened.is_some_and(|opened| opened.identity != identity(&self.path)) {
+        if damaged != identity(&self.path) {
             return;
         }
-        if let Err(error) = std::fs::rename(&self.path, self.beside(".damaged")) {
+        if let Err(error) = std::fs::rename(&self.path, beside(&self.path, ".damaged")) {
             tracing::warn!(%error, %path, "can't move the damaged file; move it away, and docweir creates a new one");
         }
         for leftover in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.beside(leftover));
+            let _ = std::fs::remove_file(beside(&self.path, leftover));
         }
     }
 }
 
-/// Returns the device and the inode of a file, or `None` if the file cannot be inspected.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Returns the identity of a file, or `None` if the file cannot be inspected.
+fn identity(path: &Path) -> Option<Identity> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Copies the write-ahead log into the file and empties it. Returns 0 if that was possible, and 1 if another process
-/// uses the log. Hardly waits for other processes, because nothing else can be read or written meanwhile.
-fn empty_log(connection: &Connection) -> Result<i64, Error> {
-    connection.busy_timeout(Duration::from_millis(100))?;
-    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-    connection.busy_timeout(OPTIONS.busy)?;
+/// Empties the write-ahead log. Hardly waits for other processes, because nothing else can be read or written
+/// meanwhile.
+fn empty_log_at_once(connection: &Connection, location: &str) -> Result<(), Failure> {
+    let failed = |e| Failure::of(location, &e);
+    connection.busy_timeout(Duration::from_millis(100)).map_err(failed)?;
+    let emptied = empty_log(connection, location);
+    connection.busy_timeout(OPTIONS.busy).map_err(failed)?;
     emptied
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Error, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
 
-use super::{Failure, OpenOptions, Reader, Schema, open_reader, open_writer};
+use super::{Failure, OpenOptions, Reader, Schema, empty_log, open_reader, open_writer};
 
 /// Gives shared access to one connection; clones are cheap. One operation runs at a time, on a thread that may block.
 /// Other processes may have the file open as well.
@@ -65,17 +65,12 @@ impl Database {
         .await
     }
 
-    /// Moves everything from the write-ahead log to the file and empties the log. Deleted data would otherwise stay in
-    /// the log until later writes overwrite it. Fails if another process is reading or writing.
+    /// Empties the write-ahead log. See [`empty_log`].
     pub async fn truncate_log(&self) -> Result<(), Failure> {
         let location = self.location.clone();
         self.run(move |handle| {
             let Handle::Writer(connection) = handle else { return Err(Failure::read_only(&location)) };
-            let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-            match busy.map_err(|e| Failure::of(&location, &e))? {
-                0 => Ok(()),
-                _ => Err(Failure { busy: true, ..Failure::new(&location, "its log is in use", "try again") }),
-            }
+            empty_log(connection, &location)
         })
         .await
     }

@@ -13,7 +13,6 @@
 //! Without locks, nothing stops a process that may write. The reader therefore compares the two files before and after
 //! each operation. If they differ before, the database is opened again. If they differ after, the operation fails.
 
-use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -22,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, ffi};
+
+use super::log::beside;
 
 /// Reads one database file.
 pub struct Reader {
@@ -179,12 +180,6 @@ impl Stamp {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 /// Encodes a path for a URI of SQLite, in which `?`, `#` and `%` have a meaning.
 fn encoded(path: &Path) -> String {
     let keeps = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-');
@@ -194,6 +189,8 @@ fn encoded(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use docweir_testkit::processes::SmallDisk;
 
     use super::*;

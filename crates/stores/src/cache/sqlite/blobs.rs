@@ -13,6 +13,7 @@ use docweir_core::error::StageError;
 use tokio::sync::Mutex;
 
 use super::table::{Table, is_damage};
+use crate::sqlite::beside;
 
 /// Gives shared access to the file; clones are cheap. One lookup or write runs at a time, on a thread that may block.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ impl Blobs {
             let leftovers: &[&str] =
                 if state.limits.enabled { &[".damaged"] } else { &[".damaged", "", "-wal", "-shm"] };
             for suffix in leftovers {
-                remove(&state.beside(suffix))?;
+                remove(&beside(&state.path, suffix))?;
             }
             if !state.limits.enabled {
                 return Ok(0);
@@ -122,19 +123,13 @@ impl State {
         self.failing = true;
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(suffix);
-        PathBuf::from(name)
-    }
-
     /// Moves the damaged file aside and opens a new file. If an earlier damaged file was moved aside, that file is
     /// overwritten, because one damaged file is enough for analysis.
     fn begin_anew(&mut self) {
         self.table = None;
-        let moved = std::fs::rename(&self.path, self.beside(".damaged"));
+        let moved = std::fs::rename(&self.path, beside(&self.path, ".damaged"));
         for leftover in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.beside(leftover));
+            let _ = std::fs::remove_file(beside(&self.path, leftover));
         }
         let opened = moved
             .map_err(|e| e.to_string())

@@ -10,6 +10,8 @@ use docweir_core::cache::CacheOptions;
 use docweir_core::cache::Forget;
 use docweir_core::documents::Sha256Hex;
 
+use crate::sqlite::try_to_empty_log;
+
 /// Version of the tables. A file with a newer version is not used, because a run can do without the cache.
 const SCHEMA_VERSION: i64 = 2;
 const TABLES: &str = "
@@ -180,8 +182,7 @@ impl Table {
         }
         transaction.commit()?;
         // Deleted data stays in the write-ahead log until a checkpoint. A reader in another process can prevent it.
-        let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if busy != 0 {
+        if !try_to_empty_log(&self.connection)? {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(
                 code,
