@@ -143,12 +143,12 @@ impl Recorder {
     ) -> Result<(), StageError> {
         let batches = &self.recording.batches;
         loop {
+            if batches.to_refresh(space, 1).await?.is_empty() {
+                return Ok(());
+            }
             // Recorded before the records are read, as in `keep`.
             writer.lock().await.begin().await?;
             let changed = batches.to_refresh(space, MOST).await?;
-            if changed.is_empty() {
-                return Ok(());
-            }
             let ids: Vec<_> = changed.iter().map(|sent| document_id(&sent.key)).collect();
             let held = target.rows(&ids).await?;
             let (mut written, mut lost) = (Vec::new(), Vec::new());
@@ -253,6 +253,9 @@ impl Recorder {
         made: Vec<(Sent, Vec<f32>)>,
         writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<u64, StageError> {
+        if made.is_empty() {
+            return Ok(0);
+        }
         // The state of the target is recorded before the check, so a deletion after the check is newer than this state.
         // The other lanes wait, because their writes would record another one.
         let mut writer = writer.lock().await;
