@@ -1,7 +1,7 @@
 //! Implements `docweir erase`, which removes documents from the index, its earlier versions and every cache.
 //!
-//! Every deletion is verified by a second look. The report names what was verified, and the copies that the command
-//! cannot see, such as backups.
+//! A second look verifies each deletion, except that of a cache that is deleted as a whole. The report names what was
+//! verified, and the copies that the command cannot see, such as backups.
 
 use std::collections::HashSet;
 
@@ -106,9 +106,13 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         engine.objects.forget_deleted().await?;
         nothing_left(engine.objects.as_ref(), &ids).await?;
         let versions = delete_versions(engine.objects.as_ref(), &ids).await?;
-        let vectors = forget_vectors(&engine, forget).await?;
+        let cache = engine.cache();
+        let vectors = forget_in(async |entries| cache.forget(entries).await, forget).await?;
         let findings = match findings {
-            Some(findings) => Some(forget_findings(&engine, findings).await?),
+            Some(findings) => {
+                let cache = engine.findings_cache();
+                Some(forget_in(async |entries| cache.forget(entries).await, findings).await?)
+            }
             None => None,
         };
         let open_batches = match engine.has_ledger() {
@@ -175,29 +179,17 @@ async fn delete_versions(objects: &dyn ObjectStore, ids: &[DocumentId]) -> Resul
     Ok(Some(deleted))
 }
 
-async fn forget_vectors(engine: &Engine, forget: Forget) -> Result<u64, Failure> {
+/// Deletes entries of a cache of this machine, and verifies it by a second deletion. Returns the number of deleted
+/// entries.
+async fn forget_in(cache: impl AsyncFn(Forget) -> Result<u64, StageError>, entries: Forget) -> Result<u64, Failure> {
     let failed = |e: StageError| Failure::system(e.to_string());
-    let cache = engine.cache();
-    let deleted = cache.forget(forget.clone()).await.map_err(failed)?;
+    let deleted = cache(entries.clone()).await.map_err(failed)?;
     // A run that embeds other documents may refill the cache if all of it was deleted.
-    match forget {
-        Forget::Texts(_) if cache.forget(forget).await.map_err(failed)? > 0 => Err(cached_again()),
-        Forget::Texts(_) | Forget::Everything => Ok(deleted),
+    if matches!(entries, Forget::Texts(_)) && cache(entries).await.map_err(failed)? > 0 {
+        let text = "another process cached texts of the documents again; run `docweir erase` again";
+        return Err(Failure::new(Exit::Busy, text));
     }
-}
-
-async fn forget_findings(engine: &Engine, forget: Forget) -> Result<u64, Failure> {
-    let failed = |e: StageError| Failure::system(e.to_string());
-    let cache = engine.findings_cache();
-    let deleted = cache.forget(forget.clone()).await.map_err(failed)?;
-    match forget {
-        Forget::Texts(_) if cache.forget(forget).await.map_err(failed)? > 0 => Err(cached_again()),
-        Forget::Texts(_) | Forget::Everything => Ok(deleted),
-    }
-}
-
-fn cached_again() -> Failure {
-    Failure::new(Exit::Busy, "another process cached texts of the documents again; run `docweir erase` again")
+    Ok(deleted)
 }
 
 /// Selects the cached findings to delete for the given documents. The cache stores each finding under the hash of the
