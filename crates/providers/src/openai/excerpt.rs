@@ -72,7 +72,8 @@ fn without_escapes(text: &str) -> String {
     out
 }
 
-/// Returns the length of the escape `\uXXXX` at the beginning of `text`. The escape has one or two backslashes.
+/// Returns the length of a Unicode escape at the beginning of `text`: one or two backslashes, `u` and four hexadecimal
+/// digits.
 fn escape(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let slashes = bytes.iter().take(3).take_while(|b| **b == b'\\').count();
