@@ -413,6 +413,23 @@ impl WaitCounts {
         }
     }
 
+    /// Adds all documents with a status by reading their records.
+    pub async fn add_records<S: ControlStore + ?Sized>(
+        &mut self,
+        store: &S,
+        status: DocumentStatus,
+    ) -> Result<(), ControlError> {
+        const PAGE: usize = 1_000;
+        let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
+        let mut after: Option<DocumentId> = None;
+        loop {
+            let page = store.list(&filter, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.document_id.clone());
+            page.iter().for_each(|record| self.add_record(record));
+        }
+    }
+
     /// Adds documents with a status, and with the result of [`rules::waits_for`] or the next step of a document in
     /// progress.
     pub fn add(&mut self, status: DocumentStatus, waits_for: &str, documents: u64) {
@@ -558,19 +575,11 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Counts the documents that wait, by what they wait for. A store that keeps no such numbers reads the records of
     /// these documents.
     async fn waiting(&self) -> Result<WaitCounts, ControlError> {
-        const PAGE: usize = 1_000;
         let mut counts = WaitCounts::default();
         for status in
             [DocumentStatus::Pending, DocumentStatus::InProgress, DocumentStatus::Parked, DocumentStatus::Quarantined]
         {
-            let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
-            let mut after: Option<DocumentId> = None;
-            loop {
-                let page = self.list(&filter, after.as_ref(), PAGE).await?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.document_id.clone());
-                page.iter().for_each(|record| counts.add_record(record));
-            }
+            counts.add_records(self, status).await?;
         }
         Ok(counts)
     }

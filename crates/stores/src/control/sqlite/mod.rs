@@ -423,14 +423,8 @@ impl ControlStore for SqliteControlStore {
             })
             .await?;
         // Documents in progress are in the queues of a running process, and these are limited.
-        let filter = RecordFilter { status: Some(DocumentStatus::InProgress), ..RecordFilter::default() };
-        let mut after = None;
-        loop {
-            let page = self.list(&filter, after.as_ref(), STEP).await?;
-            let Some(last) = page.last() else { return Ok(counts) };
-            after = Some(last.document_id.clone());
-            page.iter().for_each(|record| counts.add_record(record));
-        }
+        counts.add_records(self, DocumentStatus::InProgress).await?;
+        Ok(counts)
     }
 
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError> {
