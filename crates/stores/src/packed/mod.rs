@@ -27,7 +27,7 @@ use docweir_objects::keys::check_key;
 use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
 use self::file::PackedFile;
-use self::rows::Row;
+use self::rows::{Packed, Row};
 
 /// Stores small objects in one SQLite file and all others in `files`. Clones are cheap and share the file.
 #[derive(Clone)]
@@ -104,8 +104,10 @@ impl PackedObjects {
         let any_files = self.any_files.load(Ordering::Relaxed);
         let keys: Vec<String> =
             if any_files { objects.iter().map(|(key, _)| key.clone()).collect() } else { Vec::new() };
+        // Compressed before the file is locked.
+        let packed: Vec<_> = objects.into_iter().map(|(key, body)| (key, Packed::of(body))).collect();
         self.rows
-            .write("write", &first, move |rows| objects.iter().try_for_each(|(key, body)| rows.put(key, body, now)))
+            .write("write", &first, move |rows| packed.iter().try_for_each(|(key, body)| rows.put(key, body, now)))
             .await?;
         if any_files { self.delete_hidden(keys).await } else { Ok(()) }
     }

@@ -1,5 +1,6 @@
 //! Reads and writes the rows of the file, within one transaction.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 
 use bytes::Bytes;
@@ -50,12 +51,10 @@ impl Rows<'_> {
         row.optional()
     }
 
-    pub fn put(&self, key: &str, body: &[u8], now: UnixMicros) -> Result<()> {
-        let packed = pack(body);
-        let stored = packed.as_deref().unwrap_or(body);
+    pub fn put(&self, key: &str, body: &Packed, now: UnixMicros) -> Result<()> {
         let sql = "INSERT INTO objects (key, modified, bytes, body) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (key) DO UPDATE SET modified = ?2, bytes = ?3, body = ?4";
-        self.0.prepare_cached(sql)?.execute(params![key, now, body.len() as i64, stored])?;
+        self.0.prepare_cached(sql)?.execute(params![key, now, body.bytes as i64, &*body.stored])?;
         Ok(())
     }
 
@@ -79,11 +78,33 @@ impl Rows<'_> {
     }
 }
 
+/// Holds a body as it is stored.
+pub struct Packed {
+    /// Length of the body.
+    bytes: usize,
+    /// The compressed body, or the body itself if compression does not make it shorter.
+    stored: Bytes,
+}
+
+impl Packed {
+    pub fn of(body: Bytes) -> Self {
+        Self { bytes: body.len(), stored: pack(&body).map_or_else(|| body.clone(), Bytes::from) }
+    }
+}
+
 /// Compresses a body. Returns `None` if the result would not be shorter.
 fn pack(body: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok().filter(|packed| packed.len() < body.len())
+    thread_local! {
+        // A compressor has tables of 300 kB. Making them costs more than compressing a small body.
+        static ENCODER: RefCell<DeflateEncoder<Vec<u8>>> =
+            RefCell::new(DeflateEncoder::new(Vec::new(), Compression::fast()));
+    }
+    ENCODER.with_borrow_mut(|encoder| {
+        let written = encoder.write_all(body);
+        // Ends the stream and begins the next one, also after an error.
+        let packed = encoder.reset(Vec::new());
+        written.and(packed).ok().filter(|packed| packed.len() < body.len())
+    })
 }
 
 /// Restores a body of `bytes` bytes. Returns `None` if the row is damaged. Never yields more than `bytes` bytes.
