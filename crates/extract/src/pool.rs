@@ -198,7 +198,8 @@ impl Extractor {
         let deadline = start + Duration::from_secs(o.deadline_seconds);
         let stall = Duration::from_secs(o.stall_seconds);
         let (cpu_at_start, cpu_limit) = (child.cpu_time().unwrap_or_default(), Duration::from_secs(o.cpu_seconds));
-        let mut cpu_at_reply = cpu_at_start;
+        // Read at the first look after a reply. Reading it at each reply would cost more than a short page does.
+        let mut cpu_at_reply = Some(cpu_at_start);
         let mut look = interval_at(start + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_deadline = deadline.min(start + stall);
@@ -210,8 +211,9 @@ impl Extractor {
                     if let Err(error) = cancel.check() {
                         return End::Failed(error);
                     }
-                    let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_at_start);
-                    if used > cpu_limit {
+                    let cpu = child.cpu_time().unwrap_or_default();
+                    cpu_at_reply.get_or_insert(cpu);
+                    if cpu.saturating_sub(cpu_at_start) > cpu_limit {
                         let message = format!(
                             "the document took more than {} s of processor time; raise `extract.options.cpu_seconds` to allow more",
                             o.cpu_seconds
@@ -223,7 +225,7 @@ impl Extractor {
                 }
                 () = sleep_until(next_deadline) => {
                     let (limit, seconds, cpu_before) = match next_deadline < deadline {
-                        true => (TimeLimit::Stall, o.stall_seconds, cpu_at_reply),
+                        true => (TimeLimit::Stall, o.stall_seconds, cpu_at_reply.unwrap_or(cpu_at_start)),
                         false => (TimeLimit::Deadline, o.deadline_seconds, cpu_at_start),
                     };
                     let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_before);
@@ -245,7 +247,7 @@ impl Extractor {
             }
             let wait = if answer.pages_done { stall.min(Duration::from_secs(o.info_seconds)) } else { stall };
             next_deadline = deadline.min(Instant::now() + wait);
-            cpu_at_reply = child.cpu_time().unwrap_or_default();
+            cpu_at_reply = None;
         }
     }
 }
