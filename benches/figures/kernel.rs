@@ -84,7 +84,7 @@ impl Stage for Nothing {
     }
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<(), (), ()> for Nothing {
     async fn run(&mut self, _: &Arc<()>, _: &Cancel) -> AttemptOutcome<(), ()> {
         AttemptOutcome::Done(())

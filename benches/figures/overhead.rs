@@ -328,7 +328,7 @@ impl Stage for NoStage {
     }
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for NoStage {
     async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         let next = match &job.input {

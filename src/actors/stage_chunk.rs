@@ -50,7 +50,7 @@ struct ChunkWorker {
     clock: SharedClock,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for ChunkWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("chunking.work", &job.claim.source);

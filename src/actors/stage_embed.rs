@@ -63,7 +63,7 @@ struct EmbedWorker {
     clock: SharedClock,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for EmbedWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("embedding.work", &job.claim.source);

@@ -47,7 +47,7 @@ struct EnrichWorker {
     clock: SharedClock,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for EnrichWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("enrichment.work", &job.claim.source);

@@ -70,7 +70,7 @@ struct ExtractWorker {
     changes: Arc<DashMap<DocumentId, u32>>,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for ExtractWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("extraction.work", &job.claim.source);

@@ -61,7 +61,7 @@ struct LoadWorker {
     in_flight: Arc<InFlightTable>,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for LoadWorker {
     async fn run(&mut self, job: &Arc<Job>, _cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("loading.work", &job.claim.source);

@@ -69,13 +69,16 @@ impl Context {
         }
     }
 
-    /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
+    /// Runs a command with actors. This thread runs the actors. Other threads run the work of the stages, connections
+    /// and blocking calls, so that nothing of this delays an actor.
     ///
     /// When the command ends, blocking work that still runs gets one second to finish. Work that does not finish in
     /// time is not recorded as done, so the next run repeats this work.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // With two threads, connections are served while one of them computes.
+        let threads = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
         let actors = tokio::task::LocalSet::new();
         let outcome = actors.block_on(&runtime, work);

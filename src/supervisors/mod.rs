@@ -24,6 +24,7 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "actor addresses are confined to this folder")]
 
+mod attempt;
 mod command;
 mod handle;
 mod job;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
+use super::attempt::RunningAttempt;
 use super::job::{AttemptOutcome, Begin, SharedSink, Stage, WorkOf};
 use super::testing::Alive;
 
@@ -152,7 +153,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
         let span = sink.span(&run.job, run.failed_attempts);
         let attempt = async move {
             let started = Instant::now();
-            let Some(mut work) = work else {
+            let Some(work) = work else {
                 let error = StageError::crash("worker_without_state", "the worker has no state");
                 return (None, Attempt::Outcome(AttemptOutcome::Failed(error)), Duration::ZERO);
             };
@@ -162,32 +163,33 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                 Ok(Begin::Drop) => return (Some(work), Attempt::Fenced, started.elapsed()),
                 Err(error) => return (Some(work), Attempt::NotBegun(error), started.elapsed()),
             }
-            let ended = {
-                let running = AssertUnwindSafe(work.run(&job, &cancel)).catch_unwind();
-                let mut running = std::pin::pin!(running);
-                let in_time = tokio::select! {
-                    biased;
-                    ended = timeout(deadline, &mut running) => ended,
-                    _ = &mut kill => {
-                        cancel.cancel();
-                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the attempt was stopped because the process is ending"))))
-                    }
-                };
-                match in_time {
-                    Ok(ended) => Ok(ended),
-                    Err(_) => {
-                        cancel.cancel();
-                        timeout(grace, &mut running).await.map_err(|_| late(deadline))
-                    }
+            let mut running = RunningAttempt::start(work, job, cancel.clone());
+            let in_time = tokio::select! {
+                biased;
+                ended = timeout(deadline, running.ended()) => ended,
+                _ = &mut kill => {
+                    cancel.cancel();
+                    running.stop().await;
+                    let text = "the attempt was stopped because the process is ending";
+                    let halted = AttemptOutcome::Failed(StageError::timeout("halted", text));
+                    return (None, Attempt::Outcome(halted), started.elapsed());
+                }
+            };
+            let ended = match in_time {
+                Ok(ended) => Ok(ended),
+                Err(_) => {
+                    cancel.cancel();
+                    timeout(grace, running.ended()).await
                 }
             };
             match ended {
-                Ok(Ok(outcome)) => (Some(work), Attempt::Outcome(outcome), started.elapsed()),
+                Ok((work, Ok(outcome))) => (work, Attempt::Outcome(outcome), started.elapsed()),
                 // The state may be inconsistent after the panic, so it is dropped.
-                Ok(Err(panic)) => {
-                    (None, Attempt::Outcome(AttemptOutcome::Failed(panicked(panic.as_ref()))), started.elapsed())
+                Ok((_, Err(error))) => (None, Attempt::Outcome(AttemptOutcome::Failed(error)), started.elapsed()),
+                Err(_) => {
+                    running.stop().await;
+                    (None, Attempt::Hung(late(deadline)), started.elapsed())
                 }
-                Err(error) => (None, Attempt::Hung(error), started.elapsed()),
             }
         };
         AtomicResponse::new(Box::pin(attempt.instrument(span).into_actor(self).map(

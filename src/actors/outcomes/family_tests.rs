@@ -1,9 +1,8 @@
 //! Tests documents within documents. The fake stages know the content of each document and open no files.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,19 +41,19 @@ type Content = (String, Vec<String>);
 
 /// Holds everything that the fake stages need.
 struct World {
-    contents: RefCell<HashMap<String, Content>>,
+    contents: Mutex<HashMap<String, Content>>,
     vectors: Arc<VectorStore>,
     model: ModelIdentity,
 }
 
 impl World {
     fn text(&self, source: &str) -> String {
-        self.contents.borrow().get(source).map(|(text, _)| text.clone()).unwrap_or_default()
+        self.contents.lock().unwrap().get(source).map(|(text, _)| text.clone()).unwrap_or_default()
     }
 
     /// Returns the members of a document, as if extraction had found them.
     fn children(&self, source: &str) -> Vec<NewChild> {
-        let names = self.contents.borrow().get(source).map(|(_, names)| names.clone()).unwrap_or_default();
+        let names = self.contents.lock().unwrap().get(source).map(|(_, names)| names.clone()).unwrap_or_default();
         let child = |name: String| {
             let text = self.text(&member_source(source, &name).unwrap());
             NewChild { content: Sha256Hex::of(text.as_bytes()), bytes: 1, media_type: MediaType::Text, name }
@@ -67,7 +66,7 @@ impl World {
     }
 }
 
-struct Fake(Rc<World>);
+struct Fake(Arc<World>);
 
 impl Stage for Fake {
     type Job = Job;
@@ -83,7 +82,7 @@ impl Stage for Fake {
     }
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Job, StageResult, Resume> for Fake {
     async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         let (world, claim) = (&self.0, &job.claim);
@@ -156,7 +155,7 @@ fn chunks(claim: &Claim, content: String) -> Chunks {
 struct Fixture {
     _dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
-    world: Rc<World>,
+    world: Arc<World>,
     context: Arc<StageContext>,
     root: RootHandle,
     /// Pools in reverse stage order, from loading to extraction.
@@ -173,7 +172,7 @@ impl Fixture {
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
         let vectors = VectorStore::new(objects.clone(), "chunks", shared.clone(), VectorOptions::default()).unwrap();
-        let world = Rc::new(World { contents: RefCell::default(), vectors: Arc::new(vectors), model: model.clone() });
+        let world = Arc::new(World { contents: Mutex::default(), vectors: Arc::new(vectors), model: model.clone() });
         let outages = Outages::new(Arc::default(), Arc::new(|_: Event| {}), shared.clone(), dir.path().into());
         let outages = Arc::new(outages);
         let context = Arc::new(StageContext {
@@ -208,8 +207,8 @@ impl Fixture {
     /// Sets the content of a document, and again registers the e-mail that contains the document.
     async fn put(&self, source: &str, text: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
-        self.world.contents.borrow_mut().insert(source.to_owned(), (text.to_owned(), members));
-        let whole = format!("{:?}", self.world.contents.borrow().get(MAIL));
+        self.world.contents.lock().unwrap().insert(source.to_owned(), (text.to_owned(), members));
+        let whole = format!("{:?}", self.world.contents.lock().unwrap().get(MAIL));
         let mail = NewDocument { source: MAIL.into(), ..document("", &whole) };
         self.context.control.register(vec![mail]).await.unwrap();
     }
@@ -344,7 +343,8 @@ fn a_crash_between_the_children_and_the_outcome_leaves_what_the_repeat_completes
         f.put(&member("new.txt"), "lease new", &[]).await;
         f.world
             .contents
-            .borrow_mut()
+            .lock()
+            .unwrap()
             .insert(MAIL.to_owned(), ("lease mail".into(), vec!["a.txt".into(), "new.txt".into()]));
         f.clock.advance(2 * LEASE);
         f.run().await;

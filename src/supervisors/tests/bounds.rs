@@ -19,7 +19,7 @@ fn the_bound_counts_everything_that_the_pool_holds_whoever_submits() {
         }
         assert_eq!(accepted, 6, "two running and four waiting jobs, from a thousand clones of the handle");
         until(|| log.count("done") == 6).await;
-        assert_eq!(log.most_busy.get(), 2);
+        assert_eq!(log.most_busy(), 2);
         until(|| pool.try_submit(spec(7, vec![Act::Work(0)])).is_ok()).await;
     });
 }
@@ -128,7 +128,7 @@ fn observe_answers_at_once_over_a_full_queue_and_busy_workers() {
         for id in 0..10_000 {
             pool.submit(spec(id, vec![Act::Work(60_000)])).await.unwrap();
         }
-        until(|| log.busy.get() == 2).await;
+        until(|| log.busy() == 2).await;
         let before = tokio::time::Instant::now();
         let stats = pool.observe().await.unwrap();
         assert_eq!(before.elapsed(), Duration::ZERO, "no virtual time should pass");
@@ -143,7 +143,7 @@ fn observe_answers_at_once_over_a_full_queue_and_busy_workers() {
 fn urgent_overtakes_and_tenants_share_by_weight() {
     let log = with_pool(options(1, 100), |pool, log, _| async move {
         pool.submit(spec(0, vec![Act::Work(10)])).await.unwrap();
-        until(|| log.busy.get() == 1).await;
+        until(|| log.busy() == 1).await;
         for id in 1..=6 {
             let tenant = if id % 2 == 0 { "even" } else { "odd" };
             let weight = if id % 2 == 0 { 2 } else { 1 };

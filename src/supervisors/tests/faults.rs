@@ -74,7 +74,7 @@ fn a_hanging_job_is_ended_at_its_deadline_and_its_worker_replaced() {
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.workers, stats.counts.hung, stats.counts.abandoned), (1, 1, 1));
     });
-    assert_eq!(log.busy.get(), 0, "the hanging future was dropped");
+    assert_eq!(log.busy(), 0, "the hanging future was dropped");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn an_outage_of_ten_minutes_consumes_no_attempt_and_work_resumes_after_it() {
         for id in 0..10 {
             pool.submit(JobSpec { failed_attempts: 2, ..spec(id, vec![Act::Work(1_000)]) }).await.unwrap();
         }
-        until(|| log.busy.get() == 2).await;
+        until(|| log.busy() == 2).await;
         let begins = tokio::time::Instant::now();
         log.outage_until.set(Some(begins + Duration::from_secs(600)));
         tokio::time::sleep(Duration::from_secs(590)).await;

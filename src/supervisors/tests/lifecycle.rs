@@ -10,13 +10,13 @@ fn resizing_under_load_loses_nothing() {
             pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
         }
         pool.resize(4, 4);
-        until(|| log.busy.get() == 4).await;
+        until(|| log.busy() == 4).await;
         pool.resize(1, 1);
-        until(|| log.busy.get() == 1).await;
+        until(|| log.busy() == 1).await;
         until(|| log.count("done") == 40).await;
         assert_eq!(pool.observe().await.unwrap().workers, 1);
     });
-    assert_eq!(log.most_busy.get(), 4);
+    assert_eq!(log.most_busy(), 4);
     assert!(log.ends.borrow().values().all(|ends| ends.len() == 1));
 }
 
@@ -27,7 +27,7 @@ fn a_pool_grows_while_its_queue_is_old_and_shrinks_when_it_is_idle() {
         for id in 0..200 {
             pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
         }
-        until(|| log.busy.get() == 4).await;
+        until(|| log.busy() == 4).await;
         until(|| log.count("done") == 200).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(pool.observe().await.unwrap().workers, 1);
@@ -55,7 +55,7 @@ fn a_pool_whose_last_job_is_fenced_comes_to_its_end() {
         let log = with_pool(options(2, 100), |pool, log, _| async move {
             log.fence_late.borrow_mut().push(1);
             pool.submit(spec(1, vec![Act::Work(1_000)])).await.unwrap();
-            until(|| log.busy.get() == 1).await;
+            until(|| log.busy() == 1).await;
             tokio::time::timeout(Duration::from_secs(60), pool.drain(mode)).await.expect("it ends");
         });
         assert_eq!(log.of(1), [""; 0], "the job is dropped without a verdict");
@@ -96,7 +96,7 @@ fn drain_with_release_finishes_the_running_and_gives_the_rest_back() {
         pool.submit(JobSpec { lane: Lane::Urgent, ..spec(50, vec![Act::Fail(StageError::transient("x", "x"))]) })
             .await
             .unwrap();
-        until(|| log.busy.get() == 2).await;
+        until(|| log.busy() == 2).await;
         pool.drain(DrainMode::Release).await;
     });
     let (done, released) = (log.count("done"), log.count("released"));
@@ -111,9 +111,9 @@ fn halt_drops_running_work_at_once() {
         for id in 0..4 {
             pool.submit(spec(id, vec![Act::Hang])).await.unwrap();
         }
-        until(|| log.busy.get() == 2).await;
+        until(|| log.busy() == 2).await;
         pool.halt();
-        until(|| log.busy.get() == 0).await;
+        until(|| log.busy() == 0).await;
     });
     assert_eq!(log.ends.borrow().len(), 0);
 }
@@ -165,5 +165,24 @@ fn a_service_that_fails_again_and_again_fails_the_root() {
         assert_eq!(failure.to_string(), "claims: the disk is full; restarted 3 times in vain");
         assert_eq!(runs.get(), 4);
         root.stop();
+    });
+}
+
+#[test]
+fn work_that_computes_delays_no_actor() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let log = Rc::new(TestLog::default());
+        let root = RootHandle::start(RestartOptions::default());
+        let sink = Rc::new(TestSink { log: log.clone(), next: None });
+        let pool = start_pool(options(1, 10), TestStage(log.clone()), sink, &root);
+        let (release, released) = mpsc::channel();
+        pool.submit(spec(1, vec![Act::Compute(Arc::new(Mutex::new(released)))])).await.unwrap();
+        until(|| log.busy() == 1).await;
+        // The supervisor answers while the work occupies its thread.
+        assert_eq!(pool.observe().await.unwrap().busy, 1);
+        release.send(()).unwrap();
+        pool.drain(DrainMode::Finish).await;
+        assert_eq!(log.of(1), ["done"]);
     });
 }

@@ -8,7 +8,9 @@ mod random;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +23,8 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Act {
     Work(u64),
+    /// Occupies its thread until a message arrives.
+    Compute(Arc<Mutex<mpsc::Receiver<()>>>),
     Fail(StageError),
     Panic,
     Hang,
@@ -35,7 +39,7 @@ struct Task {
     /// Behaviours of the job: one for each attempt, in order. The last behaviour also applies to all further
     /// attempts.
     acts: Vec<Act>,
-    attempts: std::sync::atomic::AtomicU32,
+    attempts: AtomicU32,
     /// Memory of the finished job, in bytes.
     finished_bytes: usize,
 }
@@ -59,15 +63,29 @@ struct TestLog {
     fence: RefCell<Vec<u32>>,
     /// Jobs that another process owns according to the fake `persist`.
     fence_late: RefCell<Vec<u32>>,
-    busy: Cell<u32>,
-    most_busy: Cell<u32>,
+    attempts: Arc<Attempts>,
     /// End of an outage, during which `begin` and `persist` fail.
     outage_until: Cell<Option<tokio::time::Instant>>,
     /// Number of reports that an outage lasts, and that it is over.
     outage_reports: Cell<(u32, u32)>,
 }
 
+/// Counts the attempts that are running, on whatever thread.
+#[derive(Default)]
+struct Attempts {
+    busy: AtomicU32,
+    most_busy: AtomicU32,
+}
+
 impl TestLog {
+    fn busy(&self) -> u32 {
+        self.attempts.busy.load(SeqCst)
+    }
+
+    fn most_busy(&self) -> u32 {
+        self.attempts.most_busy.load(SeqCst)
+    }
+
     fn ended(&self, id: u32, how: &'static str) {
         self.ends.borrow_mut().entry(id).or_default().push(how);
     }
@@ -112,12 +130,12 @@ impl Stage for TestStage {
             log.start_errors.set(log.start_errors.get() - 1);
             return Err(StageError::crash("no_start", "can't start"));
         }
-        Ok(Box::new(TestWork { log: log.clone(), bomb: false }))
+        Ok(Box::new(TestWork { attempts: log.attempts.clone(), bomb: false }))
     }
 }
 
 struct TestWork {
-    log: Rc<TestLog>,
+    attempts: Arc<Attempts>,
     bomb: bool,
 }
 
@@ -129,22 +147,21 @@ impl Drop for TestWork {
     }
 }
 
-struct Busy(Rc<TestLog>);
+struct Busy(Arc<Attempts>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.busy.set(self.0.busy.get() - 1);
+        self.0.busy.fetch_sub(1, SeqCst);
     }
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Work<Task, u32, ()> for TestWork {
     async fn run(&mut self, job: &Arc<Task>, _: &Cancel) -> AttemptOutcome<u32, ()> {
-        let n = job.attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) as usize;
-        let log = self.log.clone();
-        log.busy.set(log.busy.get() + 1);
-        log.most_busy.set(log.most_busy.get().max(log.busy.get()));
-        let _busy = Busy(log);
+        let n = job.attempts.fetch_add(1, SeqCst) as usize;
+        let busy = self.attempts.busy.fetch_add(1, SeqCst) + 1;
+        self.attempts.most_busy.fetch_max(busy, SeqCst);
+        let _busy = Busy(self.attempts.clone());
         match job.acts.get(n).or(job.acts.last()).unwrap_or(&Act::Work(0)) {
             Act::Work(ms) => {
                 if *ms > 0 {
@@ -154,6 +171,11 @@ impl Work<Task, u32, ()> for TestWork {
             }
             Act::Fail(error) => AttemptOutcome::Failed(error.clone()),
             Act::Panic => panic!("task {} panics", job.id),
+            Act::Compute(released) => {
+                let released = released.lock().unwrap().recv_timeout(Duration::from_secs(60));
+                released
+                    .map_or_else(|_| panic!("the actors' thread waits for the work"), |()| AttemptOutcome::Done(job.id))
+            }
             Act::Hang => std::future::pending().await,
             Act::PanicInDrop => {
                 self.bomb = true;

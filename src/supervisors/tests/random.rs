@@ -43,6 +43,6 @@ proptest! {
         });
         prop_assert_eq!(log.ends.borrow().len(), count);
         prop_assert!(log.ends.borrow().values().all(|ends| ends.len() == 1));
-        prop_assert_eq!(log.busy.get(), 0);
+        prop_assert_eq!(log.busy(), 0);
     }
 }
