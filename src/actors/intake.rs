@@ -21,7 +21,7 @@ use docweir_core::failpoint;
 use docweir_core::files::open_resolved;
 use docweir_extract::{HEAD_BYTES, detect};
 use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, Intent, NewDocument, Registered};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,7 +31,7 @@ use crate::actors::prune::{Prune, short_hash};
 use crate::actors::retry_while_busy::retry_in_outage;
 use crate::intake::left_alone::LeftAlone;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
-use crate::intake::walk::Reason;
+use crate::intake::walk::{Reason, on_another_thread};
 use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
@@ -68,15 +68,17 @@ impl Intake {
         let mut seen = HashSet::new();
         let limit = self.options.max_file_bytes;
         let skipped = RefCell::new(LeftAlone::default());
-        let found = request.walk.filter_map(|found| match found {
-            WalkEntry::Unreadable { path, reason } => Some((path, Some(reason))),
-            WalkEntry::File(path) => Some((path, None)),
-            WalkEntry::LeftAlone(reason) => {
-                skipped.borrow_mut().add(reason);
-                None
-            }
+        let found = on_another_thread(request.walk).filter_map(|found| {
+            std::future::ready(match found {
+                WalkEntry::Unreadable { path, reason } => Some((path, Some(reason))),
+                WalkEntry::File(path) => Some((path, None)),
+                WalkEntry::LeftAlone(reason) => {
+                    skipped.borrow_mut().add(reason);
+                    None
+                }
+            })
         });
-        let looked_at = stream::iter(found)
+        let looked_at = found
             .map(|(path, unreadable)| async move {
                 let source = source::of_path(&path);
                 if let Some(reason) = unreadable {
@@ -100,7 +102,7 @@ impl Intake {
                     .to_owned();
                 self.events.emit(Event::Notice { text });
             } else {
-                self.prune(&request.prune, &seen).await.map_err(control)?;
+                self.prune(&request.prune, &Arc::new(seen)).await.map_err(control)?;
             }
         }
         for uri in &request.objects {
@@ -326,7 +328,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
         return Err(too_large("file", size, limit));
     }
     // The file may grow while it is read.
-    let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1)))?;
+    let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1)), size)?;
     if bytes > limit {
         return Err(too_large("file", bytes, limit));
     }
@@ -335,10 +337,11 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
 }
 
 /// Reads a file from its current position to its end. Returns the SHA-256 of the bytes that were read, their number,
-/// and the first few of these bytes.
-pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
+/// and the first few of these bytes. `size` is the expected number of bytes.
+fn hash(file: &mut impl Read, size: u64) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
+    const LARGEST_READ: u64 = 128 * 1024;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
+    let mut buffer = vec![0; size.saturating_add(1).min(LARGEST_READ) as usize];
     let (mut bytes, mut head) = (0, Vec::new());
     loop {
         let n = match file.read(&mut buffer) {
@@ -361,7 +364,8 @@ pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> 
 pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
     use std::io::Seek;
     let unreadable = |e: std::io::Error| StageError::transient("unreadable", format!("the file can't be read: {e}"));
-    let (content, ..) = hash(file).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let (content, ..) = hash(file, size).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     Ok(content)
 }
@@ -369,6 +373,7 @@ pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::stream;
 
     /// Tests that files are registered in batches. Every registration is synced to disk, so registering each file
     /// alone would be slow.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use docweir_stores::control::{ControlError, ControlRecord, DocumentStatus, RecordFilter};
 use sha2::{Digest, Sha256};
@@ -56,12 +57,12 @@ pub fn refusal(counts: PruneCounts, percent: u64) -> Option<String> {
 impl Intake {
     /// Removes the documents whose files are gone, folder by folder. `seen` holds the [`short_hash`] of each source that
     /// was just inspected.
-    pub(super) async fn prune(&self, prune: &Prune, seen: &HashSet<u64>) -> Result<(), ControlError> {
+    pub(super) async fn prune(&self, prune: &Prune, seen: &Arc<HashSet<u64>>) -> Result<(), ControlError> {
         for folder in &prune.folders {
             let mut counts = PruneCounts::default();
-            self.below(folder, async |record| {
+            self.below(folder, seen, async |_, gone| {
                 counts.all += 1;
-                counts.gone += u64::from(is_gone(&record.source, seen));
+                counts.gone += u64::from(gone);
                 Ok(())
             })
             .await?;
@@ -72,35 +73,43 @@ impl Intake {
                 continue;
             }
             if counts.gone > 0 {
-                self.below(
-                    folder,
-                    async |record| {
-                        if is_gone(&record.source, seen) { self.remove(record).await } else { Ok(()) }
-                    },
-                )
-                .await?;
+                self.below(folder, seen, async |record, gone| if gone { self.remove(record).await } else { Ok(()) })
+                    .await?;
             }
         }
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Calls `each` with every document below a folder. Documents that are deleted, or that another document contains,
-    /// are omitted. The latter are removed together with the document that contains them.
+    /// Calls `each` with every document below a folder, and with whether its file is gone. Documents that are deleted,
+    /// or that another document contains, are omitted. The latter are removed together with the document that contains
+    /// them.
     async fn below(
         &self,
         folder: &Path,
-        mut each: impl AsyncFnMut(&ControlRecord) -> Result<(), ControlError>,
+        seen: &Arc<HashSet<u64>>,
+        mut each: impl AsyncFnMut(&ControlRecord, bool) -> Result<(), ControlError>,
     ) -> Result<(), ControlError> {
         let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
         let mut after = None;
         loop {
             let page = retry_in_outage(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
-            for record in page.iter().filter(|r| r.parent.is_none() && r.status != DocumentStatus::Deleted) {
-                each(record).await?;
-            }
+            let is_last = page.len() < PAGE;
             after = page.last().map(|r| r.document_id.clone());
-            if page.len() < PAGE {
+            let seen = seen.clone();
+            // Files are looked for on another thread, because a file system that hangs must delay no actor.
+            let look = tokio::task::spawn_blocking(move || {
+                let files = page.into_iter().filter(|r| r.parent.is_none() && r.status != DocumentStatus::Deleted);
+                files.map(|record| (is_gone(&record.source, &seen), record)).collect::<Vec<_>>()
+            });
+            let looked_at = look.await.map_err(|e| {
+                let reason = format!("looking for the files of documents failed: {e}");
+                ControlError::Storage { location: source::of_path(folder), reason, hint: "run the command again" }
+            })?;
+            for (gone, record) in &looked_at {
+                each(record, *gone).await?;
+            }
+            if is_last {
                 return Ok(());
             }
         }

@@ -8,12 +8,17 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 
+use futures_util::{Stream, stream};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use docweir_core::files::{has_hidden_part, is_name_of_hidden, resolve as resolve_links};
 use docweir_core::ranges::out_of_range;
 use docweir_stores::state::is_state_folder;
+
+/// Number of entries that a walk reads before they are inspected.
+const ENTRIES_AHEAD: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -269,6 +274,29 @@ impl Iterator for Walk {
     }
 }
 
+/// Returns the entries of a walk as a stream. Folders are read on another thread, because a file system that hangs must
+/// delay no actor. If the walk panics, the last entry is [`WalkEntry::Unreadable`]. Dropping the stream ends the walk.
+pub fn on_another_thread(walk: impl Iterator<Item = WalkEntry> + Send + 'static) -> impl Stream<Item = WalkEntry> {
+    let (sender, receiver) = mpsc::channel(ENTRIES_AHEAD);
+    let walking = tokio::task::spawn_blocking(move || {
+        for entry in walk {
+            if sender.blocking_send(entry).is_err() {
+                return;
+            }
+        }
+    });
+    stream::unfold((receiver, Some(walking)), |(mut receiver, mut walking)| async move {
+        let entry = match receiver.recv().await {
+            Some(entry) => entry,
+            None => {
+                let error = walking.take()?.await.err()?;
+                WalkEntry::Unreadable { path: PathBuf::from("/"), reason: format!("the walk was interrupted: {error}") }
+            }
+        };
+        Some((entry, (receiver, walking)))
+    })
+}
+
 fn is_hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
@@ -295,6 +323,7 @@ fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::{FutureExt, StreamExt};
     use std::fs;
 
     fn names(paths: &[PathBuf], options: &IntakeOptions, root: &Path) -> Vec<String> {
@@ -436,5 +465,38 @@ mod tests {
     fn a_missing_path_is_refused_before_anything_is_done() {
         let error = Walk::new(&["/no/such/folder".into()], &IntakeOptions::default()).err().unwrap();
         assert_eq!(error.to_string(), "no such file or folder: /no/such/folder");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_hangs_delays_no_other_task() {
+        let (release, released) = std::sync::mpsc::channel();
+        let hanging = std::iter::once_with(move || {
+            released.recv_timeout(std::time::Duration::from_secs(60)).expect("the walk holds the thread of the test");
+            WalkEntry::File("/a".into())
+        });
+        let mut entries = std::pin::pin!(on_another_thread(hanging));
+        assert!(entries.next().now_or_never().is_none());
+        release.send(()).unwrap();
+        assert_eq!(entries.next().await, Some(WalkEntry::File("/a".into())));
+        assert_eq!(entries.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_panics_is_never_taken_for_complete() {
+        let panics = (0..2).map(|n| if n == 0 { WalkEntry::File("/a".into()) } else { panic!("the walk panics") });
+        let entries: Vec<WalkEntry> = on_another_thread(panics).collect().await;
+        assert!(matches!(&entries[..], [WalkEntry::File(_), WalkEntry::Unreadable { .. }]), "{entries:?}");
+    }
+
+    #[tokio::test]
+    async fn a_walk_ends_when_nobody_reads_it() {
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let endless = std::iter::repeat_with(move || {
+            let _held = &ended;
+            WalkEntry::LeftAlone(Reason::Hidden)
+        });
+        drop(on_another_thread(endless));
+        // The sender is dropped together with the walk.
+        end.await.unwrap_err();
     }
 }
