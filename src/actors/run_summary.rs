@@ -1,6 +1,7 @@
 //! Adds up the events of a run. The totals are the basis of the summary and the exit code.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_core::error::StageError;
@@ -48,9 +49,11 @@ pub struct RunSummary {
     pub tokens: u64,
     pub cached_tokens: u64,
     pub cost_usd: f64,
-    /// Parked documents that wait for an external event. Each is stored with the kind of event.
+    /// Parked documents that wait for an external event. Each is stored with the kind of event, under a hash of its
+    /// identifier, so that a million documents need few megabytes. The probability that two of a million documents have
+    /// the same hash is below one in 10^7; the counts would then miss one.
     #[serde(skip)]
-    pub waiting: HashMap<DocumentId, WaitReason>,
+    pub waiting: HashMap<u64, WaitReason>,
     #[serde(skip_serializing_if = "Records::is_none")]
     pub records: Records,
     #[serde(skip_serializing_if = "BatchCounts::is_none")]
@@ -197,7 +200,7 @@ impl RunSummary {
                 if wait == WaitReason::Budget {
                     self.budget_spent = Some(reason.clone());
                 }
-                self.waiting.insert(document.clone(), wait);
+                self.waiting.insert(short_hash(document), wait);
                 self.parked = self.waiting.len() as u64;
             }
             Event::Completed { document, replaced, notes, .. } => {
@@ -263,7 +266,7 @@ impl RunSummary {
 
     /// Stops counting a document as parked. Returns whether the document was parked in this run.
     fn unpark(&mut self, document: &DocumentId) -> bool {
-        let parked = self.waiting.remove(document).is_some();
+        let parked = self.waiting.remove(&short_hash(document)).is_some();
         self.parked = self.waiting.len() as u64;
         parked
     }
@@ -296,6 +299,12 @@ impl WaitReason {
             _ => WaitReason::Other,
         }
     }
+}
+
+fn short_hash(document: &DocumentId) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    document.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Returns a note without its numbers and positions, so that similar notes about different documents are counted
