@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::generate;
-use crate::peaks::{Memory, measured};
+use crate::peaks::{Usage, measured};
 
 /// Compares the peak memory of a large run with that of a small run. The goal is a ratio of at most 1.3.
 pub fn memory() {
@@ -29,7 +29,7 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_docweir"));
     command.args(["ingest", "docs", "--json", "--progress", "none"]).current_dir(place.path());
     command.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", provider);
-    let (summary, seconds, Memory { own: peak, children, .. }) = measured(command);
+    let (summary, seconds, Usage { own: peak, children, .. }) = measured(command);
     assert_eq!(summary["completed"], documents);
     let rate = |key: &str| summary[key].as_f64().unwrap_or(f64::NAN) / seconds;
     println!(

@@ -2,25 +2,29 @@
 //!
 //! For each number of documents, the docweir program ingests that many generated text files of about 600 bytes, with state
 //! in a folder and the test embedder. The figures of each step are printed as one table, with one column for each number.
-//! All files are in a temporary folder, which `TMPDIR` selects. A million documents need about 60 GB there.
+//! All files are in a temporary folder, which `TMPDIR` selects. A million documents need about 30 GB there.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints figures")]
 
 #[path = "../figures/peaks.rs"]
 mod peaks;
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Instant;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use peaks::measured;
+use peaks::{Usage, measured};
 use serde_json::Value;
 
 /// Number of documents in one folder.
 const FOLDER: u64 = 1_000;
 /// Number of calls of which the median counts.
 const CALLS: usize = 5;
+/// Maximum time to wait until `docweir serve` is ready.
+const START_UP_LIMIT: Duration = Duration::from_secs(300);
 /// Numbers of documents, if the command line names none.
 const DEFAULT: [u64; 2] = [1_000, 10_000];
 
@@ -60,12 +64,12 @@ fn measure(documents: u64) -> Vec<(&'static str, String)> {
     (0..documents).for_each(|number| place.write(number));
     let mut rows = Vec::new();
     let mut run = |name: &'static str, counted: &str, more: &[&str], expected: u64| {
-        let (summary, seconds, peak) = place.ingest(more);
+        let (summary, seconds, usage) = place.ingest(more);
         assert_eq!(summary[counted], expected, "{name}: {summary}");
         rows.push((name, format!("{:.0}", expected as f64 / seconds)));
-        (seconds, peak)
+        (seconds, usage)
     };
-    let (_, first) = run("first ingest, documents/s", "completed", &[], documents);
+    let (first_seconds, first) = run("first ingest, documents/s", "completed", &[], documents);
     let (unchanged_seconds, unchanged) = run("unchanged rerun, documents/s", "unchanged", &[], documents);
     let (bytes, files) = place.size();
     place.changed.set(true);
@@ -83,18 +87,22 @@ fn measure(documents: u64) -> Vec<(&'static str, String)> {
     rows.push(("retry, ms", place.median(|| vec!["retry".into(), next()])));
     rows.push(("audit, ms", place.median(|| vec!["audit".into(), next()])));
     rows.push(("status, ms", place.median(|| vec!["status".into()])));
+    rows.push(("start-up of `serve` until ready, ms", place.start_up()));
     rows.push(("search, ms", place.median(|| vec!["search".into(), "apples of the north".into()])));
     place.write(documents);
     let one = Instant::now();
     place.run(&["ingest", &key(documents), "--json", "--progress", "none"]);
     rows.push(("ingest of one more document, ms", format!("{:.0}", one.elapsed().as_secs_f64() * 1e3)));
-    for (name, peak) in [
+    let busy = first.actors_seconds / first_seconds;
+    rows.push(("actors' thread, first ingest, % busy", format!("{:.0}", busy * 100.0)));
+    rows.push(("it would be full at, documents/s", format!("{:.0}", documents as f64 / first.actors_seconds)));
+    for (name, usage) in [
         ("anonymous memory, first ingest, MB", first),
         ("anonymous memory, unchanged rerun, MB", unchanged),
         ("anonymous memory, other chunks, MB", again),
         ("anonymous memory, prune, MB", pruned),
     ] {
-        rows.push((name, format!("{peak:.0}")));
+        rows.push((name, format!("{:.0}", usage.anonymous)));
     }
     rows.push(("state, bytes for each document", format!("{}", bytes / documents)));
     rows.push(("state, files for each document", format!("{:.2}", files as f64 / documents as f64)));
@@ -142,11 +150,9 @@ impl Place {
         output
     }
 
-    /// Ingests the documents. Returns the summary, the duration in seconds and the peak of anonymous memory in MB.
-    fn ingest(&self, more: &[&str]) -> (Value, f64, f64) {
-        let command = self.command(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat());
-        let (summary, seconds, memory) = measured(command);
-        (summary, seconds, memory.anonymous)
+    /// Ingests the documents. Returns the summary, the duration in seconds and the usage.
+    fn ingest(&self, more: &[&str]) -> (Value, f64, Usage) {
+        measured(self.command(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat()))
     }
 
     /// Returns the median duration of a command, in milliseconds.
@@ -161,6 +167,29 @@ impl Place {
             .collect();
         times.sort_by(f64::total_cmp);
         format!("{:.0}", times[CALLS / 2])
+    }
+
+    /// Returns the time from the start of `docweir serve` until it is ready, in milliseconds.
+    fn start_up(&self) -> String {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let began = Instant::now();
+        let mut serving =
+            self.command(&["serve", "--metrics-addr", &port.to_string()]).stderr(Stdio::null()).spawn().unwrap();
+        let is_ready = || {
+            let mut stream = TcpStream::connect(port).ok()?;
+            stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.starts_with("HTTP/1.1 200").then_some(())
+        };
+        while is_ready().is_none() {
+            assert!(began.elapsed() < START_UP_LIMIT && serving.try_wait().unwrap().is_none(), "serve is not ready");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let took = began.elapsed();
+        serving.kill().unwrap();
+        serving.wait().unwrap();
+        format!("{:.0}", took.as_secs_f64() * 1e3)
     }
 
     /// Returns the bytes on the disk and the number of the files in the state folder.
