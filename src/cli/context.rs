@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::args::Global;
 use super::logging;
 use super::output::{Out, print_error};
 use crate::config::{Argument, Config, ENVIRONMENT_ALIASES, Source};
 use crate::exit::{Exit, Failure};
+use crate::supervisors::threads::with_actors;
 
 pub struct Context {
     pub global: Global,
@@ -69,34 +69,21 @@ impl Context {
         }
     }
 
-    /// Runs a command with actors. This thread runs the actors. Other threads run the work of the stages, connections
-    /// and blocking calls, so that nothing of this delays an actor.
-    ///
-    /// When the command ends, blocking work that still runs gets one second to finish. Work that does not finish in
-    /// time is not recorded as done, so the next run repeats this work.
+    /// Runs a command with actors ([`with_actors`]). Work that does not finish in time is not recorded as done, so the
+    /// next run repeats this work.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
-        // With two threads, connections are served while one of them computes.
-        let threads = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
-        let actors = tokio::task::LocalSet::new();
-        let outcome = actors.block_on(&runtime, work);
-        {
-            // Ends all remaining tasks and child processes.
-            let _runtime = runtime.enter();
-            drop(actors);
-        }
-        runtime.shutdown_timeout(SHUTDOWN_WAIT);
-        outcome
+        with_actors(work).map_err(no_runtime)?
     }
 
     /// Runs a small command on one thread, without actors.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
-        runtime.block_on(work)
+        runtime.map_err(no_runtime)?.block_on(work)
     }
+}
+
+fn no_runtime(error: std::io::Error) -> Failure {
+    Failure::new(Exit::System, format!("cannot start the runtime: {error}"))
 }
 
 /// Returns all environment variables as text. Variables that are not UTF-8 are left out, unless Docweir reads them.

@@ -1,5 +1,5 @@
-//! Runs one attempt as a task of its own. With a runtime of several threads, the task runs outside the actors' thread,
-//! so work that computes delays no other actor.
+//! Runs one attempt as a task of its own, outside the actors' thread ([`threads`](super::threads)). Work that computes
+//! therefore delays no actor.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::job::{AttemptOutcome, Work};
+use super::threads;
 use super::worker::panicked;
 
 /// Maximum time to wait until an aborted attempt is dropped. An attempt that computes is dropped at its next wait.
@@ -40,7 +41,7 @@ where
             let ended = AssertUnwindSafe(work.run(&job, &cancel)).catch_unwind().await;
             (work, ended)
         };
-        Self(tokio::spawn(attempt.in_current_span()))
+        Self(threads::spawn(attempt.in_current_span()))
     }
 
     /// Waits until the attempt has ended. Returns the worker's state, if it is left, and the outcome. A panic of the work

@@ -40,8 +40,8 @@ pub trait Stage: 'static {
 /// Names the trait object that holds the state of a stage's worker.
 pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
-/// Runs the jobs of one worker, one job at a time. Each attempt is a task of its own, outside the actors' thread if the
-/// runtime has other threads. Dropping the future ends the work.
+/// Runs the jobs of one worker, one job at a time. Each attempt is a task of its own, outside the actors' thread.
+/// Dropping the future ends the work.
 #[async_trait]
 pub trait Work<J, D, P>: Send {
     async fn run(&mut self, job: &Arc<J>, cancel: &Cancel) -> AttemptOutcome<D, P>;

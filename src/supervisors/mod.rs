@@ -18,6 +18,7 @@
 //! | `shared` | the limits and the queue, shared by a pool's handles and its supervisor |
 //! | `lanes` | the order of waiting jobs |
 //! | `pool` (`workers`, `drain`), `worker` | the two actors: the supervisor of a pool, and a worker |
+//! | `threads`, `attempt` | the thread of the actors, and the tasks on other threads that do the work |
 //! | `root` | the top of the tree; restarts children or ends the process |
 //! | `service` | loops that are restarted after a panic |
 //! | `retry`, `restart`, `scaling` | decisions, as functions without I/O |
@@ -39,6 +40,7 @@ pub mod service;
 mod shared;
 mod stats;
 pub mod testing;
+pub mod threads;
 mod worker;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tests how pools are resized, drained and scaled, and how services run.
 
 use super::super::service::{Inbox, start_service};
+use super::super::threads::{self, with_actors};
 use super::*;
 
 #[test]
@@ -170,8 +171,7 @@ fn a_service_that_fails_again_and_again_fails_the_root() {
 
 #[test]
 fn work_that_computes_delays_no_actor() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let outcome = with_actors(async {
         let log = Rc::new(TestLog::default());
         let root = RootHandle::start(RestartOptions::default());
         let sink = Rc::new(TestSink { log: log.clone(), next: None });
@@ -183,6 +183,19 @@ fn work_that_computes_delays_no_actor() {
         assert_eq!(pool.observe().await.unwrap().busy, 1);
         release.send(()).unwrap();
         pool.drain(DrainMode::Finish).await;
-        assert_eq!(log.of(1), ["done"]);
+        log.of(1)
     });
+    assert_eq!(outcome.unwrap(), ["done"]);
+}
+
+/// Tests what the module `threads` explains: a runtime of several threads could lose the actors' wake-ups. The race itself is
+/// too rare for a test.
+#[test]
+fn the_runtime_of_the_actors_has_one_thread_and_that_of_attempts_several() {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let flavor = || Handle::current().runtime_flavor();
+    let flavors = with_actors(async { (flavor(), threads::spawn(async move { flavor() }).await.unwrap()) });
+    assert_eq!(flavors.unwrap(), (RuntimeFlavor::CurrentThread, RuntimeFlavor::MultiThread));
+    let elsewhere = testing::universe(async { threads::spawn(async move { flavor() }).await.unwrap() });
+    assert_eq!(elsewhere, RuntimeFlavor::CurrentThread);
 }
