@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use docweir_core::cancel::Cancel;
 use docweir_core::clock::UnixMicros;
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
 use docweir_core::error::{ErrorClass, StageError};
@@ -68,9 +69,17 @@ impl Artefacts {
         if self.redacts { delete_unredacted(self.objects.as_ref(), &claim.key.id).await } else { Ok(()) }
     }
 
-    pub async fn put_extracted(&self, claim: &Claim, document: &ExtractedDocument) -> Result<StageOutput, StageError> {
+    /// Stores what a stage made from a document. Stores nothing if `cancel` is cancelled: the document may have been
+    /// deleted since.
+    pub async fn put_extracted(
+        &self,
+        claim: &Claim,
+        document: &ExtractedDocument,
+        cancel: &Cancel,
+    ) -> Result<StageOutput, StageError> {
         let id = &claim.key.id;
         let objects = extract::to_objects(document, id, claim.key.version);
+        cancel.check()?;
         if claim.key.version > 1 {
             // A deletion cannot be conditional, so the claim is checked first.
             if let Some(fence) = &self.fence {
@@ -79,18 +88,24 @@ impl Artefacts {
             self.delete_leftovers(id, document.pages.len()).await?;
         }
         if self.packs_pages {
-            return self.put_one(&claim.key, packed_key(id), pack(id, &objects)).await;
+            return self.put_one(&claim.key, packed_key(id), pack(id, &objects), cancel).await;
         }
         let key = metadata_key(id);
         let sha256 = digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_slice())));
         let objects = objects.into_iter().map(|(key, body)| (key, Bytes::from(body))).collect();
-        self.put_all(&claim.key, objects).await?;
+        self.put_all(&claim.key, objects, cancel).await?;
         Ok(StageOutput { key, sha256 })
     }
 
-    pub async fn put_chunks(&self, claim: &Claim, chunks: &Chunks, at: UnixMicros) -> Result<StageOutput, StageError> {
+    pub async fn put_chunks(
+        &self,
+        claim: &Claim,
+        chunks: &Chunks,
+        at: UnixMicros,
+        cancel: &Cancel,
+    ) -> Result<StageOutput, StageError> {
         let body = chunk::artefact::to_json(chunks, &self.header(claim, at))?;
-        self.put_one(&claim.key, chunk::artefact::chunks_key(&claim.key.id), body).await
+        self.put_one(&claim.key, chunk::artefact::chunks_key(&claim.key.id), body, cancel).await
     }
 
     pub async fn put_enriched(
@@ -99,9 +114,10 @@ impl Artefacts {
         chunks: &Chunks,
         statistics: &StageMetrics,
         at: UnixMicros,
+        cancel: &Cancel,
     ) -> Result<StageOutput, StageError> {
         let body = chunk::artefact::to_enriched_json(chunks, &self.header(claim, at), statistics)?;
-        self.put_one(&claim.key, chunk::artefact::enriched_key(&claim.key.id), body).await
+        self.put_one(&claim.key, chunk::artefact::enriched_key(&claim.key.id), body, cancel).await
     }
 
     pub async fn put_embedded(
@@ -109,9 +125,10 @@ impl Artefacts {
         claim: &Claim,
         document: &EmbeddedDocument,
         at: UnixMicros,
+        cancel: &Cancel,
     ) -> Result<StageOutput, StageError> {
         let body = embed::artefact::to_json(document, &claim.key.id, claim.key.version, &self.model, at)?;
-        self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body).await
+        self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body, cancel).await
     }
 
     /// Returns the input of the first unfinished stage. If the artefact with this input is missing, damaged or
@@ -194,13 +211,26 @@ impl Artefacts {
         }
     }
 
-    async fn put_one(&self, claim: &ClaimKey, key: String, body: Vec<u8>) -> Result<StageOutput, StageError> {
+    async fn put_one(
+        &self,
+        claim: &ClaimKey,
+        key: String,
+        body: Vec<u8>,
+        cancel: &Cancel,
+    ) -> Result<StageOutput, StageError> {
         let sha256 = digest([(key.as_str(), body.as_slice())].into_iter());
-        self.put_all(claim, vec![(key.clone(), Bytes::from(body))]).await?;
+        self.put_all(claim, vec![(key.clone(), Bytes::from(body))], cancel).await?;
         Ok(StageOutput { key, sha256 })
     }
 
-    async fn put_all(&self, claim: &ClaimKey, objects: Vec<(String, Bytes)>) -> Result<(), StageError> {
+    async fn put_all(
+        &self,
+        claim: &ClaimKey,
+        objects: Vec<(String, Bytes)>,
+        cancel: &Cancel,
+    ) -> Result<(), StageError> {
+        // An aborted attempt ends at its next wait only, and making the objects may have taken long.
+        cancel.check()?;
         match &self.fence {
             Some(fence) => fence.put_all(claim, objects).await,
             None => self.objects.put_all(objects, Durability::Rebuildable).await.map_err(storage),

@@ -55,7 +55,8 @@ impl Fixture {
 
     /// Stores a document as the extraction artefact of the next version.
     async fn put(&mut self, packs_pages: bool, document: &ExtractedDocument) {
-        let output = self.artefacts(packs_pages).put_extracted(&self.claim, document).await.unwrap();
+        let output =
+            self.artefacts(packs_pages).put_extracted(&self.claim, document, &Cancel::default()).await.unwrap();
         self.claim.outputs.insert(Stage::Extraction, output);
         self.claim.stage = Stage::Chunking;
         self.claim.key.version += 1;
@@ -95,4 +96,19 @@ async fn packed_pages_that_are_damaged_or_missing_are_extracted_again() {
     assert!(f.resumed().await.is_some());
     f.objects.delete(&key).await.unwrap();
     assert_eq!(f.resumed().await, None);
+}
+
+#[tokio::test]
+async fn a_cancelled_attempt_stores_nothing() {
+    let f = Fixture::new().await;
+    let cancel = Cancel::default();
+    cancel.cancel();
+    for packs_pages in [false, true] {
+        let put = f.artefacts(packs_pages).put_extracted(&f.claim, &extracted(2), &cancel).await;
+        assert_eq!(put.unwrap_err().code, "cancelled");
+    }
+    let chunks = Chunks::default();
+    let put = f.artefacts(false).put_chunks(&f.claim, &chunks, 0, &cancel).await;
+    assert_eq!(put.unwrap_err().code, "cancelled");
+    assert_eq!(f.objects.list("", None, 10).await.unwrap(), []);
 }

@@ -76,16 +76,16 @@ impl ChunkWorker {
     ) -> Result<StageResult, StageError> {
         let timer = Timer::start();
         let (id, tokens, options) = (claim.key.id.clone(), self.tokens.clone(), self.options.clone());
-        let cancel = cancel.clone();
+        let token = cancel.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let mut chunks = chunk_document(&document, &id, tokens.as_ref(), &options, &cancel)?;
+            let mut chunks = chunk_document(&document, &id, tokens.as_ref(), &options, &token)?;
             chunks.notes.splice(0..0, document.notes.iter().cloned());
             Ok::<_, StageError>(chunks)
         });
         let chunks = work
             .await
             .map_err(|_| StageError::crash("chunking_panicked", "chunking panicked; see the log for the location"))??;
-        let output = self.context.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
+        let output = self.context.artefacts.put_chunks(claim, &chunks, self.clock.now(), cancel).await?;
         let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
         let next = Some(Input::Chunks(Arc::new(chunks)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })

@@ -95,7 +95,7 @@ impl EmbedWorker {
         let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
         let call = Call { subject: claim.key.id.as_str(), collection: None, cancel };
         let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
-        let output = self.context.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
+        let output = self.context.artefacts.put_embedded(claim, &document, self.clock.now(), cancel).await?;
         if let Some(batches) = &self.batches {
             // The artefact is written, so the store of batches may delete the vectors that it keeps for this
             // document.

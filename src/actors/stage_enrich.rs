@@ -83,7 +83,7 @@ impl EnrichWorker {
             metrics.insert("comprehend_units".to_owned(), usage.units as f64);
             metrics.insert("comprehend_cost_usd".to_owned(), usage.cost.usd());
         }
-        let output = self.context.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
+        let output = self.context.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now(), cancel).await?;
         let next = Some(Input::Enriched(Arc::new(chunks)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }

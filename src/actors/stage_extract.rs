@@ -95,7 +95,7 @@ impl ExtractWorker {
         let media_type = detect(&head, name.as_deref())?;
         let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
         let artefacts: &Artefacts = &self.context.artefacts;
-        let output = artefacts.put_extracted(claim, &document).await?;
+        let output = artefacts.put_extracted(claim, &document, cancel).await?;
         // Images are not extracted yet, but readers of the former system's records expect the number of images.
         let metrics = [("pages_extracted", document.pages.len() as f64), ("images_extracted", 0.0)];
         let metrics = metrics.into_iter().map(|(name, number)| (name.to_owned(), number)).collect();
