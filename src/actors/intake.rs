@@ -339,9 +339,10 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
 /// Reads a file from its current position to its end. Returns the SHA-256 of the bytes that were read, their number,
 /// and the first few of these bytes. `size` is the expected number of bytes.
 fn hash(file: &mut impl Read, size: u64) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
-    const LARGEST_READ: u64 = 128 * 1024;
+    // A file that is being written may have had no bytes yet.
+    const READ: std::ops::RangeInclusive<u64> = 8 * 1024..=128 * 1024;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; size.saturating_add(1).min(LARGEST_READ) as usize];
+    let mut buffer = vec![0; size.saturating_add(1).clamp(*READ.start(), *READ.end()) as usize];
     let (mut bytes, mut head) = (0, Vec::new());
     loop {
         let n = match file.read(&mut buffer) {
