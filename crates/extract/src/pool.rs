@@ -224,11 +224,13 @@ impl Extractor {
                     continue;
                 }
                 () = sleep_until(next_deadline) => {
+                    let cpu = child.cpu_time().unwrap_or_default();
+                    // A child that computes for long has been looked at since its last reply.
                     let (limit, seconds, cpu_before) = match next_deadline < deadline {
-                        true => (TimeLimit::Stall, o.stall_seconds, cpu_at_reply.unwrap_or(cpu_at_start)),
+                        true => (TimeLimit::Stall, o.stall_seconds, cpu_at_reply.unwrap_or(cpu)),
                         false => (TimeLimit::Deadline, o.deadline_seconds, cpu_at_start),
                     };
-                    let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_before);
+                    let used = cpu.saturating_sub(cpu_before);
                     return answer.or(limit.error(seconds, used));
                 }
             };
