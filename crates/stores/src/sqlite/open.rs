@@ -108,8 +108,6 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
         .map_err(failed)?;
     // A negative value is in KiB, not pages.
     conn.pragma_update(None, "cache_size", -i64::from(options.page_cache_kibibytes)).map_err(failed)?;
-    // Each savepoint keeps the pages that it changes, to restore them. In a file, that costs more than all other writes.
-    conn.pragma_update(None, "temp_store", "MEMORY").map_err(failed)?;
     let synchronous = if options.survives_power_loss { "FULL" } else { "NORMAL" };
     conn.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
     if lacks != Lacks::Nothing {

@@ -63,6 +63,9 @@ impl SqliteWriter {
         options: &SqliteControlOptions,
         clock: SharedClock,
     ) -> Result<Self, Failure> {
+        // The savepoint of each operation keeps the pages that the operation changes, to restore them. In a file, that
+        // costs more than all other writes. Set after an upgrade, whose statements may need much temporary space.
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(|e| Failure::of(&location, &e))?;
         let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
         let thread = WriterThread {
             connection,
