@@ -73,8 +73,11 @@ impl Intake {
                 continue;
             }
             if counts.gone > 0 {
-                self.below(folder, seen, async |record, gone| if gone { self.remove(record).await } else { Ok(()) })
-                    .await?;
+                self.below(folder, seen, async |record, gone| {
+                    // Earlier removals may have waited for the end of an outage, so the file is looked for again.
+                    if gone && self.is_still_gone(&record.source).await { self.remove(record).await } else { Ok(()) }
+                })
+                .await?;
             }
         }
         self.wake.notify_one();
@@ -113,6 +116,11 @@ impl Intake {
                 return Ok(());
             }
         }
+    }
+
+    async fn is_still_gone(&self, source: &str) -> bool {
+        let source = source.to_owned();
+        tokio::task::spawn_blocking(move || has_left(&source)).await.unwrap_or(false)
     }
 
     /// Requests the removal of a document, and reports it.
