@@ -46,7 +46,10 @@ impl Watch {
             while let Some(own) = status(pid, "VmHWM:") {
                 peak.own = peak.own.max(own);
                 peak.anonymous = peak.anonymous.max(status(pid, "RssAnon:").unwrap_or_default());
-                let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+                // The system lists children by the thread that started them.
+                let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+                let listed: String =
+                    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
                 let each = listed.split_whitespace().filter_map(|child| status(child.parse().ok()?, "VmRSS:"));
                 peak.children = peak.children.max(each.sum());
                 peak.actors_seconds = first_thread_seconds(pid).unwrap_or(peak.actors_seconds);

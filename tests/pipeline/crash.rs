@@ -204,8 +204,11 @@ fn a_child_process_that_dies_costs_one_attempt() {
     place.assert_complete(20);
 }
 
+/// Returns the children of a process. The system lists them by the thread that started them.
 fn children(pid: u32) -> Vec<rustix::process::Pid> {
-    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let listed: String =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
     listed.split_whitespace().filter_map(|p| rustix::process::Pid::from_raw(p.parse().ok()?)).collect()
 }
 
