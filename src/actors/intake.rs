@@ -340,9 +340,9 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileS
 /// and the first few of these bytes. `size` is the expected number of bytes.
 fn hash(file: &mut impl Read, size: u64) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     // A file that is being written may have had no bytes yet.
-    const READ: std::ops::RangeInclusive<u64> = 8 * 1024..=128 * 1024;
+    let buffer_bytes = size.saturating_add(1).clamp(8 * 1024, 128 * 1024);
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; size.saturating_add(1).clamp(*READ.start(), *READ.end()) as usize];
+    let mut buffer = vec![0; buffer_bytes as usize];
     let (mut bytes, mut head) = (0, Vec::new());
     loop {
         let n = match file.read(&mut buffer) {
@@ -361,14 +361,14 @@ fn hash(file: &mut impl Read, size: u64) -> std::io::Result<(Sha256Hex, u64, Vec
     Ok((Sha256Hex::from_digest(&hasher.finalize()), bytes, head))
 }
 
-/// Returns the current hash of a file, and moves the file's position back to its start.
-pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
+/// Returns the current hash of a file, its length and its first bytes, and moves the file's position back to its start.
+pub fn rehash(file: &mut File) -> Result<(Sha256Hex, u64, Vec<u8>), StageError> {
     use std::io::Seek;
     let unreadable = |e: std::io::Error| StageError::transient("unreadable", format!("the file can't be read: {e}"));
     let size = file.metadata().map_err(unreadable)?.len();
-    let (content, ..) = hash(file, size).map_err(unreadable)?;
+    let hashed = hash(file, size).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
-    Ok(content)
+    Ok(hashed)
 }
 
 #[cfg(test)]

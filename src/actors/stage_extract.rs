@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
-use docweir_extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
+use docweir_extract::{ChildProgram, ExtractOptions, Extractor, InputHint, detect};
 use docweir_stores::control::{Claim, NewDocument, Resume};
 
 use crate::actors::artefacts::Artefacts;
@@ -107,15 +107,9 @@ impl ExtractWorker {
     /// this claim. Content is therefore never indexed under the hash of other content.
     async fn open(&self, claim: &Claim) -> Result<(File, Vec<u8>), StageError> {
         let Original { mut file, tag } = self.originals.open(&claim.source).await?;
-        let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
-            use std::io::{Read, Seek};
-            let content = rehash(&mut file)?;
-            let unreadable = |e| StageError::transient("unreadable", format!("the file can't be read: {e}"));
-            let bytes = file.metadata().map_err(unreadable)?.len();
-            let mut head = Vec::with_capacity(HEAD_BYTES);
-            (&file).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
-            file.rewind().map_err(unreadable)?;
-            Ok((file, head, content, bytes))
+        let opened = tokio::task::spawn_blocking(move || {
+            let (content, bytes, head) = rehash(&mut file)?;
+            Ok::<_, StageError>((file, head, content, bytes))
         });
         let (file, head, content, bytes) =
             opened.await.map_err(|_| StageError::crash("unreadable", "reading the file was interrupted"))??;
