@@ -5,7 +5,8 @@
 //!   `benches/vectors/peers.py` describes the files in DIR and the figures.
 //! - `merges DIR` measures the time and the anonymous memory of merging many deltas into one snapshot.
 //! - `growth DIR` measures the cost of a commit, a view and a search as the number of deltas grows.
-//! - `embed DIR MODEL TEXT…` creates the vectors that all other measurements read from DIR.
+//! - `recall [ROWS]` measures the recall of searches by codes for embeddings of many shapes.
+//! - `embed DIR MODEL TEXT…` creates the vectors that the measurements with a DIR read.
 //!
 //! In the comparison, ingest, opening and queries each run in a separate process. The other vector stores are measured
 //! in the same way.
@@ -23,6 +24,7 @@ mod embed;
 mod growth;
 mod merges;
 mod peers;
+mod recall;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,8 +45,12 @@ fn main() -> std::process::ExitCode {
         ["merges", data] => merges::run(Path::new(data)),
         ["merge", work, memory] => merges::one(Path::new(work), memory.parse().unwrap()),
         ["growth", data] => growth::run(Path::new(data)),
+        ["recall"] => recall::run(50_000),
+        ["recall", rows] => recall::run(rows.parse().unwrap()),
         ["embed", data, model, texts @ ..] => embed::run(Path::new(data), Path::new(model), texts),
-        _ => println!("usage: `--data DIR --json SIZE…`, `merges DIR`, `growth DIR` or `embed DIR MODEL TEXT…`"),
+        _ => println!(
+            "usage: `--data DIR --json SIZE…`, `merges DIR`, `growth DIR`, `recall [ROWS]` or `embed DIR MODEL TEXT…`"
+        ),
     }
     std::process::ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! Lists the metrics that actors count themselves, with the name, kind and description of each metric.
+//! Lists the metrics that actors and searches count themselves, with the name, kind and description of each metric.
 
 /// Metrics of compaction.
 pub const COMPACTION: &[(&str, &str, &str)] = &[
@@ -19,3 +19,10 @@ pub const QUEUES: &[(&str, &str, &str)] = &[
     ),
     ("docweir_queue_receives_total", "counter", "number of calls that receive messages from a queue"),
 ];
+
+/// Metrics of searches.
+pub const SEARCH: &[(&str, &str, &str)] = &[(
+    "docweir_search_rescans_total",
+    "counter",
+    "number of vector searches whose first candidates did not suffice, by what followed (second_scan, all_vectors)",
+)];

@@ -22,7 +22,7 @@ pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle>
         (None, Some(figures)) => metrics::set_global_recorder(figures).is_ok(),
         (Some(page), Some(figures)) => metrics::set_global_recorder(Both(page, figures)).is_ok(),
     };
-    [pools::METRICS, actors::COMPACTION, actors::QUEUES, documents::METRICS, publisher::METRICS]
+    [pools::METRICS, actors::COMPACTION, actors::QUEUES, actors::SEARCH, documents::METRICS, publisher::METRICS]
         .into_iter()
         .for_each(pools::describe);
     handle.filter(|_| installed)

@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
-use docweir_codes::{Candidates, Codec};
+use docweir_codes::{Candidates, Codec, CodesError};
 
 const DIMENSION: usize = 128;
 const ROWS: usize = 20_000;
@@ -25,11 +25,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A bitmap selects the rows that may be found. Here, it selects the even rows.
     let allowed = vec![0x5555_5555_5555_5555_u64; ROWS.div_ceil(64)];
     for (name, allowed) in [("all rows", None), ("even rows", Some(allowed.as_slice()))] {
-        let mut candidates = Candidates::new(codec.candidates(K, ROWS));
-        codec.query(&query)?.scan(&codes, 0..ROWS, allowed, 0, &mut candidates)?;
         let exact = |row: u32| vectors.get(row as usize).map_or(-1.0, |vector| dot(vector, &query));
-        let found = codec.query(&query)?.nearest(K, candidates, exact);
-        let rows: Vec<u32> = found.iter().map(|neighbour| neighbour.row).collect();
+        let search = |mut candidates: Candidates| {
+            let coded = codec.query(&query)?;
+            coded.scan(&codes, 0..ROWS, allowed, 0, &mut candidates)?;
+            Ok::<_, CodesError>(coded.nearest(K, candidates, exact))
+        };
+        let mut found = search(Candidates::new(codec.candidates(K, ROWS)))?;
+        // If the vectors are all similar to the query, the first candidates do not suffice.
+        if let Some(missing) = found.missing_from {
+            found = search(Candidates::from(missing, ROWS))?;
+        }
+        let rows: Vec<u32> = found.neighbours.iter().map(|neighbour| neighbour.row).collect();
 
         let mut scan: Vec<(f32, u32)> =
             (0..ROWS as u32).filter(|row| allowed.is_none() || row % 2 == 0).map(|row| (exact(row), row)).collect();

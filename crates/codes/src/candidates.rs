@@ -20,17 +20,25 @@ pub struct Candidate {
 #[derive(Clone, Debug)]
 pub struct Candidates {
     limit: usize,
+    /// Lowest estimate that a row needs at the start, before the buffer has been full.
+    floor: f32,
     /// Sort keys of the collected rows. [`key`] packs a row's number and its estimate into one sort key. A smaller
     /// key is better.
     keys: Vec<u64>,
-    /// Lowest estimate that a row needs to be accepted. Negative infinity until the buffer has been full once.
+    /// Lowest estimate that a row needs to be accepted. Equals `floor` until the buffer has been full once.
     bar: f32,
 }
 
 impl Candidates {
     /// Creates an empty set that keeps the best `limit` rows.
     pub fn new(limit: usize) -> Self {
-        let mut candidates = Self { limit, keys: Vec::with_capacity(limit.saturating_mul(2).min(1 << 14)), bar: 0.0 };
+        Self::from(f32::NEG_INFINITY, limit)
+    }
+
+    /// Creates an empty set that keeps the best `limit` of the rows whose estimate is at least `floor`.
+    pub fn from(floor: f32, limit: usize) -> Self {
+        let keys = Vec::with_capacity(limit.saturating_mul(2).min(1 << 14));
+        let mut candidates = Self { limit, floor, keys, bar: floor };
         candidates.clear();
         candidates
     }
@@ -68,7 +76,12 @@ impl Candidates {
     /// Removes every row, to prepare for the next query.
     pub fn clear(&mut self) {
         self.keys.clear();
-        self.bar = if self.limit == 0 { f32::NAN } else { f32::NEG_INFINITY };
+        self.bar = if self.limit == 0 { f32::NAN } else { self.floor };
+    }
+
+    /// Returns whether the set may have reached its limit: a row with a sufficient estimate may be missing.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.keys.len() > self.limit || self.bar != self.floor
     }
 
     /// Returns the rows, best first. Rows with equal estimates are ordered by row number. Rows are sorted on demand,

@@ -22,7 +22,7 @@
 //! query.scan(&codes, 0..vectors.len(), None, 0, &mut candidates)?;
 //! let exact = |row: u32| vectors[row as usize].iter().zip(&question).map(|(a, b)| a * b).sum();
 //! let nearest = query.nearest(1, candidates, exact);
-//! assert_eq!(nearest.len(), 1);
+//! assert_eq!(nearest.neighbours.len(), 1);
 //! # Ok::<(), docweir_codes::CodesError>(())
 //! ```
 //!
@@ -33,7 +33,8 @@
 //! - `layout.rs`: the position of a row's bits in a block. [`BlockWriter`] (`writer.rs`): appends rows, encoded or
 //!   copied.
 //! - [`Query`] (`query.rs`): the lookup tables of a query vector, and the scan. [`Candidates`]: the best rows so far.
-//! - `rerank.rs`: the number of candidates, and the condition that ends the exact scoring.
+//! - `rerank.rs`: the number of candidates, and the condition that ends the exact scoring. [`Nearest`] says when it is
+//!   not met.
 //! - [`Kernel`] (`kernel.rs`, `kernel/`): implementations for several instruction sets, chosen at run time.
 //!
 //! # Guarantees
@@ -75,5 +76,5 @@ pub use error::CodesError;
 pub use kernel::Kernel;
 pub use layout::BLOCK_ROWS;
 pub use query::Query;
-pub use rerank::Neighbour;
+pub use rerank::{Nearest, Neighbour};
 pub use writer::BlockWriter;

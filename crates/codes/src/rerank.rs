@@ -5,8 +5,12 @@
 //! estimates, best estimate first. Once it has `k` exact scores, it stops at the first estimate that is three
 //! deviations below the worst of the `k` best scores. The remaining rows are very unlikely to be among the nearest.
 //! An easy query needs the exact scores of a few dozen rows. A query among hundreds of near duplicates needs the
-//! exact scores of a thousand rows. No parameter has to be tuned for each collection. [`Codec::candidates`] only sets
-//! a generous upper bound.
+//! exact scores of a thousand rows. No parameter has to be tuned for each collection.
+//!
+//! A scan keeps only [`Codec::candidates`] rows. Where all rows are similar to the query, as with models whose vectors
+//! lie in a narrow cone, so few candidates end before the condition holds. [`Nearest::missing_from`] then says which
+//! rows are still to be scored, and the caller scans again for them. Without this second scan, recall fell to 0.59 in
+//! a measurement with cosines of 0.85 ± 0.017.
 
 use crate::candidates::{Candidates, candidate, key};
 use crate::codec::Codec;
@@ -19,6 +23,16 @@ pub struct Neighbour {
     pub row: u32,
     /// Exact score that the caller computed.
     pub score: f32,
+}
+
+/// Holds the nearest of the candidates, and says whether further rows have to be scored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nearest {
+    /// Nearest candidates, best first.
+    pub neighbours: Vec<Neighbour>,
+    /// Estimate from which rows may belong to the nearest, if some of these rows were not among the candidates. A scan
+    /// with [`Candidates::from`] this estimate finds them. `None` if all such rows were scored.
+    pub missing_from: Option<f32>,
 }
 
 /// Number of standard deviations by which an estimate must be below the worst of the `k` best exact scores to end a
@@ -70,11 +84,13 @@ impl Query {
     /// `exact` computes the dot product of a row with the query. Rows are scored in the order of their estimates,
     /// best first. Scoring ends when the remaining rows are very unlikely to be among the nearest. Rows whose score
     /// is NaN are skipped.
-    pub fn nearest(&self, k: usize, candidates: Candidates, mut exact: impl FnMut(u32) -> f32) -> Vec<Neighbour> {
+    pub fn nearest(&self, k: usize, candidates: Candidates, mut exact: impl FnMut(u32) -> f32) -> Nearest {
         let mut nearest: Vec<u64> = Vec::with_capacity(k.min(candidates.limit()) + 1);
         let mut least = f32::NEG_INFINITY;
+        let mut unscored = k > 0 && candidates.is_cut();
         for found in candidates.best_first() {
             if nearest.len() >= k && found.estimate < least {
+                unscored = false;
                 break;
             }
             let score = exact(found.row);
@@ -89,6 +105,7 @@ impl Query {
                 least = worst - DEVIATIONS * self.deviation(worst.max(0.0));
             }
         }
-        nearest.into_iter().map(candidate).map(|c| Neighbour { row: c.row, score: c.estimate }).collect()
+        let neighbours = nearest.into_iter().map(candidate).map(|c| Neighbour { row: c.row, score: c.estimate });
+        Nearest { neighbours: neighbours.collect(), missing_from: unscored.then_some(least) }
     }
 }

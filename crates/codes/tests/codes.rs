@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use docweir_codes::{BLOCK_ROWS, Candidate, Candidates, Codec, CodesError, Kernel};
+use docweir_codes::{BLOCK_ROWS, Candidate, Candidates, Codec, CodesError, Kernel, Neighbour};
 use fastrand::Rng;
 
 const SEED: u64 = 7;
@@ -233,10 +233,12 @@ fn the_nearest_survive_in_clusters() {
         let mut candidates = Candidates::new(codec.candidates(k, count));
         let coded = codec.query(&query).unwrap();
         coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
-        let found = coded.nearest(k, candidates, |row| {
-            looked += 1;
-            dot(&rows[row as usize], &query)
-        });
+        let found = coded
+            .nearest(k, candidates, |row| {
+                looked += 1;
+                dot(&rows[row as usize], &query)
+            })
+            .neighbours;
         assert!(found.windows(2).all(|w| w[0].score >= w[1].score) && found.len() == k);
         hits += exact.best_first().filter(|c| found.iter().any(|f| f.row == c.row)).count();
     }
@@ -260,7 +262,7 @@ fn reranking_gives_the_exact_order() {
     exact.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let score = |row: u32| dot(&rows[row as usize], &vector);
     for k in [0, 1, 2, 5, 300, 1000] {
-        let found = query.nearest(k, all.clone(), score);
+        let found = query.nearest(k, all.clone(), score).neighbours;
         assert_eq!(found.len(), k.min(300));
         if k >= 300 || k <= 2 {
             let found: Vec<_> = found.iter().map(|f| (f.score, f.row)).collect();
@@ -268,8 +270,64 @@ fn reranking_gives_the_exact_order() {
         }
     }
     // A row whose exact score is NaN is skipped.
-    let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) });
+    let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) }).neighbours;
     assert_eq!((found[0].row, found.len()), (200, 3));
+}
+
+/// Checks that a search over vectors in a narrow cone says which rows are missing, and finds the nearest with them.
+#[test]
+fn a_search_that_runs_out_of_candidates_says_what_is_missing() {
+    let (dimension, count, k) = (384, 4000, 10);
+    let mut rng = Rng::with_seed(31);
+    let axis = random(&mut rng, dimension);
+    let draw = |rng: &mut Rng| {
+        let beside = random(rng, dimension);
+        unit(axis.iter().zip(beside).map(|(a, b)| 2.4 * a + b).collect())
+    };
+    let rows: Vec<_> = (0..count).map(|_| draw(&mut rng)).collect();
+    let codec = Codec::new(dimension, SEED).unwrap();
+    let codes = encode(&codec, &rows);
+    let (mut before, mut after) = (0, 0);
+    for _ in 0..20 {
+        let query = draw(&mut rng);
+        let mut exact = Candidates::new(k);
+        rows.iter().enumerate().for_each(|(r, row)| exact.offer(r as u32, dot(row, &query)));
+        let exact: Vec<u32> = exact.best_first().map(|c| c.row).collect();
+        let hits = |found: &[Neighbour]| found.iter().filter(|f| exact.contains(&f.row)).count();
+        let coded = codec.query(&query).unwrap();
+        let score = |row: u32| dot(&rows[row as usize], &query);
+        let search = |mut candidates: Candidates| {
+            coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
+            coded.nearest(k, candidates, score)
+        };
+        let first = search(Candidates::new(codec.candidates(k, count)));
+        let second = search(Candidates::from(first.missing_from.expect("the candidates suffice"), count));
+        assert_eq!(second.missing_from, None);
+        before += hits(&first.neighbours);
+        after += hits(&second.neighbours);
+    }
+    assert!(before < 160 && after >= 194, "recall {} before and {} after", before as f32 / 200.0, after as f32 / 200.0);
+}
+
+#[test]
+fn only_a_search_that_may_miss_rows_says_so() {
+    let mut rng = Rng::with_seed(8);
+    let codec = Codec::new(64, SEED).unwrap();
+    let rows: Vec<_> = (0..200).map(|_| random(&mut rng, 64)).collect();
+    let codes = encode(&codec, &rows);
+    let query = codec.query(&rows[3]).unwrap();
+    let search = |k, mut candidates: Candidates| {
+        query.scan(&codes, 0..200, None, 0, &mut candidates).unwrap();
+        query.nearest(k, candidates, |row| dot(&rows[row as usize], &rows[3])).missing_from
+    };
+    assert_eq!(search(0, Candidates::new(0)), None);
+    assert_eq!(search(200, Candidates::new(200)), None);
+    assert_eq!(search(300, Candidates::new(200)), None);
+    // The second row that was found is far behind the first, which is the query itself.
+    assert_eq!(search(1, Candidates::new(20)), None);
+    assert_eq!(search(50, Candidates::new(20)), Some(f32::NEG_INFINITY));
+    assert!(search(20, Candidates::new(20)).is_some_and(f32::is_finite));
+    assert_eq!(search(20, Candidates::from(2.0, 20)), None, "no estimate reaches 2");
 }
 
 #[test]

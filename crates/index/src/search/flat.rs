@@ -1,7 +1,9 @@
 //! Searches vectors by a flat scan. The scan either reads all vectors, or first reads all codes and then reads only
 //! the vectors of the nearest rows.
 
-use docweir_codes::{BLOCK_ROWS, Candidates};
+use std::sync::Arc;
+
+use docweir_codes::{BLOCK_ROWS, Candidates, Codec, Nearest, Query};
 
 use super::bits::Bits;
 use super::codes;
@@ -66,6 +68,16 @@ pub fn search<'a>(
 /// more than a scan of the codes.
 const EXACT_ROWS: usize = 512;
 
+/// Share of the allowed rows that a second scan may score exactly, as a divisor. If more rows are near, all vectors are
+/// read in order, which takes less time than to read as many scattered vectors.
+const SECOND_SCAN_SHARE: usize = 4;
+/// Maximum number of rows that a second scan keeps. It takes 16 bytes of memory for each row.
+const SECOND_SCAN_ROWS: usize = 1 << 20;
+
+/// Searches by codes. Returns `None` if an exact scan is necessary or faster.
+///
+/// A first scan keeps the candidates that suffice for most embeddings. Where they do not suffice, a second scan keeps
+/// all rows that may be among the nearest.
 fn by_codes<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
@@ -73,42 +85,80 @@ fn by_codes<'a>(
     allowed: usize,
     threads: usize,
 ) -> Option<Vec<Candidate<'a>>> {
-    let codec = codes::codec(query.len()).ok()?;
-    let coded = codec.query(query).ok()?;
-    let depth = codec.candidates(k, allowed);
-    // Rows are numbered across all segments.
-    let mut firsts = Vec::with_capacity(segments.len());
-    let mut next = 0u32;
-    for (segment, _) in segments {
-        firsts.push(next);
-        next = next.checked_add(u32::try_from(segment.len()).ok()?)?;
-    }
-    let part = |share: &Share| {
-        let mut found = Candidates::new(depth);
-        for (number, rows) in share.clone() {
-            let Some(((segment, allowed), first)) = segments.get(number).zip(firsts.get(number)) else { continue };
-            if segment.dimension() == query.len() {
-                // Rows whose codes are missing in a damaged file are not found.
-                let _ = coded.scan(segment.codes(&codec), rows, Some(allowed.words()), *first, &mut found);
-            }
+    let coded = Coded::new(segments, query, threads)?;
+    let mut found = coded.nearest(k, Candidates::new(coded.codec.candidates(k, allowed)))?;
+    if let Some(missing) = found.missing_from {
+        let limit = (allowed / SECOND_SCAN_SHARE).min(SECOND_SCAN_ROWS);
+        found = coded.nearest(k, Candidates::from(missing, limit))?;
+        let outcome = if found.missing_from.is_some() { "all_vectors" } else { "second_scan" };
+        metrics::counter!("docweir_search_rescans_total", "outcome" => outcome).increment(1);
+        if found.missing_from.is_some() {
+            return None;
         }
-        found
-    };
-    let threads = threads.min(rows(segments) / CODES_A_THREAD + 1);
-    let mut parts = divided(segments, threads, part).into_iter();
-    let mut found = parts.next()?;
-    parts.for_each(|part| found.merge(&part));
-    let place = |row: u32| {
-        let number = firsts.partition_point(|&first| first <= row).checked_sub(1)?;
-        Some((number, segments.get(number)?.0, (row - firsts.get(number)?) as usize))
-    };
-    let score = |row| place(row).map_or(f32::NEG_INFINITY, |(_, segment, row)| dot(segment.vector(row), query));
+    }
     let mut best = TopK::new(k);
-    for near in coded.nearest(k, found, score) {
-        let (number, segment, row) = place(near.row)?;
+    for near in found.neighbours {
+        let (number, segment, row) = coded.place(near.row)?;
         best.offer(near.score, number, row, || segment.chunk_id(row));
     }
     Some(best.into_sorted())
+}
+
+/// Holds a query in coded form, and the segments whose codes it is compared with. Rows are numbered across all
+/// segments.
+struct Coded<'s, 'a> {
+    segments: &'s [(&'a Segment, Bits)],
+    /// Number of the first row of each segment.
+    firsts: Vec<u32>,
+    query: &'s [f32],
+    codec: Arc<Codec>,
+    coded: Query,
+    threads: usize,
+}
+
+impl<'s, 'a> Coded<'s, 'a> {
+    fn new(segments: &'s [(&'a Segment, Bits)], query: &'s [f32], threads: usize) -> Option<Self> {
+        let codec = codes::codec(query.len()).ok()?;
+        let coded = codec.query(query).ok()?;
+        let mut firsts = Vec::with_capacity(segments.len());
+        let mut next = 0u32;
+        for (segment, _) in segments {
+            firsts.push(next);
+            next = next.checked_add(u32::try_from(segment.len()).ok()?)?;
+        }
+        let threads = threads.min(rows(segments) / CODES_A_THREAD + 1);
+        Some(Self { segments, firsts, query, codec, coded, threads })
+    }
+
+    /// Scans all codes and scores the candidates exactly. `empty` is an empty set with the limits of the scan.
+    fn nearest(&self, k: usize, empty: Candidates) -> Option<Nearest> {
+        let part = |share: &Share| {
+            let mut found = empty.clone();
+            for (number, rows) in share.clone() {
+                let Some(((segment, allowed), first)) = self.segments.get(number).zip(self.firsts.get(number)) else {
+                    continue;
+                };
+                if segment.dimension() == self.query.len() {
+                    // Rows whose codes are missing in a damaged file are not found.
+                    let codes = segment.codes(&self.codec);
+                    let _ = self.coded.scan(codes, rows, Some(allowed.words()), *first, &mut found);
+                }
+            }
+            found
+        };
+        let mut parts = divided(self.segments, self.threads, part).into_iter();
+        let mut found = parts.next()?;
+        parts.for_each(|part| found.merge(&part));
+        let score =
+            |row| self.place(row).map_or(f32::NEG_INFINITY, |(_, segment, row)| dot(segment.vector(row), self.query));
+        Some(self.coded.nearest(k, found, score))
+    }
+
+    /// Returns the segment of a row, with the segment's index and the row's index in the segment.
+    fn place(&self, row: u32) -> Option<(usize, &'a Segment, usize)> {
+        let number = self.firsts.partition_point(|&first| first <= row).checked_sub(1)?;
+        Some((number, self.segments.get(number)?.0, (row - self.firsts.get(number)?) as usize))
+    }
 }
 
 fn rows(segments: &[(&Segment, Bits)]) -> usize {
