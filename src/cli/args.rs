@@ -202,7 +202,7 @@ Filters compare a field with a value: `field=value`, `field=a,b` (any of them), 
 `field>=n`, `field<=n`, `field!=value`. Fields: document, source (a path), page, language (ISO 639-3),
 kind (text, table, code, figure), chunk, media_type, tenant, and `metadata.NAME` for anything else.")]
 pub struct Search {
-    /// Text of the query
+    /// Text of the query; quotation marks within it enclose a phrase: docweir search '"fencing token" lease'
     #[arg(value_name = "QUERY", required_unless_present = "queries")]
     pub query: Vec<String>,
     /// Collection to search [default: the collection of documents]
@@ -229,9 +229,15 @@ pub struct Search {
     /// Search the index as of this version; `docweir store info` lists versions
     #[arg(long, value_name = "VERSION")]
     pub as_of: Option<u64>,
+    /// Return at most this number of passages of each document
+    #[arg(long, value_name = "N")]
+    pub per_document: Option<usize>,
     /// Compare the query with every vector instead of only the likely nearest ones
     #[arg(long)]
     pub exact: bool,
+    /// Print how each score came about
+    #[arg(long)]
+    pub explain: bool,
     /// Print one JSON object per query
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use docweir_index::search::explain::{Explanation, HybridParts};
 use docweir_records::ItemKind;
 
 use super::output::{Out, printable};
@@ -24,7 +25,45 @@ pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> 
         let path = hit.heading_path.join(" > ").replace(['\n', '\t'], " ");
         head.push(out.dim(&printable(&path)));
     }
-    vec![head.join("  "), marked(&hit.text, &hit.matches, out)]
+    let explained = hit.explanation.iter().flat_map(|parts| explained(hit, parts));
+    let mut lines = vec![head.join("  ")];
+    lines.extend(explained.map(|line| out.dim(&printable(&line))));
+    lines.push(marked(&hit.text, &hit.matches, out));
+    lines
+}
+
+/// Returns lines that show how the score of a passage came about.
+fn explained(hit: &Passage, parts: &Explanation) -> Vec<String> {
+    let score = |score: f32| format!("{score:.3}");
+    let [before, after] = parts.neighbours.map(|score| score.map_or("none".to_owned(), |s| format!("{s:.3}")));
+    let beside = format!("neighbours {before} and {after}, {:.2} of each", parts.context);
+    let mut lines = Vec::new();
+    match (parts.hybrid, hit.vector_score) {
+        (Some(HybridParts { vector, words, weight }), _) => {
+            let rest = 1.0 - weight;
+            let own = weight * vector + rest * words;
+            lines.push(format!("   own {own:.3} = {weight:.2} × vector {vector:.3} + {rest:.2} × words {words:.3}"));
+            lines.push(format!("   score {} from own and {beside}", score(hit.score)));
+        }
+        (None, Some(cosine)) => lines.push(format!("   score {} is the cosine", score(cosine))),
+        (None, None) => lines.push(format!(
+            "   score {} from words {} and {beside}, plus document {}",
+            score(hit.score),
+            score(parts.words),
+            score(parts.document)
+        )),
+    }
+    if parts.hybrid.is_some() {
+        let cosine = hit.vector_score.unwrap_or_default();
+        lines.push(format!("   vector: cosine {cosine:.3}; words: BM25 {}", score(hit.bm25_score.unwrap_or_default())));
+    }
+    if !parts.terms.is_empty() {
+        let terms: Vec<String> = parts.terms.iter().map(|t| format!("{} {:.3}", t.term, t.score)).collect();
+        let document =
+            if parts.hybrid.is_some() { format!(" + document {:.3}", parts.document) } else { String::new() };
+        lines.push(format!("   words: {}{document}", terms.join(" + ")));
+    }
+    lines
 }
 
 /// Returns the page numbers of a passage (`p. 3`, `pp. 3-4`), or `None` if the document has no pages.
@@ -95,6 +134,7 @@ mod tests {
             text: text.into(),
             matches: matches.to_vec(),
             metadata: serde_json::Map::new(),
+            explanation: None,
         }
     }
 

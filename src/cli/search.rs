@@ -29,6 +29,8 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
             as_of: args.as_of,
             filter,
             exact: args.exact,
+            per_document: args.per_document,
+            explain: args.explain,
             ..QueryOptions::from(&engine.config.settings.search)
         };
         let session = match service(&engine).session(options).await {

@@ -2,6 +2,7 @@
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{PageBox, Span};
+use docweir_index::search::explain::Explanation;
 use docweir_index::{Hit, ManifestVersion};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -52,6 +53,9 @@ pub struct Passage {
     pub metadata: Map<String, Value>,
     /// Positions of matched words in `text`: half-open ranges of code points, in ascending order.
     pub matches: Vec<(u32, u32)>,
+    /// How the score came about, if the query asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 impl From<Hit> for Passage {
@@ -77,6 +81,7 @@ impl From<Hit> for Passage {
             text: hit.text,
             metadata: hit.metadata,
             matches: hit.matches,
+            explanation: hit.explanation,
         }
     }
 }
@@ -105,6 +110,7 @@ mod tests {
             text: "text".into(),
             matches: vec![(0, 4)],
             metadata: Map::new(),
+            explanation: None,
         }
     }
 

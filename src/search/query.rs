@@ -27,6 +27,10 @@ pub struct QueryOptions {
     /// approximate the vectors, and selects the likely nearest vectors. Then the query is compared only with the
     /// selected vectors.
     pub exact: bool,
+    /// Maximum number of passages of one document; `None` means no limit.
+    pub per_document: Option<usize>,
+    /// If true, each passage explains its score.
+    pub explain: bool,
     /// Minimum score of a passage; the scale depends on the mode.
     pub min_score: Option<f32>,
 }
@@ -45,7 +49,17 @@ impl From<&SearchOptions> for QueryOptions {
             SearchMode::Vector => Mode::Vector,
             SearchMode::FullText => Mode::FullText,
         };
-        Self { collection: None, as_of: None, mode, limit: options.top, filter: None, exact: false, min_score: None }
+        Self {
+            collection: None,
+            as_of: None,
+            mode,
+            limit: options.top,
+            filter: None,
+            exact: false,
+            per_document: None,
+            explain: false,
+            min_score: None,
+        }
     }
 }
 
@@ -64,6 +78,10 @@ impl QueryOptions {
         if !(1..=most).contains(&self.limit) {
             let reason = format!("{} results requested: request 1 to {most}", self.limit);
             return Err(SearchError::bad("limit", reason));
+        }
+        if self.per_document == Some(0) {
+            let reason = "0 results of each document requested: request at least 1".to_owned();
+            return Err(SearchError::bad("per_document", reason));
         }
         if let Mode::Hybrid { weight } = self.mode
             && !(0.0..=1.0).contains(&weight)
@@ -108,11 +126,14 @@ mod tests {
         let weight = |weight| QueryOptions { mode: Mode::Hybrid { weight }, ..default.clone() };
         let limit = |limit| QueryOptions { limit, ..default.clone() };
         let score = |score| QueryOptions { min_score: Some(score), ..default.clone() };
+        let each = |each| QueryOptions { per_document: Some(each), ..default.clone() };
         let table = [
             (default.clone(), None),
             (limit(1), None),
             (limit(100), None),
             (limit(0), Some(("limit", "0 results requested: request 1 to 100"))),
+            (each(1), None),
+            (each(0), Some(("per_document", "0 results of each document requested: request at least 1"))),
             (limit(101), Some(("limit", "101 results requested: request 1 to 100"))),
             (weight(0.0), None),
             (weight(1.0), None),

@@ -51,6 +51,8 @@ impl SearchSession {
             mode: self.options.mode,
             filter: self.options.filter.clone(),
             exact: self.options.exact,
+            per_document: self.options.per_document,
+            explain: self.options.explain,
             threads: self.threads,
             ..SearchRequest::new(text, vector, self.options.limit)
         };

@@ -133,6 +133,16 @@ impl Labels {
         self.codes.get(at).map_or("", |&code| self.values.get(code as usize))
     }
 
+    /// Returns the distinct texts, in the order of their codes.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        (0..self.values.len()).map(|at| self.values.get(at))
+    }
+
+    /// Returns the code of a row, which is the index of its text among the distinct texts.
+    pub fn code(&self, at: usize) -> usize {
+        self.codes.get(at).map_or(usize::MAX, |&code| code as usize)
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.codes.len() * 4 + self.values.memory_bytes()
     }
@@ -238,6 +248,19 @@ impl Documents {
         // A document without rows has the same start as the next document. Of several documents with one start, the
         // last has the row.
         self.starts.partition_point(|&s| s as usize <= row).checked_sub(1).filter(|&at| at < self.len())
+    }
+
+    /// Returns the index of the document that contains a row, like [`Documents::of_row`]. The search begins at the
+    /// document `from`, which must not come after the row. It is fast if the row is near.
+    pub fn of_row_from(&self, row: usize, from: usize) -> Option<usize> {
+        let later = |at: usize| self.starts.get(at).is_none_or(|&start| start as usize > row);
+        let mut step = 1;
+        while !later(from + step) {
+            step *= 2;
+        }
+        let range = from + step / 2..(from + step).min(self.starts.len());
+        let within = self.starts.get(range.clone())?.partition_point(|&start| start as usize <= row);
+        (range.start + within).checked_sub(1).filter(|&at| at < self.len())
     }
 
     /// Returns the index of the document that comes `n`th when the documents are sorted by id.

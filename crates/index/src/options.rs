@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
-    /// Words are indexed unchanged.
-    #[default]
+    /// Only the exact forms of words are indexed.
     None,
-    /// English plurals are indexed as their singulars (`leases` as `lease`).
-    English,
+    /// Beside the exact forms, the stems of words are indexed by the rules of the language of their text, so that
+    /// `leases` finds `lease`. Texts in a language without rules have no stems.
+    #[default]
+    #[serde(alias = "english")]
+    Language,
 }
 
 /// Selects how the two scores of a hybrid search are scaled before they are added.
@@ -75,7 +77,8 @@ pub struct VectorOptions {
     /// multiplied by this share and added to the chunk's own score. A higher value favours chunks whose neighbours
     /// match too.
     pub hybrid_context: f32,
-    /// Stemming of the full-text index: `"none"` or `"english"`.
+    /// Stemming of the full-text index: `"language"` or `"none"`. With `"language"`, a query also finds other forms of
+    /// its words by the rules of the text's language, after the exact forms.
     pub stemming: Stemming,
     /// Maximum number of versions whose times the manifest records. If there are more, times are removed so that the
     /// intervals grow with age.
@@ -101,7 +104,7 @@ impl Default for VectorOptions {
             hybrid_candidates: 200,
             hybrid_normalisation: Normalisation::MinMax,
             hybrid_context: 0.2,
-            stemming: Stemming::None,
+            stemming: Stemming::Language,
             history_entries: 256,
         }
     }
@@ -153,8 +156,8 @@ mod tests {
         let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields, ["max_commit_rows", "max_results"]);
         let typed: VectorOptions =
-            toml::from_str("stemming = \"english\"\nhybrid_normalisation = \"theoretical_min\"").unwrap();
-        assert_eq!((typed.stemming, typed.max_results), (Stemming::English, 1_000));
+            toml::from_str("stemming = \"none\"\nhybrid_normalisation = \"theoretical_min\"").unwrap();
+        assert_eq!((typed.stemming, typed.max_results), (Stemming::None, 1_000));
         assert!(toml::from_str::<VectorOptions>("stemmer = 1").unwrap_err().to_string().contains("stemmer"));
     }
 }

@@ -20,6 +20,7 @@ use super::search::bits::Bits;
 use super::search::facet::Facet;
 use super::search::filter::Filter;
 use super::search::postings::Postings;
+use super::search::stems;
 use super::snapshot::Snapshot;
 use docweir_target::{Row, RowMetadata};
 
@@ -206,7 +207,16 @@ impl Segment {
         {
             return postings;
         }
-        self.postings.get_or_init(|| Postings::build((0..self.len()).map(|row| self.indexed_text(row)), stemming))
+        self.postings.get_or_init(|| self.index_rows(stemming))
+    }
+
+    /// Builds the postings from the texts of the rows.
+    pub(crate) fn index_rows(&self, stemming: Stemming) -> Postings {
+        // Few languages occur, so their rules are looked up once.
+        let languages = &self.rows.languages;
+        let rules: Vec<_> = languages.values().map(|language| stems::rules(language, stemming)).collect();
+        let rules = |row| rules.get(languages.code(row)).copied().flatten();
+        Postings::build((0..self.len()).map(|row| (self.indexed_text(row), rules(row))))
     }
 
     /// Returns the vector codes. If the file does not store codes, computes them on first use.

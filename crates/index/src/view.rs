@@ -16,8 +16,7 @@ use super::delta::{self, Footer, TAIL_BYTES};
 use super::error::VectorError;
 use super::listed::Listed;
 use super::manifest::{FileKind, Manifest, ManifestVersion};
-use super::search::bits::Bits;
-use super::search::postings::Postings;
+use super::search::bm25::{Source, Totals};
 use super::segment::Segment;
 use super::validate::Precedence;
 use super::visible::{Visible, visible};
@@ -32,8 +31,8 @@ pub struct View {
     pub(super) segments: Vec<Visible>,
     pub(super) options: VectorOptions,
     rows: usize,
-    /// Total number of terms in all visible rows. Computed by the first full-text search.
-    length: OnceLock<u64>,
+    /// Sums over all visible rows. Computed by the first full-text search.
+    totals: OnceLock<Totals>,
 }
 
 /// Reports the size and content of a view.
@@ -222,11 +221,11 @@ impl View {
     fn new(manifest: Arc<Manifest>, segments: Vec<Arc<Segment>>, options: VectorOptions) -> Self {
         let segments = visible(segments);
         let rows = segments.iter().map(|s| s.rows.count()).sum();
-        Self { manifest, segments, options, rows, length: OnceLock::new() }
+        Self { manifest, segments, options, rows, totals: OnceLock::new() }
     }
 
-    pub(super) fn total_length(&self, segments: &[(&Postings, &Bits)]) -> u64 {
-        *self.length.get_or_init(|| segments.iter().map(|(postings, rows)| postings.total_length(rows)).sum())
+    pub(super) fn totals(&self, sources: &[Source<'_>]) -> &Totals {
+        self.totals.get_or_init(|| Totals::of(sources))
     }
 
     /// Returns the manifest version of this view.

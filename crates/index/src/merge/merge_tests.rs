@@ -29,7 +29,7 @@ fn merged(inputs: &[Input], plan: &Plan) -> (Vec<u8>, Merged) {
         created_at: "2026-01-01T00:00:00.000000Z".into(),
     };
     let mut bytes = Vec::new();
-    let merged = write(inputs, plan, Stemming::None, origin, &mut bytes, &Cancel::default()).unwrap();
+    let merged = write(inputs, plan, Stemming::Language, origin, &mut bytes, &Cancel::default()).unwrap();
     (bytes, merged)
 }
 
@@ -106,9 +106,8 @@ proptest! {
         }
 
         // Words and codes equal those computed from the merged rows.
-        let anew = crate::search::postings::Postings::build(
-            (0..segment.len()).map(|row| segment.indexed_text(row)), Stemming::None);
-        let stored = segment.postings(Stemming::None);
+        let anew = segment.index_rows(Stemming::Language);
+        let stored = segment.postings(Stemming::Language);
         prop_assert_eq!(stored.len(), anew.len());
         for at in 0..anew.len() {
             prop_assert_eq!(stored.terms.get(at), anew.terms.get(at));

@@ -10,7 +10,7 @@ use super::{Input, Plan};
 use crate::columns::{Labels, Strings, StringsBuilder, number};
 use crate::options::Stemming;
 use crate::search::codes;
-use crate::search::postings::TOKENS_VERSION;
+use crate::search::tokens;
 use crate::segment::Segment;
 use crate::snapshot::{FORMAT, Origin, SnapshotHeader, SnapshotWriter, section};
 
@@ -46,7 +46,7 @@ pub fn write(
         documents: plan.documents,
         tombstones: plan.tombstones,
         stemming,
-        tokens_version: TOKENS_VERSION,
+        tokens_version: tokens::VERSION,
         codes_version: codes::VERSION,
     };
     let (bytes, crc32) = merge.out.finish(header)?;

@@ -42,9 +42,15 @@ impl Fusion {
         Self { vector, bm25, weight }
     }
 
+    /// Returns the scaled vector score and the scaled BM25 score of one candidate.
+    pub fn scaled(&self, pair: Pair) -> Pair {
+        Pair { vector: self.vector.of(pair.vector), bm25: self.bm25.of(pair.bm25) }
+    }
+
     /// Returns the combined score of one candidate, from 0 to 1. The scores of its neighbours are not included.
     pub fn score(&self, pair: Pair) -> f32 {
-        self.weight * self.vector.of(pair.vector) + (1.0 - self.weight) * self.bm25.of(pair.bm25)
+        let scaled = self.scaled(pair);
+        self.weight * scaled.vector + (1.0 - self.weight) * scaled.bm25
     }
 
     /// Returns the combined score of one candidate, from 0 to 1, including the scores of its neighbours. Each

@@ -10,28 +10,36 @@
 pub mod bits;
 pub mod bm25;
 pub mod codes;
+pub mod explain;
 pub mod facet;
 pub mod filter;
 pub mod flat;
 pub mod fusion;
 pub mod postings;
+pub mod query;
+pub mod stems;
 pub mod tokens;
 pub mod topk;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{ModelIdentity, PageBox, Span};
+use frostem::Stemmer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::bits::Bits;
+use self::bm25::{DOCUMENT_SHARE, Scores, Source, Totals};
+use self::explain::{Explanation, HybridParts, TermScore};
 use self::filter::Filter;
 use self::fusion::{Fusion, Pair};
+use self::query::Query;
 use self::topk::{Candidate, TopK};
 use super::error::VectorError;
 use super::segment::Segment;
 use super::view::View;
+use super::visible::Visible;
 
 /// Default share of the vector score in a hybrid search.
 pub const DEFAULT_WEIGHT: f32 = 0.5;
@@ -68,6 +76,10 @@ pub struct SearchRequest {
     /// Number of candidates that a hybrid search takes from each of its two parts, the vector search and the
     /// full-text search. At least `k` are taken from each part. `None` means the configured number.
     pub candidates: Option<usize>,
+    /// Maximum number of results of one document; `None` means no limit.
+    pub per_document: Option<usize>,
+    /// If true, each result explains its score, which takes as long as a search for each word of the query.
+    pub explain: bool,
     /// Number of threads that a scan may use; 1 means only the calling thread.
     pub threads: usize,
     /// If true, the search compares the query with every vector. If false, the vector codes first select the vectors
@@ -79,7 +91,18 @@ impl SearchRequest {
     /// Creates a hybrid request if there is a vector, and a full-text request otherwise.
     pub fn new(text: impl Into<String>, vector: Option<Vec<f32>>, k: usize) -> Self {
         let mode = if vector.is_some() { Mode::default() } else { Mode::FullText };
-        Self { text: text.into(), vector, k, mode, filter: None, candidates: None, threads: 1, exact: false }
+        Self {
+            text: text.into(),
+            vector,
+            k,
+            mode,
+            filter: None,
+            candidates: None,
+            per_document: None,
+            explain: false,
+            threads: 1,
+            exact: false,
+        }
     }
 }
 
@@ -112,15 +135,75 @@ pub struct Hit {
     /// Positions in `text` of the words of the query, as half-open ranges of code points. The ranges are in order.
     pub matches: Vec<(u32, u32)>,
     pub metadata: Map<String, Value>,
+    /// How the score came about, if the request asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+}
+
+/// Holds a ranked row with its raw scores.
+struct Ranked<'a> {
+    candidate: Candidate<'a>,
+    vector: Option<f32>,
+    bm25: Option<f32>,
+    /// In a hybrid search: the scaled scores of the row, and the combined scores of its neighbours.
+    hybrid: Option<(HybridParts, [Option<f32>; 2])>,
+}
+
+/// Holds what every step of a search needs.
+struct Search<'a> {
+    request: &'a SearchRequest,
+    query: Query,
+    /// Each segment with the visible rows that the filter allows.
+    allowed: Vec<(&'a Segment, Bits)>,
+    sources: Vec<Source<'a>>,
+    /// Query's vector, scaled to length 1. Empty in a full-text search.
+    vector: Vec<f32>,
+    /// Scores by words. `None` in a vector search.
+    scores: Option<Scores>,
 }
 
 impl View {
     /// Returns the best `k` visible rows that pass the filter, best first. Rows of equal score are ordered by chunk
-    /// id. Full-text search finds only rows that contain a word of the query.
+    /// id. Full-text search finds only rows that contain a word of the query. Full-text and hybrid search find only
+    /// rows that contain the query's phrases.
     pub fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, VectorError> {
         self.check(request)?;
-        let stemming = self.options.stemming;
-        let terms = tokens::query_terms(&request.text, stemming);
+        let search = self.prepare(request)?;
+        let limits_rows =
+            request.per_document.is_some() || !(search.query.phrases.is_empty() || search.scores.is_none());
+        if !limits_rows {
+            return Ok(self.hits(&search, self.ranked(&search, request.k)));
+        }
+        // Some of the best rows are left out, so more of them are ranked until enough remain.
+        let most: usize = search.allowed.iter().map(|(_, rows)| rows.count()).sum();
+        let mut has_phrases = HashMap::new();
+        let mut depth = request.k.saturating_mul(4);
+        loop {
+            let ranked = self.ranked(&search, depth);
+            let mut of_document: HashMap<(usize, Option<usize>), usize> = HashMap::new();
+            let mut left: Vec<Ranked<'_>> = Vec::with_capacity(request.k);
+            for row in ranked {
+                let Candidate { segment: at, row: number, .. } = row.candidate;
+                let Some((segment, _)) = search.allowed.get(at).filter(|_| left.len() < request.k) else { break };
+                let has = search.scores.is_none()
+                    || *has_phrases
+                        .entry((at, number))
+                        .or_insert_with(|| search.query.has_phrases(&segment.indexed_text(number)));
+                let count = of_document.entry((at, segment.documents().of_row(number))).or_default();
+                if has && request.per_document.is_none_or(|most| *count < most) {
+                    *count += 1;
+                    left.push(row);
+                }
+            }
+            if left.len() >= request.k || depth >= most {
+                return Ok(self.hits(&search, left));
+            }
+            depth = depth.saturating_mul(4);
+        }
+    }
+
+    /// Evaluates the filter and scores all rows by words.
+    fn prepare<'a>(&'a self, request: &'a SearchRequest) -> Result<Search<'a>, VectorError> {
         let name = request.filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok());
         let allowed: Vec<(&Segment, Bits)> = self
             .segments
@@ -134,27 +217,62 @@ impl View {
                 (&*s.segment, rows)
             })
             .collect();
-        let words = |k| {
-            let scores = self.bm25(&terms);
-            let best = best_by_words(&allowed, &scores, k);
-            (scores, best)
+        let query = Query::parse(&request.text, &self.languages());
+        let vector = match request.mode {
+            Mode::FullText => Vec::new(),
+            Mode::Vector | Mode::Hybrid { .. } => self.query_vector(request)?,
         };
-        let ranked: Vec<(Candidate<'_>, Option<f32>, Option<f32>)> = match request.mode {
-            Mode::Vector => {
-                let query = self.query_vector(request)?;
-                let best = flat::search(&allowed, &query, request.k, request.threads, request.exact);
-                best.into_iter().map(|c| (c, Some(c.score), None)).collect()
+        let mut search = Search { request, query, allowed, sources: Vec::new(), vector, scores: None };
+        if request.mode != Mode::Vector {
+            // Without words, no full-text index is needed.
+            if !search.query.terms.is_empty() {
+                let source = |s: &'a Visible| Source {
+                    postings: s.segment.postings(self.options.stemming),
+                    documents: s.segment.documents(),
+                    visible: &s.rows,
+                };
+                search.sources = self.segments.iter().map(source).collect();
             }
-            Mode::FullText => words(request.k).1.into_iter().map(|c| (c, None, Some(c.score))).collect(),
+            // Filters do not change the weight of a word.
+            let totals = if search.sources.is_empty() { &Totals::default() } else { self.totals(&search.sources) };
+            search.scores = Some(Scores::of(&search.sources, totals, &search.query.terms));
+        }
+        Ok(search)
+    }
+
+    /// Returns the rules for stems in all languages of the collection.
+    fn languages(&self) -> Vec<Stemmer> {
+        let names: HashSet<&str> = self.segments.iter().flat_map(|s| s.segment.columns().languages.values()).collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| stems::rules(name, self.options.stemming)).collect()
+    }
+
+    /// Returns the best `k` rows.
+    fn ranked<'a>(&'a self, search: &Search<'a>, k: usize) -> Vec<Ranked<'a>> {
+        let request = search.request;
+        let near = |k| flat::search(&search.allowed, &search.vector, k, request.threads, request.exact);
+        match request.mode {
+            Mode::Vector => near(k)
+                .into_iter()
+                .map(|c| Ranked { candidate: c, vector: Some(c.score), bm25: None, hybrid: None })
+                .collect(),
+            Mode::FullText => {
+                let rank = |c: Candidate<'a>| {
+                    let bm25 = Some(search.word_score(c.segment, c.row));
+                    Ranked { candidate: c, vector: None, bm25, hybrid: None }
+                };
+                search.worded(k, self.options.hybrid_context).into_iter().map(rank).collect()
+            }
             Mode::Hybrid { weight } => {
-                let query = self.query_vector(request)?;
-                let depth = request.candidates.unwrap_or(self.options.hybrid_candidates).max(request.k);
-                let near = flat::search(&allowed, &query, depth, request.threads, request.exact);
-                let (scores, worded) = words(depth);
-                self.hybrid(near, worded, &query, &scores, weight, request.k)
+                let depth = request.candidates.unwrap_or(self.options.hybrid_candidates).max(k);
+                let mut seen = HashSet::new();
+                let worded = search.worded(depth, 0.0);
+                let candidates: Vec<Candidate<'a>> =
+                    near(depth).into_iter().chain(worded).filter(|c| seen.insert((c.segment, c.row))).collect();
+                self.hybrid(search, candidates, weight, k)
             }
-        };
-        Ok(ranked.into_iter().filter_map(|(c, vector, bm25)| self.hit(c, vector, bm25, &terms)).collect())
+        }
     }
 
     /// Returns an error if `model` differs from the model of the view's vectors.
@@ -204,50 +322,39 @@ impl View {
         Ok(vector.iter().map(|x| x / length).collect())
     }
 
-    /// Returns the BM25 scores of all visible rows, as one list per segment.
-    fn bm25(&self, terms: &[(String, u32)]) -> Vec<Vec<f32>> {
-        if terms.is_empty() {
-            return vec![Vec::new(); self.segments.len()];
-        }
-        let segments: Vec<_> =
-            self.segments.iter().map(|s| (s.segment.postings(self.options.stemming), &s.rows)).collect();
-        // Filters do not change the weight of a word.
-        bm25::scores(&segments, self.total_length(&segments), terms)
-    }
-
     fn hybrid<'a>(
         &'a self,
-        near: Vec<Candidate<'a>>,
-        worded: Vec<Candidate<'a>>,
-        query: &[f32],
-        bm25: &[Vec<f32>],
+        search: &Search<'a>,
+        candidates: Vec<Candidate<'a>>,
         weight: f32,
         k: usize,
-    ) -> Vec<(Candidate<'a>, Option<f32>, Option<f32>)> {
-        let mut seen = HashSet::with_capacity(near.len() + worded.len());
-        let candidates: Vec<Candidate<'a>> =
-            near.into_iter().chain(worded).filter(|c| seen.insert((c.segment, c.row))).collect();
+    ) -> Vec<Ranked<'a>> {
         let pair = |segment: usize, row: usize| Pair {
-            vector: self.segments.get(segment).map_or(0.0, |s| flat::dot(s.segment.vector(row), query)),
-            bm25: bm25.get(segment).and_then(|s| s.get(row)).copied().unwrap_or_default(),
+            vector: self.segments.get(segment).map_or(0.0, |s| flat::dot(s.segment.vector(row), &search.vector)),
+            bm25: search.word_score(segment, row),
         };
         let pairs: Vec<Pair> = candidates.iter().map(|c| pair(c.segment, c.row)).collect();
         let fusion = Fusion::of(&pairs, weight, self.options.hybrid_normalisation);
         let context = self.options.hybrid_context;
-        let score = |c: &Candidate<'_>, own: Pair| match context > 0.0 {
+        let rank = |(c, own): (Candidate<'a>, Pair)| {
             // Rows that the filter excludes still count as context.
-            true => {
-                let beside = self.neighbours(c).map(|row| row.map(|row| pair(c.segment, row)));
-                fusion.in_context(own, beside, context)
+            let beside = match context > 0.0 {
+                true => self.neighbours(&c).map(|row| row.map(|row| pair(c.segment, row))),
+                false => [None, None],
+            };
+            let Pair { vector, bm25: words } = fusion.scaled(own);
+            Ranked {
+                candidate: Candidate { score: fusion.in_context(own, beside, context), ..c },
+                vector: Some(own.vector),
+                bm25: Some(own.bm25),
+                hybrid: Some((
+                    HybridParts { vector, words, weight },
+                    beside.map(|pair| pair.map(|pair| fusion.score(pair))),
+                )),
             }
-            false => fusion.score(own),
         };
-        let mut ranked: Vec<_> = candidates
-            .into_iter()
-            .zip(pairs)
-            .map(|(c, own)| (Candidate { score: score(&c, own), ..c }, Some(own.vector), Some(own.bm25)))
-            .collect();
-        ranked.sort_by(|a, b| a.0.rank(&b.0));
+        let mut ranked: Vec<_> = candidates.into_iter().zip(pairs).map(rank).collect();
+        ranked.sort_by(|a, b| a.candidate.rank(&b.candidate));
         ranked.truncate(k);
         ranked
     }
@@ -262,21 +369,21 @@ impl View {
         [candidate.row.checked_sub(1), Some(candidate.row + 1)].map(|row| row.filter(|row| rows.contains(row)))
     }
 
-    fn hit(
-        &self,
-        candidate: Candidate<'_>,
-        vector_score: Option<f32>,
-        bm25_score: Option<f32>,
-        terms: &[(String, u32)],
-    ) -> Option<Hit> {
+    fn hits(&self, search: &Search<'_>, ranked: Vec<Ranked<'_>>) -> Vec<Hit> {
+        ranked.into_iter().filter_map(|row| self.hit(search, &row)).collect()
+    }
+
+    fn hit(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Option<Hit> {
+        let candidate = &ranked.candidate;
         let segment = &self.segments.get(candidate.segment)?.segment;
         let documents = segment.documents();
         let document = documents.of_row(candidate.row)?;
         let row = segment.row(candidate.row)?;
+        let rules = row.language.as_deref().and_then(|language| stems::rules(language, self.options.stemming));
         Some(Hit {
             score: candidate.score,
-            vector_score,
-            bm25_score,
+            vector_score: ranked.vector,
+            bm25_score: ranked.bm25,
             document: DocumentId::parse(documents.id(document))?,
             version: documents.version(document),
             source: documents.sources.get(document).to_owned(),
@@ -288,25 +395,60 @@ impl View {
             span: row.span,
             boxes: row.boxes,
             heading_path: row.heading_path,
+            matches: search.query.matches(&row.text, rules.as_ref()),
             language: row.language,
-            matches: tokens::matches(&row.text, terms, self.options.stemming),
             text: row.text,
             metadata: row.metadata.to_map(),
+            explanation: search.request.explain.then(|| self.explanation(search, ranked)),
         })
+    }
+
+    fn explanation(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Explanation {
+        let Candidate { segment: at, row, .. } = ranked.candidate;
+        let mut explanation = Explanation { context: self.options.hybrid_context, ..Explanation::default() };
+        if let (Some(scores), Some(source)) = (&search.scores, search.sources.get(at)) {
+            let totals = self.totals(&search.sources);
+            for term in &search.query.terms {
+                let score = Scores::of(&search.sources, totals, std::slice::from_ref(term)).own(at, row);
+                if score > 0.0 {
+                    explanation.terms.push(TermScore { term: term.term.clone(), score });
+                }
+            }
+            explanation.words = scores.own(at, row);
+            if let Some(document) = source.documents.of_row(row).filter(|_| explanation.words > 0.0) {
+                explanation.document = DOCUMENT_SHARE * scores.document(at, document);
+            }
+            explanation.neighbours = self.neighbours(&ranked.candidate).map(|row| row.map(|row| scores.own(at, row)));
+        }
+        if let Some((parts, neighbours)) = ranked.hybrid {
+            explanation.hybrid = Some(parts);
+            explanation.neighbours = neighbours;
+        }
+        explanation
     }
 }
 
-fn best_by_words<'a>(allowed: &[(&'a Segment, Bits)], scores: &[Vec<f32>], k: usize) -> Vec<Candidate<'a>> {
-    let mut best = TopK::new(k);
-    for (i, ((segment, allowed), scores)) in allowed.iter().zip(scores).enumerate() {
-        let segment: &'a Segment = segment;
-        for (row, &score) in scores.iter().enumerate() {
-            if score > 0.0 && allowed.contains(row) {
-                best.offer(score, i, row, || segment.chunk_id(row));
-            }
+impl<'a> Search<'a> {
+    /// Returns the best `k` rows by words. `context` is the share of the neighbouring rows' scores.
+    fn worded(&self, k: usize, context: f32) -> Vec<Candidate<'a>> {
+        let mut best = TopK::new(k);
+        let Some(scores) = &self.scores else { return Vec::new() };
+        for (at, ((segment, allowed), source)) in self.allowed.iter().zip(&self.sources).enumerate() {
+            let segment: &'a Segment = segment;
+            scores.each(source, at, context, |row, score| {
+                if allowed.contains(row) {
+                    best.offer(score, at, row, || segment.chunk_id(row));
+                }
+            });
         }
+        best.into_sorted()
     }
-    best.into_sorted()
+
+    /// Returns the score of a row by words, without its neighbours.
+    fn word_score(&self, segment: usize, row: usize) -> f32 {
+        let scores = self.scores.as_ref().zip(self.sources.get(segment));
+        scores.map_or(0.0, |(scores, source)| scores.row(source, segment, row))
+    }
 }
 
 #[cfg(test)]

@@ -11,13 +11,11 @@ use std::hash::{BuildHasher, Hasher};
 
 use arrow_buffer::Buffer;
 
-use super::bits::Bits;
-use super::tokens::each_token;
-use crate::columns::{Strings, StringsBuilder, U32s, U64s, number};
-use crate::options::Stemming;
+use frostem::{Algorithm, Stemmer};
 
-/// Version of the tokenizer. If a stored index has another version, it is built again.
-pub const TOKENS_VERSION: u32 = 1;
+use super::stems;
+use super::tokens::{Kind, each_token};
+use crate::columns::{Strings, StringsBuilder, U32s, U64s, number};
 
 pub struct Postings {
     /// Distinct terms in byte order.
@@ -32,32 +30,29 @@ pub struct Postings {
 }
 
 impl Postings {
-    /// Builds the index from the texts of the rows, in order.
-    pub fn build<T: AsRef<str>>(texts: impl Iterator<Item = T>, stemming: Stemming) -> Self {
-        let mut terms: HashMap<Box<str>, u32, Seeded> = HashMap::with_hasher(Seeded::new());
+    /// Builds the index from the texts of the rows, in order. Each text comes with the rules for the stems of its
+    /// language, if there are any.
+    pub fn build<T: AsRef<str>>(texts: impl Iterator<Item = (T, Option<Stemmer>)>) -> Self {
+        let mut terms = Terms::default();
         let mut lengths = Vec::new();
         // Pairs of term and count, row by row. They are inverted afterwards.
         let mut forward: Vec<(u32, u16)> = Vec::new();
         let mut ends: Vec<usize> = Vec::new();
         let mut frequency: Vec<u32> = Vec::new();
         let mut row_terms: Vec<u32> = Vec::new();
-        for text in texts {
+        for (text, rules) in texts {
             row_terms.clear();
             let mut length = 0;
-            each_token(text.as_ref(), stemming, |token| {
-                let next = terms.len() as u32;
-                let id = match terms.get(token.term) {
-                    Some(id) => *id,
-                    None => {
-                        terms.insert(token.term.into(), next);
-                        frequency.push(0);
-                        next
-                    }
-                };
+            each_token(text.as_ref(), |token| {
+                let id = terms.id(token.term);
                 row_terms.push(id);
-                length += u32::from(token.counts);
+                if let Some(rules) = rules.filter(|_| matches!(token.kind, Kind::Word | Kind::Part)) {
+                    row_terms.extend(terms.stem(id, token.term, &rules));
+                }
+                length += u32::from(token.kind == Kind::Word);
             });
             row_terms.sort_unstable();
+            frequency.resize(terms.ids.len(), 0);
             for same in row_terms.chunk_by(|a, b| a == b) {
                 if let Some((&id, count)) = same.first().zip(u16::try_from(same.len()).ok().or(Some(u16::MAX))) {
                     forward.push((id, count));
@@ -71,7 +66,7 @@ impl Postings {
         }
         let (starts, entries) = by_term(&frequency, &ends, &forward);
 
-        let mut sorted: Vec<(Box<str>, u32)> = terms.into_iter().collect();
+        let mut sorted: Vec<(Box<str>, u32)> = terms.ids.into_iter().collect();
         sorted.sort_unstable();
         let mut writer = PostingsWriter::default();
         let mut lists = Vec::with_capacity(entries.len() * 2);
@@ -116,14 +111,6 @@ impl Postings {
         number(&self.lengths, row)
     }
 
-    /// Counts the terms in the given rows and returns the sum.
-    pub fn total_length(&self, rows: &Bits) -> u64 {
-        let run = |r: std::ops::Range<usize>| {
-            self.lengths.get(r).unwrap_or_default().iter().map(|&n| u64::from(n)).sum::<u64>()
-        };
-        rows.runs(0..rows.len()).map(run).sum()
-    }
-
     /// Returns the number of distinct terms.
     pub fn len(&self) -> usize {
         self.terms.len()
@@ -135,6 +122,47 @@ impl Postings {
 
     pub fn memory_bytes(&self) -> usize {
         self.terms.memory_bytes() + self.lists.len() + 12 * self.terms.len() + 4 * self.lengths.len()
+    }
+}
+
+/// Numbers the distinct terms.
+#[derive(Default)]
+struct Terms {
+    ids: HashMap<Box<str>, u32, Seeded>,
+    /// Number of each term's stem by the rules of each language, once it was computed. `None` if the term is its own
+    /// stem.
+    stems: Vec<(Algorithm, HashMap<u32, Option<u32>, Seeded>)>,
+}
+
+impl Terms {
+    fn id(&mut self, term: &str) -> u32 {
+        let next = self.ids.len() as u32;
+        match self.ids.get(term) {
+            Some(id) => *id,
+            None => {
+                self.ids.insert(term.into(), next);
+                next
+            }
+        }
+    }
+
+    /// Returns the number of the stem of the term with the number `id`.
+    fn stem(&mut self, id: u32, term: &str, rules: &Stemmer) -> Option<u32> {
+        let language = match self.stems.iter().position(|(algorithm, _)| *algorithm == rules.algorithm()) {
+            Some(at) => at,
+            None => {
+                self.stems.push((rules.algorithm(), HashMap::default()));
+                self.stems.len() - 1
+            }
+        };
+        if let Some(known) = self.stems.get(language).and_then(|(_, stems)| stems.get(&id)) {
+            return *known;
+        }
+        let stem = stems::stem(term, rules).map(|stem| self.id(&stems::term(&stem)));
+        if let Some((_, stems)) = self.stems.get_mut(language) {
+            stems.insert(id, stem);
+        }
+        stem
     }
 }
 
@@ -253,6 +281,12 @@ impl PostingsWriter {
 #[derive(Clone)]
 struct Seeded(u64);
 
+impl Default for Seeded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Seeded {
     fn new() -> Self {
         Self(std::collections::hash_map::RandomState::new().hash_one(0u8))
@@ -280,6 +314,10 @@ impl Mix {
 }
 
 impl Hasher for Mix {
+    fn write_u32(&mut self, n: u32) {
+        self.add(n.into());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         let words = bytes.chunks_exact(8);
         let rest = words.remainder();

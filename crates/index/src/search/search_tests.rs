@@ -89,13 +89,13 @@ proptest! {
             // Compute exact scores of all visible rows by brute force.
             let all = SearchRequest { k: 1000, mode: Mode::FullText, filter: None, ..request.clone() };
             let bm25: std::collections::HashMap<_, _> =
-                one.search(&all).unwrap().into_iter().map(|h| (h.chunk_id, h.score)).collect();
+                one.search(&all).unwrap().into_iter().map(|h| (h.chunk_id, (h.bm25_score.unwrap(), h.score))).collect();
             // Chunk, its scores, and the scores of its neighbours.
             let mut rows: Vec<(String, Pair, [Option<Pair>; 2])> = Vec::new();
             for write in latest.values().filter(|w| !only_acme || w.document_id().as_str() < "doc_3") {
                 let pairs: Vec<Pair> = write.rows().iter().map(|row| Pair {
                     vector: row.vector.iter().zip(&query).map(|(a, b)| a * b).sum(),
-                    bm25: bm25.get(&row.chunk_id).copied().unwrap_or(0.0),
+                    bm25: bm25.get(&row.chunk_id).map_or(0.0, |(own, _)| *own),
                 }).collect();
                 for (i, row) in write.rows().iter().enumerate() {
                     let beside = [i.checked_sub(1).map(|i| pairs[i]), pairs.get(i + 1).copied()];
@@ -106,7 +106,7 @@ proptest! {
             let fusion = Fusion::of(&pairs, weight, Default::default());
             let mut expected: Vec<(String, f32)> = rows.iter().filter_map(|(id, pair, beside)| match mode {
                 Mode::Vector => Some((id.clone(), pair.vector)),
-                Mode::FullText => (pair.bm25 > 0.0).then(|| (id.clone(), pair.bm25)),
+                Mode::FullText => bm25.get(id).map(|(_, in_context)| (id.clone(), *in_context)),
                 Mode::Hybrid { .. } => Some((id.clone(), fusion.in_context(*pair, *beside, 0.2))),
             }).collect();
             expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -163,7 +163,7 @@ fn a_hit_tells_where_it_stands() {
         assert_eq!((hit.boxes.len(), hit.boxes[0].page, hit.boxes[0].bbox), (1, 1, [1.0, 2.5, 3.0, 4.0]));
         assert_eq!((hit.span.start, hit.span.end_byte), (1, 20));
         assert_eq!(hit.matches, [(5, 9), (11, 16)]);
-        assert!(hit.vector_score.is_none() && hit.bm25_score == Some(hit.score));
+        assert!(hit.vector_score.is_none() && hit.bm25_score.is_some_and(|own| own > 0.0));
         let by_heading = view.search(&SearchRequest::new("unter", None, 5)).unwrap();
         assert_eq!((by_heading.len(), by_heading[0].matches.len()), (1, 0), "headings are searched with the text");
     });
@@ -247,5 +247,116 @@ fn senseless_requests_are_refused_with_a_reason() {
         let scaled = with(|r| r.vector = Some(vec![5.0, 0.0, 0.0])).unwrap();
         assert_eq!(scaled[0].vector_score, Some(1.0), "a query vector of any length is scaled to length 1");
         assert!(view.search(&SearchRequest::new("", None, 5)).unwrap().is_empty());
+    });
+}
+
+/// Checks that searches by codes find the nearest rows of embeddings in a narrow cone, with and without a filter.
+#[test]
+fn vectors_in_a_narrow_cone_are_found() {
+    let (dimension, rows) = (128, 3_000u32);
+    let mut rng = fastrand::Rng::with_seed(17);
+    let mut draw = || -> Vec<f32> {
+        let beside: Vec<f32> = (0..dimension).map(|_| (0..6).map(|_| rng.f32() - 0.5).sum()).collect();
+        unit(&beside.iter().enumerate().map(|(i, b)| if i == 0 { 20.0 } else { *b }).collect::<Vec<_>>())
+    };
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        for name in ["doc_1", "doc_5"] {
+            let rows: Vec<_> = (0..rows / 2).map(|_| (draw(), String::new())).collect();
+            s.writer().commit(vec![upsert(name, 1, &rows)], &model(dimension as u32)).await.unwrap();
+        }
+        let view = s.view().await.unwrap();
+        let mut right = 0;
+        for n in 0..20 {
+            let filter = (n % 2 == 0).then(|| "tenant=acme".parse().unwrap());
+            let request = SearchRequest { mode: Mode::Vector, filter, ..SearchRequest::new("", Some(draw()), 10) };
+            let found = |exact| view.search(&SearchRequest { exact, ..request.clone() }).unwrap();
+            let (coded, exact) = (found(false), found(true));
+            right += coded.iter().filter(|hit| exact.contains(hit)).count();
+        }
+        assert!(right >= 195, "recall {}", right as f32 / 200.0);
+    });
+}
+
+fn texts(store: &str, texts: &[&str]) -> Write {
+    upsert(store, 1, &texts.iter().map(|text| (unit(&[1.0, 0.0, 0.0]), (*text).to_owned())).collect::<Vec<_>>())
+}
+
+/// Checks that phrases restrict full-text and hybrid searches, however many better rows lack the phrase.
+#[test]
+fn a_phrase_must_occur() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let scattered = vec!["fence lease fence lease fence"; 60];
+        commit(
+            &s,
+            vec![texts("doc_1", &scattered), texts("doc_2", &["a longer text about a lease fence in the store"])],
+        )
+        .await;
+        let view = s.view().await.unwrap();
+        let found = |text: &str, mode, k| {
+            let request = SearchRequest { mode, ..SearchRequest::new(text, Some(unit(&[1.0, 0.1, 0.0])), k) };
+            view.search(&request).unwrap().iter().map(|hit| hit.document.to_string()).collect::<Vec<_>>()
+        };
+        for mode in [Mode::FullText, Mode::default()] {
+            assert_eq!(found("\"lease fence in\"", mode, 5), [id("doc_2").to_string()], "{mode:?}");
+            assert_eq!(found("\"lease store\"", mode, 5), [""; 0], "{mode:?}");
+            assert_eq!(found("\"lease fence\"", mode, 100).len(), 61, "{mode:?}");
+        }
+        assert_eq!(found("\"lease store\"", Mode::Vector, 5).len(), 5);
+    });
+}
+
+#[test]
+fn results_of_one_document_are_limited() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let writes = (0..5).map(|n| texts(&format!("doc_{n}"), &vec!["lease"; 40 - n])).collect();
+        commit(&s, writes).await;
+        let view = s.view().await.unwrap();
+        for mode in [Mode::FullText, Mode::Vector, Mode::default()] {
+            for (per_document, k, expected) in [(Some(1), 4, 4), (Some(1), 9, 5), (Some(2), 9, 9), (Some(2), 99, 10)] {
+                let request = SearchRequest {
+                    mode,
+                    per_document,
+                    ..SearchRequest::new("lease", Some(unit(&[1.0, 0.0, 0.1])), k)
+                };
+                let hits = view.search(&request).unwrap();
+                let most = hits.iter().map(|h| hits.iter().filter(|o| o.document == h.document).count()).max();
+                assert_eq!((hits.len(), most), (expected, per_document), "{mode:?}");
+                assert!(hits.windows(2).all(|w| w[0].score >= w[1].score));
+            }
+        }
+    });
+}
+
+/// Checks that the parts of an explanation add up to the score.
+#[test]
+fn an_explanation_adds_up() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let rows = ["a lease", "the lease of a fence", "nothing here", "fence"];
+        commit(&s, vec![texts("doc_1", &rows), texts("doc_2", &rows[1..2]), texts("doc_3", &rows[2..])]).await;
+        let view = s.view().await.unwrap();
+        for mode in [Mode::FullText, Mode::Hybrid { weight: 0.3 }] {
+            let request = SearchRequest {
+                mode,
+                explain: true,
+                ..SearchRequest::new("fences and lease", Some(unit(&[1.0, 0.4, 0.0])), 9)
+            };
+            let hits = view.search(&request).unwrap();
+            assert!(hits.len() >= 5, "{mode:?}");
+            for hit in hits {
+                let parts = hit.explanation.unwrap();
+                let words: f32 = parts.terms.iter().map(|term| term.score).sum();
+                assert!((words - parts.words).abs() < 1e-5, "{parts:?}");
+                let own = parts.hybrid.map_or(words, |h| h.weight * h.vector + (1.0 - h.weight) * h.words);
+                let beside: f32 = parts.neighbours.iter().map(|score| score.unwrap_or(own / 2.0)).sum();
+                let in_context = (own + parts.context * beside) / (1.0 + 2.0 * parts.context);
+                let score = if parts.hybrid.is_some() { in_context } else { in_context + parts.document };
+                assert!((score - hit.score).abs() < 1e-5, "{} {score} {parts:?}", hit.score);
+            }
+        }
+        assert!(view.search(&SearchRequest::new("lease", None, 1)).unwrap()[0].explanation.is_none());
     });
 }

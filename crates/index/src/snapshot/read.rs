@@ -12,7 +12,8 @@ use super::{Directory, FORMAT, MAGIC, SnapshotHeader, TRAILER_BYTES, section};
 use crate::columns::{Documents, Labels, Rows, Strings, StringsBuilder, numbers};
 use crate::error::VectorError;
 use crate::options::Stemming;
-use crate::search::postings::{Postings, TOKENS_VERSION};
+use crate::search::postings::Postings;
+use crate::search::tokens;
 
 /// Holds the columns of an opened snapshot.
 pub struct Snapshot {
@@ -91,7 +92,7 @@ impl Snapshot {
         if rows.chunk_ids.len() as u64 != n || rows.vectors.len() as u64 != n * d || listed != Some(n) {
             return Err(damaged(format!("columns do not have the {n} rows that the directory lists")));
         }
-        let postings = match header.tokens_version == TOKENS_VERSION {
+        let postings = match header.tokens_version == tokens::VERSION {
             true => Some((header.stemming, sections.postings()?)),
             false => None,
         };

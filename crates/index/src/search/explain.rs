@@ -1,0 +1,44 @@
+//! Explains how the score of a result came about.
+
+use serde::{Deserialize, Serialize};
+
+/// Holds the parts of a result's score.
+///
+/// - Full-text search: `score = (words + context · neighbours) / (1 + 2 · context) + document`.
+/// - Hybrid search: a row's combined score is `weight · vector + (1 - weight) · words`, both scaled to the range 0 to
+///   1, and `score = (combined + context · neighbours) / (1 + 2 · context)`.
+/// - In both, half of the row's own score replaces the score of a missing neighbour.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Terms of the query that the row has, with the BM25 score of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TermScore>,
+    /// Sum of the scores of the terms.
+    pub words: f32,
+    /// Part of the score of the whole document that is added to the score of each of its rows.
+    pub document: f32,
+    /// Scores of the row before and of the row after this row, in the scale of the row's own score. `None` for a row
+    /// that does not exist.
+    pub neighbours: [Option<f32>; 2],
+    /// Share of each neighbour.
+    pub context: f32,
+    /// Scaled scores of a hybrid search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hybrid: Option<HybridParts>,
+}
+
+/// Holds the score of one term.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TermScore {
+    pub term: String,
+    pub score: f32,
+}
+
+/// Holds the two parts of a combined score, scaled to the range 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HybridParts {
+    pub vector: f32,
+    pub words: f32,
+    /// Share of the vector's part.
+    pub weight: f32,
+}

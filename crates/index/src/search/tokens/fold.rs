@@ -1,0 +1,59 @@
+//! Converts a word to the form in which it is indexed: lower case, compatibility forms replaced by the usual
+//! characters, diacritics and invisible characters removed.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+/// Appends the indexed form of `word` to `out`. `ascii` says that the word has only ASCII characters.
+pub(super) fn fold(word: &str, ascii: bool, out: &mut String) {
+    if ascii {
+        out.extend(word.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+        return;
+    }
+    let mut chars = word
+        .chars()
+        .filter(|c| !is_invisible(*c))
+        .flat_map(char::to_lowercase)
+        .nfkd()
+        // й is a letter, not an accented и: Russian endings differ by it.
+        .scan(' ', |before, c| {
+            let kept = !is_diacritic(c) || (*before == 'и' && c == BREVE);
+            *before = c;
+            Some(kept.then_some(c))
+        })
+        .flatten()
+        .nfc();
+    for c in &mut chars {
+        match c {
+            'ß' => out.push_str("ss"),
+            'æ' => out.push_str("ae"),
+            'œ' => out.push_str("oe"),
+            'þ' => out.push_str("th"),
+            'ø' => out.push('o'),
+            'ł' => out.push('l'),
+            'đ' | 'ð' => out.push('d'),
+            'ı' => out.push('i'),
+            'ς' => out.push('σ'),
+            // Compatibility forms may contain other characters, such as the fraction slash of ½.
+            c if c == '.' || c.is_alphanumeric() || is_combining_mark(c) => out.extend(c.to_lowercase()),
+            _ => {}
+        }
+    }
+}
+
+const BREVE: char = '\u{306}';
+
+/// Returns whether a mark is ignored in searches: Latin, Greek and Cyrillic accents, Hebrew points, Arabic vowel
+/// signs. Vowel signs of Indic scripts are separate letters and are kept.
+fn is_diacritic(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}'
+        | '\u{670}' | '\u{640}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}')
+}
+
+/// Returns whether a character has no visible form and does not separate words: soft hyphen, joiners, zero-width
+/// spaces, bidirectional marks, variation selectors.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{e0100}'..='\u{e01ef}')
+}
