@@ -12,18 +12,20 @@ use docweir_core::error::StageError;
 use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument};
 
 use super::ExtractOptions;
+use super::encoding::Decoded;
 use super::text;
 
 /// Extracts Markdown. The title comes from the front matter, or else from the first heading of level 1.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
-    let text = text::decode(bytes, options)?.replace('\u{c}', "\n");
+    let Decoded { text, notes } = text::decode(bytes, options)?;
+    let text = text.replace('\u{c}', "\n");
     let (blocks, title) = blocks(&text);
     let document = ExtractedDocument {
         media_type: MediaType::Markdown,
         pages: vec![text::page(1, text, blocks)],
         info: DocumentInfo { title, ..Default::default() },
         outline: Vec::new(),
-        notes: Vec::new(),
+        notes,
     };
     super::refuse_without_text(document, options)
 }
