@@ -21,6 +21,7 @@
 //! file after the file has shrunk. A child is reused for many documents, because starting a child costs more than
 //! reading a small document.
 
+mod data_uris;
 pub mod detect;
 mod encoding;
 mod info;

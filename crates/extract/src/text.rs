@@ -1,16 +1,16 @@
 //! Extracts plain text: decodes a file and splits the text into paragraphs at blank lines.
 //!
-//! The text stays verbatim with three exceptions: a byte order mark is removed, line ends become `\n`, and control
-//! characters (including NUL) are removed. A form feed ends a page.
+//! The text stays verbatim with four exceptions: a byte order mark is removed, line ends become `\n`, control characters
+//! (including NUL) are removed, and data URIs lose their payload. A form feed ends a page.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument, Page, TextRange};
 
-use super::ExtractOptions;
 use super::encoding::{self, Decoded};
+use super::{ExtractOptions, data_uris};
 
-/// Decodes the text of a file and removes control characters.
+/// Decodes the text of a file, and removes control characters and the payloads of data URIs.
 pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<Decoded, StageError> {
     let limit = options.limits.text_bytes;
     if bytes.len() as u64 > limit {
@@ -20,8 +20,10 @@ pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<Decoded, 
         );
         return Err(StageError::permanent("text_too_large", message));
     }
-    let Decoded { text, notes } = encoding::decode(bytes)?;
-    Ok(Decoded { text: clean(&text), notes })
+    let Decoded { text, mut notes } = encoding::decode(bytes)?;
+    let (text, left_out) = data_uris::without_payloads(clean(&text));
+    notes.extend(left_out);
+    Ok(Decoded { text, notes })
 }
 
 fn clean(text: &str) -> String {
