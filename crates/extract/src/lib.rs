@@ -11,6 +11,7 @@
 //! - [`detect()`] determines the type of a file from its first bytes;
 //! - `text`, `markdown` and `pdf` are pure functions from bytes to pages, one file or folder per format;
 //! - `encoding`, `plausible` and `utf16` find out how the characters of a text are encoded;
+//! - `data_uris`, `references` and `front_matter` are parts of Markdown that are not read as they are written;
 //! - `info` reads a PDF's information and outline. It runs last, because a failure there must not cost the document its
 //!   text;
 //! - `protocol` defines the messages, `worker` is the child's side, `process` is the parent's view of a child, and
@@ -24,6 +25,7 @@
 mod data_uris;
 pub mod detect;
 mod encoding;
+mod front_matter;
 mod info;
 mod markdown;
 mod objects;
@@ -33,6 +35,7 @@ mod plausible;
 mod pool;
 mod process;
 mod protocol;
+mod references;
 mod text;
 mod utf16;
 mod worker;
