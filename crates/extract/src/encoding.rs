@@ -194,9 +194,10 @@ fn other(bytes: &[u8]) -> Result<Decoded, StageError> {
 fn without_cut_off_character(bytes: &[u8]) -> Option<Decoded> {
     (1..=MAX_CUT_OFF).find_map(|cut| {
         let (kept, dropped) = bytes.split_at_checked(bytes.len().checked_sub(cut)?)?;
+        // The first byte of a character outside ASCII is never ASCII.
+        dropped.first().filter(|&&b| b >= 0x80)?;
         let (text, encoding) = guess(kept).filter(|(text, encoding)| plausible(text, encoding))?;
-        let multi = !encoding.is_single_byte() && dropped.first().is_some_and(|&b| b >= 0x80);
-        let mut decoded = multi.then(|| guessed(text, encoding))?;
+        let mut decoded = (!encoding.is_single_byte()).then(|| guessed(text, encoding))?;
         decoded.notes.push(format!("the text ends inside a character: its last {cut} bytes were left out"));
         Some(decoded)
     })

@@ -57,6 +57,7 @@ fn texts_in_many_encodings_are_read_and_the_guess_is_noted() {
         (GERMAN, WINDOWS_1252),
         (POLISH, WINDOWS_1250),
         (POLISH, ISO_8859_2),
+        ("Prom odpływa z mola. Bilety są w kasie, także łódź.", ISO_8859_2),
         (CZECH, WINDOWS_1250),
         (TURKISH, WINDOWS_1254),
         (HEBREW, WINDOWS_1255),
@@ -142,6 +143,9 @@ fn what_is_no_text_or_in_no_known_encoding_is_refused() {
         (b"a\0b", "not_text"),
         (b"\x01\x02\x03 \x04\x05 text", "not_text"),
         (&noise, "unknown_encoding"),
+        // French in code page 850 and German in MacRoman, which are not recognised.
+        (b"Le pr\x82pos\x82 a not\x82 la d\x82rive de la bou\x82e apr\x8as la temp\x88te.", "unknown_encoding"),
+        (b"Die F\x8ahre f\x8ahrt t\x8aglich, f\x9fr Sch\x9fler zum erm\x8a\xa7igten Preis.", "unknown_encoding"),
         (b"ok \x81\x8d\x8f\x90\x9d\xff\xfe ok", "unknown_encoding"),
     ] {
         let refused = decode(bytes).expect_err(code);

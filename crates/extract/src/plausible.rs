@@ -1,8 +1,8 @@
 //! Judges whether a text that was decoded with a guessed encoding reads like text.
 //!
-//! The detector always names an encoding, also for bytes that are text in none. A wrong encoding shows in three ways:
-//! characters that no text has, capitals after small letters, and runs of accented letters where a language with Latin
-//! letters has only single ones.
+//! The detector always names an encoding, also for bytes that are text in none. A wrong encoding shows in four ways:
+//! characters that no text has, capitals after small letters, symbols inside words, and runs of accented letters where a
+//! language with Latin letters has only single ones.
 
 use encoding_rs::Encoding;
 
@@ -26,6 +26,9 @@ const LATIN: &[&str] = &[
 /// Number of accented letters in a row that no language with Latin letters has.
 const RUN: usize = 4;
 
+/// Maximum number of characters outside ASCII whose share of the text proves nothing.
+const SHORT: usize = 8;
+
 /// Returns whether a text reads like text, if it was decoded from `encoding`.
 pub(super) fn plausible(text: &str, encoding: &'static Encoding) -> bool {
     let counts = Counts::of(text);
@@ -38,9 +41,9 @@ pub(super) fn plausible(text: &str, encoding: &'static Encoding) -> bool {
         return false;
     }
     let latin = is_latin(encoding);
-    let crowded = counts.special * 10 > counts.chars * 3;
+    let crowded = counts.special > SHORT && counts.special * 10 > counts.chars * 3;
     !(latin
-        && (crowded || many(counts.in_runs, counts.special, 10) || many(counts.symbols_in_words, counts.special, 30)))
+        && (crowded || many(counts.in_runs, counts.special, 10) || many(counts.strange_in_words, counts.special, 30)))
 }
 
 /// Returns whether an encoding is for languages that are written with Latin letters.
@@ -48,9 +51,10 @@ pub(super) fn is_latin(encoding: &'static Encoding) -> bool {
     LATIN.contains(&encoding.name())
 }
 
-/// Returns whether all symbols of a text are usual in prose.
+/// Returns whether all characters of a text outside ASCII are letters or punctuation.
 pub(super) fn is_plain(text: &str) -> bool {
-    Counts::of(text).symbols == 0
+    let plain = |c: char| c.is_ascii() || (c.is_alphabetic() && !is_modifier(c)) || is_punctuation(c);
+    text.chars().all(plain) && Counts::of(text).strange_in_words == 0
 }
 
 pub(super) fn letters_outside_ascii(text: &str) -> usize {
@@ -67,8 +71,8 @@ struct Counts {
     impossible: usize,
     /// Symbols outside ASCII that are rare in prose.
     symbols: usize,
-    /// Such symbols between two letters.
-    symbols_in_words: usize,
+    /// Symbols between two letters, and capitals outside ASCII between two small letters.
+    strange_in_words: usize,
     /// Letters outside ASCII in runs of at least [`RUN`].
     in_runs: usize,
     /// Pairs of adjacent letters outside ASCII that have a case.
@@ -100,11 +104,12 @@ impl Counts {
             } else {
                 counts.special += 1;
                 counts.impossible += usize::from(is_impossible(c));
-                if !c.is_alphanumeric() && !is_usual(c) {
-                    counts.symbols += 1;
-                    let next = chars.peek().is_some_and(|n| n.is_alphabetic());
-                    counts.symbols_in_words += usize::from(before.is_alphabetic() && next);
-                }
+                counts.symbols += usize::from(!c.is_alphanumeric() && !is_usual(c));
+                let after = chars.peek().copied().unwrap_or(' ');
+                let symbol = (!c.is_alphabetic() && !is_joint(c)) || is_modifier(c);
+                let capital = c.is_uppercase() && before.is_lowercase() && after.is_lowercase();
+                let in_word = before.is_alphabetic() && after.is_alphabetic();
+                counts.strange_in_words += usize::from(in_word && (symbol || capital));
             }
             before = c;
         }
@@ -120,6 +125,20 @@ fn is_impossible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{f0000}'..)
 }
 
+/// Returns whether a character is an accent that stands alone, such as `ˆ`, which Unicode counts as a letter.
+fn is_modifier(c: char) -> bool {
+    matches!(c, '\u{2b0}'..='\u{2ff}')
+}
+
+/// Returns whether a character may join two letters to one word or two words without a blank.
+fn is_joint(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '·' | '\u{300}'..='\u{36f}' | '\u{2010}'..='\u{2019}' | '…' | '\u{202f}')
+}
+
+fn is_punctuation(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '©' | '«' | '®' | '°' | '»' | '\u{2010}'..='\u{203a}' | '€' | '™')
+}
+
 /// Returns whether a symbol is usual in prose. Marks that follow a letter, as in Thai and Hindi, count as usual.
 fn is_usual(c: char) -> bool {
     matches!(c,
@@ -127,4 +146,27 @@ fn is_usual(c: char) -> bool {
         | '\u{300}'..='\u{36f}' | '\u{5b0}'..='\u{5c7}' | '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{64b}'..='\u{65f}'
         | '\u{e31}'..='\u{e4e}' | '\u{2010}'..='\u{203a}' | '€' | '™' | '\u{3000}'..='\u{303f}' | '\u{30fb}'
         | '\u{fe30}'..='\u{fe4f}' | '\u{ff00}'..='\u{ffef}')
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding_rs::{WINDOWS_1251, WINDOWS_1252};
+
+    use super::*;
+
+    #[test]
+    fn texts_in_a_wrong_encoding_do_not_read_like_text() {
+        for text in ["L’été à la plage, dès 7 h – 12 °C…", "¿Qué? «Sí», mañana", "Übergrößenträger ÄÖÜ", "5 m² à ½ £"]
+        {
+            assert!(plausible(text, WINDOWS_1252), "{text}");
+        }
+        for text in
+            ["F„hre f„hrt t„glich, fr Sch\u{81}ler", "FŠhre fŠhrt tŠglich fŸr SchŸler", "Áàðîìåòð çàìåí¸í", "a\u{e000}"]
+        {
+            assert!(!plausible(text, WINDOWS_1252), "{text}");
+        }
+        assert!(plausible("Барометр заменён. НОВЫЙ", WINDOWS_1251));
+        assert!(!plausible("аПЕК лОРМ сОЬ вЕФР", WINDOWS_1251), "letters in the wrong case");
+        assert!(is_plain("naïve “quotes”") && !is_plain("tak¿e") && !is_plain("odp³ywa"));
+    }
 }

@@ -169,9 +169,8 @@ impl LocalEnricher {
         personal: &[Vec<Match>],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Match>>, StageError> {
-        let redacts = |all: &'_ Vec<Match>| all.iter().filter(|m| self.options.redacts(m.kind)).collect();
         if !chunks.fields.is_empty() {
-            let removed = fields::removed(&chunks.chunks, personal.iter().map(redacts));
+            let removed = fields::removed(&chunks.chunks, personal, |m| self.options.redacts(m.kind));
             let find = |text: &str, known: Vec<Match>| self.redacted_matches(text, known);
             chunks.pii_redacted += fields::redact_all(&mut chunks.fields, &removed, &find);
         }
