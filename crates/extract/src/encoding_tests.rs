@@ -76,6 +76,14 @@ fn texts_in_many_encodings_are_read_and_the_guess_is_noted() {
 }
 
 #[test]
+fn a_few_accents_or_symbols_in_an_english_text_are_western() {
+    for text in ["It was 12 °C, 5 µg, £ 3.", "A naïve idea.", "“It’s” – fine…", "The café is open, at 2½ £."]
+    {
+        assert_eq!(text_of(&encoded(text, WINDOWS_1252)), text);
+    }
+}
+
+#[test]
 fn a_few_stray_bytes_leave_the_rest_of_a_text_as_it_is() {
     let lead = "Été comme hiver, la tempête déplace la bouée.\nDeuxième ligne : le préposé a noté la dérive.\n";
     let stray = [lead.as_bytes(), b"Troisi\xe8me ligne."].concat();

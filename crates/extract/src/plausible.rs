@@ -51,10 +51,20 @@ pub(super) fn is_latin(encoding: &'static Encoding) -> bool {
     LATIN.contains(&encoding.name())
 }
 
-/// Returns whether all characters of a text outside ASCII are letters or punctuation.
+/// Returns whether all characters of a text outside ASCII are letters, punctuation, or symbols that touch no letter.
 pub(super) fn is_plain(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii() || (c.is_alphabetic() && !is_modifier(c)) || is_punctuation(c);
-    text.chars().all(plain) && Counts::of(text).strange_in_words == 0
+    let mut before = ' ';
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let touches = before.is_alphabetic() || chars.peek().is_some_and(|after| after.is_alphabetic());
+        let letter = c.is_alphabetic() && !is_modifier(c);
+        let symbol = (is_usual(c) || c.is_numeric()) && !touches;
+        if !(c.is_ascii() || letter || is_punctuation(c) || symbol) {
+            return false;
+        }
+        before = c;
+    }
+    Counts::of(text).strange_in_words == 0
 }
 
 pub(super) fn letters_outside_ascii(text: &str) -> usize {
@@ -167,6 +177,11 @@ mod tests {
         }
         assert!(plausible("Барометр заменён. НОВЫЙ", WINDOWS_1251));
         assert!(!plausible("аПЕК лОРМ сОЬ вЕФР", WINDOWS_1251), "letters in the wrong case");
-        assert!(is_plain("naïve “quotes”") && !is_plain("tak¿e") && !is_plain("odp³ywa"));
+        assert!(
+            is_plain("naïve “quotes”")
+                && is_plain("12 °C, 5 µg, £ 3, 2½")
+                && !is_plain("tak¿e")
+                && !is_plain("odp³ywa")
+        );
     }
 }
