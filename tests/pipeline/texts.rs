@@ -74,7 +74,7 @@ fn texts_in_other_encodings_are_read_with_a_note_or_refused() {
         })
         .collect();
     place.write("ferry.txt", russian);
-    place.write("stray.txt", [&"Été : la bouée a dérivé.\nDeuxième été.\n".as_bytes()[..], b"C\xf4te"].concat());
+    place.write("stray.txt", ["Été : la bouée a dérivé.\nDeuxième été.\n".as_bytes(), b"C\xf4te"].concat());
     place.write("utf16.txt", "Die Fähre fährt.".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
     place.write(
         "noise.txt",
