@@ -10,7 +10,7 @@ use docweir_core::failpoint;
 use docweir_core::model::ModelIdentity;
 use docweir_stores::control::{Claim, Resume};
 use docweir_target::{Capabilities, DocumentRows, Write};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -120,10 +120,12 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
     match input {
         Input::Removal => Ok(Write::Delete { document_id, version }),
         Input::Embedded(document) => {
-            let metadata = Map::from_iter([
+            let reserved = [
                 ("media_type".to_owned(), Value::from(claim.media_type.as_str())),
                 ("tenant".to_owned(), Value::from(claim.tenant.as_str())),
-            ]);
+            ];
+            // What the pipeline knows wins over what a document says about itself.
+            let metadata = document.chunks.fields.clone().into_iter().chain(reserved).collect();
             let source = claim.source.clone();
             let rows = DocumentRows::of_embedded(document_id, version, source, metadata, document);
             let parent = claim.parent.clone();

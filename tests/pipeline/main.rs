@@ -70,4 +70,5 @@ mod table;
 #[cfg(feature = "aws")]
 mod tables;
 mod terminal;
+mod texts;
 mod watching;

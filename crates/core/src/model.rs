@@ -11,12 +11,16 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::documents::MediaType;
 use crate::memory::heap_bytes;
 
 /// Separator between two pages in the extracted text.
 pub const PAGE_SEPARATOR: &str = "\n\n";
+
+/// Names of metadata that Docweir sets on every row. A field of a document cannot have such a name.
+pub const RESERVED_METADATA: &[&str] = &["media_type", "tenant"];
 
 /// Box `[x0, y0, x1, y1]` in points. The origin is the top left corner of the page, and y grows downwards.
 pub type Bbox = [f32; 4];
@@ -82,7 +86,7 @@ impl ExtractedDocument {
                 + heap_of(&p.lines)
                 + heap_of(&p.blocks)
         };
-        self.pages.iter().map(page).sum::<usize>() + 80 * self.outline.len() + 256
+        self.pages.iter().map(page).sum::<usize>() + 80 * self.outline.len() + fields_bytes(&self.info.fields) + 256
     }
 }
 
@@ -107,6 +111,33 @@ pub struct DocumentInfo {
     pub created: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<String>,
+    /// All fields that the file states about itself, such as the front matter of Markdown. Numbers, booleans, lists and
+    /// tables keep their types; everything else is text as written.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+}
+
+impl DocumentInfo {
+    /// Returns the metadata of the document's rows: all fields of the file, and the title. If the file has no fields of
+    /// its own, as a PDF, the other entries are included too.
+    pub fn metadata(&self) -> Map<String, Value> {
+        let mut metadata = self.fields.clone();
+        let others = [
+            ("author", &self.author),
+            ("subject", &self.subject),
+            ("keywords", &self.keywords),
+            ("created", &self.created),
+            ("modified", &self.modified),
+        ];
+        let others = others.into_iter().filter(|_| self.fields.is_empty());
+        for (name, value) in std::iter::once(("title", &self.title)).chain(others) {
+            if let Some(value) = value {
+                metadata.entry(name).or_insert_with(|| Value::from(value.as_str()));
+            }
+        }
+        metadata.retain(|name, _| !RESERVED_METADATA.contains(&name.as_str()));
+        metadata
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -252,11 +283,15 @@ pub struct Chunks {
     /// Language of the whole document. Absent before the enrichment stage, or if the language could not be detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
-    /// Number of placeholders that replace personal data, counted over all chunks and headings.
+    /// Number of placeholders that replace personal data, counted over all chunks, headings and fields.
     #[serde(default)]
     pub pii_redacted: u64,
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Metadata of the document, which every row of the document gets. If redaction is on, placeholders replace personal
+    /// data in it after the enrichment stage.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
 }
 
 impl Chunks {
@@ -270,7 +305,7 @@ impl Chunks {
                 + heap_of(&c.boxes)
                 + c.findings.as_ref().map_or(0, Findings::heap_bytes)
         };
-        self.chunks.iter().map(chunk).sum::<usize>() + 128
+        self.chunks.iter().map(chunk).sum::<usize>() + fields_bytes(&self.fields) + 128
     }
 }
 
@@ -308,6 +343,20 @@ impl Findings {
         };
         mentions(&self.entities) + mentions(&self.patterns) + mentions(&self.personal_data) + strings(&self.key_phrases)
     }
+}
+
+/// Returns the estimated memory that metadata owns, in bytes.
+fn fields_bytes(fields: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        size_of::<Value>()
+            + match value {
+                Value::String(text) => heap_bytes(text.capacity()),
+                Value::Array(items) => items.iter().map(of).sum(),
+                Value::Object(fields) => fields_bytes(fields),
+                _ => 0,
+            }
+    }
+    fields.iter().map(|(name, value)| size_of::<String>() + heap_bytes(name.capacity()) + of(value)).sum()
 }
 
 /// Returns the memory that a list owns, without the memory that its elements own, in bytes.

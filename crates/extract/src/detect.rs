@@ -7,7 +7,7 @@
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 
-use super::text::{Encoding, guess_encoding};
+use super::encoding::{Family, family, lossy_head};
 
 /// Number of bytes that [`detect`] needs from the beginning of a file. If the file is shorter, [`detect`] needs all
 /// of its bytes.
@@ -50,6 +50,9 @@ const MAGIC: &[(&[u8], &str)] = &[
 
 /// Returns the media type of a file from the head of its content ([`HEAD_BYTES`]) and, for text only, from its name.
 ///
+/// A head that may be text counts as text. Only the whole file shows in which encoding it is, so extraction decides
+/// whether the text is readable.
+///
 /// # Errors
 /// Returns the permanent error `empty_file` if the file is empty. Returns the permanent error `unknown_type`
 /// if the content is neither a PDF nor text, or is an HTML page. The message of `unknown_type` describes the content.
@@ -60,18 +63,20 @@ pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> 
     if contains(&head[..head.len().min(PDF_HEADER_WITHIN + 5)], b"%PDF-") {
         return Ok(MediaType::Pdf);
     }
+    // If the head is full, more bytes may follow, and the last character may be incomplete.
+    let encoding = family(head, head.len() >= HEAD_BYTES);
     if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         // Two or three letters are not enough: a text may begin with the same letters.
         let short = matches!(head, [b'M', b'Z', ..] | [b'B', b'Z', b'h', ..] | [b'I', b'D', b'3', ..]);
-        if !(short && guess_encoding(head) == Some(Encoding::Utf8)) {
+        if !(short && encoding == Some(Family::Utf8)) {
             return Err(unknown(what));
         }
     }
     let markdown = is_markdown_name(name);
-    let Some(encoding) = guess_encoding(head) else {
+    let Some(encoding) = encoding else {
         return Err(unknown("binary data of no known type"));
     };
-    if encoding == Encoding::Utf8 && !markdown && looks_like_html(head) {
+    if !markdown && looks_like_html(&lossy_head(head, encoding)) {
         return Err(unknown("an HTML page"));
     }
     Ok(if markdown { MediaType::Markdown } else { MediaType::Text })
@@ -88,10 +93,10 @@ fn is_markdown_name(name: Option<&str>) -> bool {
     matches!(extension.as_deref(), Some("md" | "markdown"))
 }
 
-fn looks_like_html(head: &[u8]) -> bool {
-    let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let begins = |tag: &[u8]| start.get(..tag.len()).is_some_and(|s| s.eq_ignore_ascii_case(tag));
-    begins(b"<!doctype html") || begins(b"<html")
+fn looks_like_html(head: &str) -> bool {
+    let start = head.trim_start();
+    let begins = |tag: &str| start.get(..tag.len()).is_some_and(|s| s.eq_ignore_ascii_case(tag));
+    begins("<!doctype html") || begins("<html")
 }
 
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {

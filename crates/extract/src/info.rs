@@ -99,6 +99,7 @@ fn information(document: &Document) -> DocumentInfo {
         producer: text(b"Producer"),
         created: date(b"CreationDate"),
         modified: date(b"ModDate"),
+        ..DocumentInfo::default()
     }
 }
 

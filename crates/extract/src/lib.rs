@@ -10,6 +10,8 @@
 //! ```
 //! - [`detect()`] determines the type of a file from its first bytes;
 //! - `text`, `markdown` and `pdf` are pure functions from bytes to pages, one file or folder per format;
+//! - `encoding`, `plausible` and `utf16` find out how the characters of a text are encoded;
+//! - `data_uris`, `references` and `front_matter` are parts of Markdown that are not read as they are written;
 //! - `info` reads a PDF's information and outline. It runs last, because a failure there must not cost the document its
 //!   text;
 //! - `protocol` defines the messages, `worker` is the child's side, `process` is the parent's view of a child, and
@@ -20,16 +22,22 @@
 //! file after the file has shrunk. A child is reused for many documents, because starting a child costs more than
 //! reading a small document.
 
+mod data_uris;
 pub mod detect;
+mod encoding;
+mod front_matter;
 mod info;
 mod markdown;
 mod objects;
 mod options;
 mod pdf;
+mod plausible;
 mod pool;
 mod process;
 mod protocol;
+mod references;
 mod text;
+mod utf16;
 mod worker;
 
 pub use self::detect::{HEAD_BYTES, detect};
@@ -61,7 +69,8 @@ trait Sink {
 ///
 /// # Errors
 /// Returns a permanent error with one of these codes: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`,
-/// `too_many_pages`, `page_too_large`, `too_much_text`, `text_too_large`, `not_text`, `input_too_large`.
+/// `too_many_pages`, `page_too_large`, `too_much_text`, `text_too_large`, `not_text`, `unknown_encoding`,
+/// `input_too_large`.
 pub fn extract_in_process(
     bytes: Vec<u8>,
     media_type: MediaType,

@@ -1,8 +1,9 @@
-//! Extracts Markdown: returns the text verbatim as one page, and divides it into blocks.
+//! Extracts Markdown: returns the text as one page, and divides it into blocks.
 //!
-//! As with plain text, line ends become `\n` and control characters are removed; the rest is unchanged. Front matter
-//! and thematic breaks stay in the text. They are marked as page furniture (text that is not part of the content), so
-//! that searches ignore them.
+//! The text stays as it was written, except that line ends become `\n`, control characters are removed, character
+//! references outside code become characters, and data URIs lose their payload. Front matter becomes a paragraph with
+//! one line for each field, so that searches find it. Thematic breaks stay in the text. They are marked as page furniture
+//! (text that is not part of the content), so that searches ignore them.
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::ops::Range;
@@ -12,57 +13,104 @@ use docweir_core::error::StageError;
 use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument};
 
 use super::ExtractOptions;
+use super::encoding::Decoded;
+use super::front_matter::{self, FrontMatter};
+use super::references::Replacements;
 use super::text;
+
+/// Text between the front matter and the rest of the page.
+const AFTER_FRONT_MATTER: &str = "\n\n";
 
 /// Extracts Markdown. The title comes from the front matter, or else from the first heading of level 1.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
-    let text = text::decode(bytes, options)?.replace('\u{c}', "\n");
-    let (blocks, title) = blocks(&text);
+    let Decoded { text, mut notes } = text::decode(bytes, options)?;
+    let text = text.replace('\u{c}', "\n");
+    let FrontMatter { end, text: front, info, notes: more } = front_matter::read(&text).unwrap_or_default();
+    notes.extend(more);
+    let body = text.get(end..).unwrap_or_default();
+    let Body { mut found, replacements, title } = body_of(body);
+    let body = replacements.apply(body, found.iter_mut().map(|(_, range)| range));
+    let mut blocks = Vec::new();
+    let mut page = String::with_capacity(front.len() + AFTER_FRONT_MATTER.len() + body.len());
+    if !front.is_empty() {
+        blocks.push(text::block(BlockKind::Paragraph, 0, front.len()));
+        page.push_str(&front);
+        page.push_str(AFTER_FRONT_MATTER);
+    }
+    blocks.extend(cover(&body, found, page.len()));
+    page.push_str(&body);
     let document = ExtractedDocument {
         media_type: MediaType::Markdown,
-        pages: vec![text::page(1, text, blocks)],
-        info: DocumentInfo { title, ..Default::default() },
+        pages: vec![text::page(1, page, blocks)],
+        info: DocumentInfo { title: info.title.or(title), ..info },
         outline: Vec::new(),
-        notes: Vec::new(),
+        notes,
     };
     super::refuse_without_text(document, options)
 }
 
-fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
-    let extensions = Options::ENABLE_TABLES
-        | Options::ENABLE_FOOTNOTES
-        | Options::ENABLE_STRIKETHROUGH
-        | Options::ENABLE_TASKLISTS
-        | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
-    let mut found: Vec<(BlockKind, Range<usize>)> = Vec::new();
+/// Holds what the parser has found in a text without front matter.
+#[derive(Default)]
+struct Body {
+    /// Blocks in any order, which may overlap.
+    found: Vec<(BlockKind, Range<usize>)>,
+    replacements: Replacements,
+    /// First heading of level 1.
+    title: Option<String>,
+}
+
+fn body_of(text: &str) -> Body {
+    let extensions =
+        Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut body = Body::default();
     // Whole blocks (tables, quotes, …) are not divided further; `inside` counts the whole blocks around the current
     // event.
     let mut inside = 0usize;
     let mut items: Vec<Range<usize>> = Vec::new();
     let mut heading: Option<String> = None;
-    let (mut first_heading, mut front_title) = (None, None);
+    let mut figure = FigureWatch::default();
+    let mut in_table = false;
     for (event, range) in Parser::new_ext(text, extensions).into_offset_iter() {
+        figure.see(&event);
+        match &event {
+            Event::Start(Tag::Table(_)) => in_table = true,
+            Event::End(TagEnd::Table) => in_table = false,
+            Event::Html(html) => body.replacements.add_html(html, range.start),
+            Event::Text(meaning) => {
+                let written = text.get(range.clone()).unwrap_or_default();
+                if written.starts_with('&') && written.ends_with(';') && **meaning != *written {
+                    body.replacements.add(range.clone(), meaning, in_table);
+                }
+            }
+            _ => {}
+        }
         match event {
             Event::Start(_) if inside > 0 => inside += 1,
             Event::End(_) if inside > 1 => inside -= 1,
             Event::End(TagEnd::Heading(HeadingLevel::H1)) => {
                 inside = 0;
-                first_heading = first_heading.or(heading.take());
+                body.title = body.title.or(heading.take().filter(|t| !t.trim().is_empty()));
             }
             Event::End(_) if inside == 1 => {
                 inside = 0;
                 heading = None;
+                let watched = std::mem::take(&mut figure);
+                if let Some((kind @ BlockKind::Paragraph, _)) = body.found.last_mut()
+                    && watched.is_figure()
+                {
+                    *kind = BlockKind::Figure;
+                }
             }
             Event::Start(Tag::List(_)) => {
                 // A nested list ends the text of the item that contains it.
                 if let Some(item) = items.last_mut().filter(|i| i.start < range.start) {
-                    found.push((BlockKind::ListItem, item.start..range.start));
+                    body.found.push((BlockKind::ListItem, item.start..range.start));
                     item.start = range.end;
                 }
             }
             Event::Start(Tag::Item) => items.push(range),
             Event::End(TagEnd::Item) => {
-                found.extend(items.pop().filter(|i| i.start < i.end).map(|i| (BlockKind::ListItem, i)));
+                body.found.extend(items.pop().filter(|i| i.start < i.end).map(|i| (BlockKind::ListItem, i)));
             }
             Event::Start(tag) if items.is_empty() => {
                 let kind = match tag {
@@ -73,16 +121,12 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
                     Tag::BlockQuote(_) => BlockKind::Quote,
                     Tag::CodeBlock(_) => BlockKind::Code,
                     Tag::Table(_) => BlockKind::Table,
-                    Tag::MetadataBlock(_) => {
-                        front_title = text.get(range.clone()).and_then(title_of_front_matter);
-                        BlockKind::PageFurniture
-                    }
                     _ => BlockKind::Paragraph,
                 };
                 inside = 1;
-                found.push((kind, range));
+                body.found.push((kind, range));
             }
-            Event::Rule if inside == 0 && items.is_empty() => found.push((BlockKind::PageFurniture, range)),
+            Event::Rule if inside == 0 && items.is_empty() => body.found.push((BlockKind::PageFurniture, range)),
             Event::Text(t) | Event::Code(t) => {
                 if let Some(heading) = &mut heading {
                     heading.push_str(&t);
@@ -96,12 +140,72 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
             _ => {}
         }
     }
-    (cover(text, found), front_title.or(first_heading).filter(|t| !t.trim().is_empty()))
+    body
+}
+
+/// Recognises a paragraph, or a block of HTML, that consists of embedded images.
+#[derive(Default)]
+struct FigureWatch {
+    images: usize,
+    other: bool,
+    /// Number of images around the current event, whose text is a description.
+    inside: usize,
+    /// HTML of the block that has not been judged yet.
+    html: String,
+}
+
+impl FigureWatch {
+    fn see(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Start(Tag::Paragraph | Tag::HtmlBlock) => *self = Self::default(),
+            Event::Start(Tag::Image { dest_url, .. }) => {
+                self.inside += 1;
+                self.image(dest_url);
+            }
+            Event::End(TagEnd::Image) => self.inside = self.inside.saturating_sub(1),
+            Event::Html(html) | Event::InlineHtml(html) => self.html.push_str(html),
+            Event::Text(text) if self.inside == 0 => self.other |= !text.trim().is_empty(),
+            Event::Code(_) | Event::FootnoteReference(_) | Event::TaskListMarker(_) => self.other = true,
+            _ => {}
+        }
+    }
+
+    fn image(&mut self, address: &str) {
+        if is_data(address) {
+            self.images += 1;
+        } else {
+            self.other = true;
+        }
+    }
+
+    fn is_figure(&self) -> bool {
+        let html = is_data_html(&self.html);
+        !self.other && (self.images > 0 || html) && (self.html.is_empty() || html)
+    }
+}
+
+fn is_data(address: &str) -> bool {
+    address.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+}
+
+/// Returns whether a piece of HTML has an embedded image, and no text between its tags.
+fn is_data_html(html: &str) -> bool {
+    let mut in_tag = false;
+    let outside = html.chars().any(|c| {
+        match c {
+            '<' => in_tag = true,
+            '>' => in_tag = false,
+            c => return !in_tag && !c.is_whitespace(),
+        }
+        false
+    });
+    let embedded = ["\"data:", "'data:", "=data:", "(data:"].iter().any(|mark| html.contains(mark));
+    embedded && !outside
 }
 
 /// Sorts and trims the blocks and makes them disjoint. Text that no block covers (link definitions) becomes
-/// paragraphs.
-fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>) -> Vec<Block> {
+/// paragraphs. The ranges of the result begin at `offset`.
+fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>, offset: usize) -> Vec<Block> {
     found.sort_by_key(|(_, r)| (r.start, std::cmp::Reverse(r.end)));
     let mut blocks = Vec::with_capacity(found.len());
     let mut at = 0;
@@ -112,7 +216,7 @@ fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>) -> Vec<Block> {
         if range.start + skipped < end {
             // An indented block begins at the start of its line, so that code keeps its indentation.
             let line = text[..range.start + skipped].rfind('\n').map_or(0, |n| n + 1).max(range.start);
-            blocks.push(text::block(kind, line, end));
+            blocks.push(text::block(kind, offset + line, offset + end));
         }
     };
     for (kind, range) in found {
@@ -127,66 +231,6 @@ fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>) -> Vec<Block> {
     blocks
 }
 
-fn title_of_front_matter(block: &str) -> Option<String> {
-    let value = block.lines().find_map(|l| l.strip_prefix("title:"))?.trim();
-    let unquoted = ['"', '\''].iter().find_map(|&q| value.strip_prefix(q)?.strip_suffix(q)).unwrap_or(value);
-    (!unquoted.is_empty()).then(|| unquoted.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn kinds(text: &str) -> Vec<(BlockKind, String)> {
-        let document = extract(text.as_bytes(), &ExtractOptions::default()).unwrap();
-        let page = &document.pages[0];
-        page.blocks.iter().map(|b| (b.kind, b.range.of(&page.text).to_owned())).collect()
-    }
-
-    #[test]
-    fn every_kind_of_block_with_its_exact_range() {
-        let text = "---\ntitle: \"Front\"\n---\n\n# Top *one*\n\nPara\nline two\n\nSetext\n---\n\n- a\n- b\n  - c\n\n> quote\n\n```rust\nlet x;\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n***\n\n[x]: http://y\n";
-        let found = kinds(text);
-        let expected: Vec<(BlockKind, &str)> = vec![
-            (BlockKind::PageFurniture, "---\ntitle: \"Front\"\n---"),
-            (BlockKind::Heading { level: 1 }, "# Top *one*"),
-            (BlockKind::Paragraph, "Para\nline two"),
-            (BlockKind::Heading { level: 2 }, "Setext\n---"),
-            (BlockKind::ListItem, "- a"),
-            (BlockKind::ListItem, "- b"),
-            (BlockKind::ListItem, "- c"),
-            (BlockKind::Quote, "> quote"),
-            (BlockKind::Code, "```rust\nlet x;\n```"),
-            (BlockKind::Table, "| a | b |\n|---|---|\n| 1 | 2 |"),
-            (BlockKind::PageFurniture, "***"),
-            (BlockKind::Paragraph, "[x]: http://y"),
-        ];
-        let found: Vec<(BlockKind, &str)> = found.iter().map(|(k, t)| (*k, t.as_str())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn the_title_is_the_front_matters_or_the_first_top_heading() {
-        let title = |t: &str| extract(t.as_bytes(), &ExtractOptions::default()).unwrap().info.title;
-        assert_eq!(title("---\ntitle: 'F'\n---\n# H\n").as_deref(), Some("F"));
-        assert_eq!(title("## sub\n\n# The `one`\n\n# two\n").as_deref(), Some("The one"));
-        assert_eq!(title("no heading"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn blocks_are_sorted_disjoint_and_cover_all_but_white_space(text in "([-#>*|`a-z0-9 \t\\[\\]:.é]{0,12}\n){0,24}") {
-            let (blocks, _) = blocks(&text);
-            let mut at = 0usize;
-            for b in &blocks {
-                let (start, end) = (b.range.start as usize, b.range.end as usize);
-                prop_assert!(at <= start && start < end && end <= text.len());
-                prop_assert!(text[at..start].trim().is_empty(), "uncovered: {:?}", &text[at..start]);
-                prop_assert!(!b.range.of(&text).trim().is_empty());
-                at = end;
-            }
-            prop_assert!(text[at..].trim().is_empty());
-        }
-    }
-}
+#[path = "markdown_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::{ErrorClass, StageError};
@@ -63,6 +64,8 @@ pub(super) struct WirePage {
 pub(super) struct WireTail {
     /// Document information in this order: title, author, subject, keywords, creator, producer, created, modified.
     info: [Option<String>; 8],
+    /// Fields of the file as a JSON object, because postcard cannot read values of unknown types.
+    fields: String,
     outline: Vec<(u8, String, Option<u32>)>,
     notes: Vec<String>,
 }
@@ -147,9 +150,10 @@ impl WirePage {
 
 impl WireTail {
     pub fn new(info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Self {
-        let DocumentInfo { title, author, subject, keywords, creator, producer, created, modified } = info;
+        let DocumentInfo { title, author, subject, keywords, creator, producer, created, modified, fields } = info;
         Self {
             info: [title, author, subject, keywords, creator, producer, created, modified],
+            fields: if fields.is_empty() { String::new() } else { Value::Object(fields).to_string() },
             outline: outline.into_iter().map(|e| (e.level, e.title, e.page)).collect(),
             notes,
         }
@@ -157,7 +161,9 @@ impl WireTail {
 
     pub fn parts(self) -> (DocumentInfo, Vec<OutlineEntry>, Vec<String>) {
         let [title, author, subject, keywords, creator, producer, created, modified] = self.info;
-        let info = DocumentInfo { title, author, subject, keywords, creator, producer, created, modified };
+        // A child that sends no valid object loses its fields only.
+        let fields = serde_json::from_str(&self.fields).unwrap_or_default();
+        let info = DocumentInfo { title, author, subject, keywords, creator, producer, created, modified, fields };
         let entry = |(level, title, page)| OutlineEntry { level, title, page };
         (info, self.outline.into_iter().map(entry).collect(), self.notes)
     }
@@ -285,6 +291,22 @@ mod tests {
             }
         }
         assert_eq!(kind_of(kind_code(BlockKind::Heading { level: 3 })), Some(BlockKind::Heading { level: 3 }));
+    }
+
+    #[test]
+    fn the_tail_keeps_every_field_of_the_file() {
+        let fields = serde_json::json!({"pages": 3, "draft": false, "tags": ["a", "b"], "of": {"code": "007"}});
+        let info = DocumentInfo {
+            title: Some("t".into()),
+            fields: fields.as_object().cloned().unwrap(),
+            ..Default::default()
+        };
+        let bytes = postcard::to_stdvec(&WireTail::new(info.clone(), Vec::new(), vec!["n".into()])).unwrap();
+        let tail: WireTail = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(tail.parts(), (info, Vec::new(), vec!["n".into()]));
+        let empty = WireTail::new(DocumentInfo::default(), Vec::new(), Vec::new());
+        let spoiled = WireTail { fields: "[1".into(), ..empty };
+        assert_eq!(spoiled.parts().0, DocumentInfo::default());
     }
 
     fn page(text: &str, span: Span, bbox: Bbox) -> WirePage {

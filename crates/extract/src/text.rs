@@ -1,55 +1,17 @@
 //! Extracts plain text: decodes a file and splits the text into paragraphs at blank lines.
 //!
-//! The text stays verbatim with three exceptions: a byte order mark is removed, line ends become `\n`, and control
-//! characters (including NUL) are removed. A form feed ends a page.
-
-use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+//! The text stays verbatim with four exceptions: a byte order mark is removed, line ends become `\n`, control characters
+//! (including NUL) are removed, and data URIs lose their payload. A form feed ends a page.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument, Page, TextRange};
 
-use super::ExtractOptions;
+use super::encoding::{self, Decoded};
+use super::{ExtractOptions, data_uris};
 
-/// Character encoding of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Utf8,
-    Utf16Le,
-    Utf16Be,
-    Windows1252,
-}
-
-/// Guesses the encoding of a text, given the whole text or its beginning. Returns `None` if the bytes look binary.
-///
-/// Every file is valid Windows-1252. This encoding is therefore chosen only for bytes that look like Western prose: no
-/// control character, none of the five unassigned bytes, and at most three bytes in ten above ASCII.
-pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
-    match bytes {
-        [0xff, 0xfe, ..] => return Some(Encoding::Utf16Le),
-        [0xfe, 0xff, ..] => return Some(Encoding::Utf16Be),
-        _ => {}
-    }
-    let control = |b: u8| (b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)) || b == 0x7f;
-    let controls = bytes.iter().filter(|&&b| control(b)).count();
-    if bytes.contains(&0) || controls * 200 > bytes.len() {
-        return None;
-    }
-    let utf8 = match std::str::from_utf8(bytes) {
-        Ok(_) => true,
-        // An incomplete character is allowed only at the end, where the file's beginning was cut off.
-        Err(e) => e.error_len().is_none() && bytes.len() - e.valid_up_to() < 4,
-    };
-    if utf8 {
-        return Some(Encoding::Utf8);
-    }
-    let high = bytes.iter().filter(|&&b| b >= 0x80).count();
-    let unassigned = bytes.iter().any(|b| matches!(b, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d));
-    (controls == 0 && !unassigned && high * 10 <= bytes.len() * 3).then_some(Encoding::Windows1252)
-}
-
-/// Decodes the text of a file and removes control characters.
-pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<String, StageError> {
+/// Decodes the text of a file, and removes control characters and the payloads of data URIs.
+pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<Decoded, StageError> {
     let limit = options.limits.text_bytes;
     if bytes.len() as u64 > limit {
         let message = format!(
@@ -58,17 +20,10 @@ pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<String, S
         );
         return Err(StageError::permanent("text_too_large", message));
     }
-    let text = match guess_encoding(bytes) {
-        Some(Encoding::Utf8) => String::from_utf8_lossy(bytes),
-        Some(Encoding::Utf16Le) => UTF_16LE.decode_with_bom_removal(bytes).0,
-        Some(Encoding::Utf16Be) => UTF_16BE.decode_with_bom_removal(bytes).0,
-        Some(Encoding::Windows1252) => WINDOWS_1252.decode_without_bom_handling(bytes).0,
-        None => {
-            let message = "the file is not text in UTF-8, UTF-16 or Windows-1252: it has binary content";
-            return Err(StageError::permanent("not_text", message));
-        }
-    };
-    Ok(clean(&text))
+    let Decoded { text, mut notes } = encoding::decode(bytes)?;
+    let (text, left_out) = data_uris::without_payloads(clean(&text));
+    notes.extend(left_out);
+    Ok(Decoded { text, notes })
 }
 
 fn clean(text: &str) -> String {
@@ -90,7 +45,7 @@ fn clean(text: &str) -> String {
 
 /// Extracts plain text. Each form feed begins a new page.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
-    let text = decode(bytes, options)?;
+    let Decoded { text, notes } = decode(bytes, options)?;
     let parts: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
     if parts.len() as u64 > u64::from(options.limits.pages) {
         return Err(super::too_many_pages(parts.len(), options.limits.pages));
@@ -101,7 +56,7 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<Extracte
         pages: pages.collect(),
         info: DocumentInfo::default(),
         outline: Vec::new(),
-        notes: Vec::new(),
+        notes,
     };
     super::refuse_without_text(document, options)
 }

@@ -124,6 +124,14 @@ impl Scalar {
         }
     }
 
+    /// Parses a value that a field must equal. A number that is not in its shortest spelling may also be meant as text:
+    /// `02134` is a postcode, and `9007199254740993` is more than a number can hold.
+    fn alternatives(text: &str) -> Vec<Self> {
+        let guess = Self::guess(text);
+        let written = Scalar::Text(text.to_owned());
+        if guess.equals(&written) { vec![guess] } else { vec![guess, written] }
+    }
+
     /// Returns whether two values are equal or have the same text: `2024` matches a metadata value of `"2024"`.
     fn equals(&self, other: &Scalar) -> bool {
         self == other || self.spelled() == other.spelled()
@@ -166,7 +174,11 @@ impl FromStr for Filter {
         };
         let field = Field::from(name.to_owned());
         let bound = Some(Scalar::guess(value));
-        let equal = |field| match value.split(',').map(|v| Scalar::guess(v.trim())).collect::<Vec<_>>() {
+        let meant = |field: &Field, value: &str| match field {
+            Field::Metadata(_) => Scalar::alternatives(value),
+            _ => vec![Scalar::guess(value)],
+        };
+        let equal = |field| match value.split(',').flat_map(|v| meant(&field, v.trim())).collect::<Vec<_>>() {
             mut one if one.len() == 1 => Filter::Eq { field, value: one.remove(0) },
             values => Filter::In { field, values },
         };
@@ -367,6 +379,9 @@ mod tests {
             ("tenant!=acme", r#"{"not":{"eq":{"field":"metadata.tenant","value":"acme"}}}"#),
             ("metadata.page=x", r#"{"eq":{"field":"metadata.page","value":"x"}}"#),
             ("signed=true", r#"{"eq":{"field":"metadata.signed","value":true}}"#),
+            ("zip=02134", r#"{"in":{"field":"metadata.zip","values":[2134.0,"02134"]}}"#),
+            ("page=03", r#"{"eq":{"field":"page","value":3.0}}"#),
+            ("year=2024", r#"{"eq":{"field":"metadata.year","value":2024.0}}"#),
         ] {
             assert_eq!(parse(text), json, "{text}");
             let back: Filter = serde_json::from_str(json).unwrap();

@@ -6,6 +6,7 @@
 //! changed `metadata`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Version};
@@ -53,7 +54,7 @@ pub fn to_enriched_json(
     write(chunks, header, Some(statistics))
 }
 
-fn write(chunks: &Chunks, header: &Header<'_>, statistics: Option<serde_json::Value>) -> Result<Vec<u8>, StageError> {
+fn write(chunks: &Chunks, header: &Header<'_>, statistics: Option<Value>) -> Result<Vec<u8>, StageError> {
     let at = timestamp(header.at);
     let file = FileOut {
         metadata: MetadataOut {
@@ -66,6 +67,7 @@ fn write(chunks: &Chunks, header: &Header<'_>, statistics: Option<serde_json::Va
             language: chunks.language.as_ref(),
             pii_redacted: chunks.pii_redacted,
             notes: &chunks.notes,
+            fields: &chunks.fields,
         },
         chunks: chunks
             .chunks
@@ -100,7 +102,8 @@ pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
         return Err(StageError::permanent("artefact_incomplete", message));
     }
     let FileIn { metadata, chunks } = file;
-    Ok(Chunks { chunks, language: metadata.language, pii_redacted: metadata.pii_redacted, notes: metadata.notes })
+    let MetadataIn { language, pii_redacted, notes, fields, .. } = metadata;
+    Ok(Chunks { chunks, language, pii_redacted, notes, fields })
 }
 
 #[derive(Serialize)]
@@ -108,7 +111,7 @@ struct FileOut<'a> {
     metadata: MetadataOut<'a>,
     chunks: Vec<ChunkOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    statistics: Option<serde_json::Value>,
+    statistics: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +128,8 @@ struct MetadataOut<'a> {
     language: Option<&'a Language>,
     pii_redacted: u64,
     notes: &'a [String],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    fields: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -177,4 +182,6 @@ struct MetadataIn {
     pii_redacted: u64,
     #[serde(default)]
     notes: Vec<String>,
+    #[serde(default)]
+    fields: Map<String, Value>,
 }

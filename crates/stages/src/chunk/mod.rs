@@ -100,5 +100,5 @@ pub fn chunk_document(
     if tools.split_tables > 0 {
         notes.push(format!("tables too large for one chunk, split at rows: {}", tools.split_tables));
     }
-    Ok(Chunks { chunks, notes, ..Chunks::default() })
+    Ok(Chunks { chunks, notes, fields: doc.info.metadata(), ..Chunks::default() })
 }

@@ -412,6 +412,7 @@ fn the_artefact_has_the_names_of_p_and_comes_back_exactly() {
     chunks.language = Some(Language { code: "eng".into(), confidence: 0.93 });
     chunks.pii_redacted = 2;
     chunks.notes.push("a note".into());
+    chunks.fields.insert("tags".into(), serde_json::json!(["a", {"b": 1}]));
     let found = Mention { kind: "DATE".into(), text: "2026".into(), start: 0, end: 4, score: 0.7 };
     chunks.chunks[0].findings = Some(Findings { entities: vec![found], ..Findings::default() });
     let (document, options) = (id(), ChunkOptions::default());
@@ -432,6 +433,29 @@ fn the_artefact_has_the_names_of_p_and_comes_back_exactly() {
     }
     assert_eq!(chunk["metadata"]["breadcrumbs"][1], "Item | Price");
     assert_eq!(chunk["metadata"]["chunk_types"][0], "table");
+}
+
+#[test]
+fn an_artefact_without_metadata_of_the_document_is_still_read() {
+    let (document, options) = (id(), ChunkOptions::default());
+    let chunks = Chunks { chunks: chunked(&[&[(P, "One sentence.")]]), ..Chunks::default() };
+    let bytes = artefact::to_json(&chunks, &header(&document, &options)).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("\"fields\""), "older versions must read it too");
+    assert_eq!(artefact::from_json(&bytes).unwrap(), chunks);
+}
+
+#[test]
+fn the_metadata_of_a_document_follows_its_chunks() {
+    let mut document = document(vec![page(1, &[(P, "One sentence.")])]);
+    document.info.title = Some("T".into());
+    document.info.author = Some("A".into());
+    let fields = |d: &ExtractedDocument| {
+        let made = chunk_document(d, &id(), &WIDE, &ChunkOptions::default(), &Cancel::default());
+        serde_json::Value::Object(made.unwrap().fields)
+    };
+    assert_eq!(fields(&document), serde_json::json!({"title": "T", "author": "A"}));
+    document.info.fields = serde_json::json!({"by": "B", "tenant": "x"}).as_object().cloned().unwrap();
+    assert_eq!(fields(&document), serde_json::json!({"title": "T", "by": "B"}));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Version};
@@ -26,6 +27,8 @@ struct FileOut<'a> {
     language: &'a Option<Language>,
     pii_redacted: u64,
     notes: &'a [String],
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    fields: &'a Map<String, Value>,
     chunks: Vec<ChunkOut<'a>>,
 }
 
@@ -60,6 +63,8 @@ struct FileIn {
     language: Option<Language>,
     pii_redacted: u64,
     notes: Vec<String>,
+    #[serde(default)]
+    fields: Map<String, Value>,
     chunks: Vec<ChunkIn>,
 }
 
@@ -111,6 +116,7 @@ pub fn to_json(
         language: &document.chunks.language,
         pii_redacted: document.chunks.pii_redacted,
         notes: &document.notes,
+        fields: &document.chunks.fields,
         chunks: chunks.iter().zip(vectors).map(|(chunk, embedding)| ChunkOut { chunk, embedding }).collect(),
     };
     serde_json::to_vec(&file).map_err(|e| unwritable("serialisation failed").caused_by(&e))
@@ -135,6 +141,7 @@ pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
             language: file.language,
             pii_redacted: file.pii_redacted,
             notes: file.notes.clone(),
+            fields: file.fields,
         }),
         notes: file.notes,
         vectors,
@@ -178,6 +185,7 @@ mod tests {
                 language: None,
                 pii_redacted: 2,
                 notes: vec!["a note".into()],
+                fields: Map::from_iter([("tags".to_owned(), serde_json::json!(["a", 1]))]),
             }),
             notes: vec!["a note".into()],
             vectors: vec![values.to_vec()],

@@ -17,7 +17,9 @@ use crate::chunk::TokenCounter;
 
 use super::matches::{Match, Pattern, best_disjoint, found, joined, touches};
 use super::phrases::Corpus;
-use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, patterns, personal, phrases, redact};
+use super::{
+    Call, EnrichOptions, Enriched, Enricher, Usage, entities, fields, language, patterns, personal, phrases, redact,
+};
 
 /// Matches placeholders that the text already contains, from this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
@@ -159,7 +161,7 @@ impl LocalEnricher {
         all
     }
 
-    /// Redacts contents and headings. Returns the matches of each chunk at their new positions.
+    /// Redacts metadata, contents and headings. Returns the matches of each chunk at their new positions.
     fn redacted(
         &self,
         chunks: &mut Chunks,
@@ -167,6 +169,11 @@ impl LocalEnricher {
         personal: &[Vec<Match>],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Match>>, StageError> {
+        if !chunks.fields.is_empty() {
+            let removed = fields::removed(&chunks.chunks, personal, |m| self.options.redacts(m.kind));
+            let find = |text: &str, known: Vec<Match>| self.redacted_matches(text, known);
+            chunks.pii_redacted += fields::redact_all(&mut chunks.fields, &removed, &find);
+        }
         let mut made = Vec::with_capacity(chunks.chunks.len());
         let mut places = Vec::with_capacity(chunks.chunks.len());
         let mut headings: HashMap<String, (String, u64)> = HashMap::new();
@@ -214,12 +221,19 @@ impl LocalEnricher {
     }
 
     fn redacted_heading(&self, heading: &str, others: &ExternalPersonalData) -> (String, u64) {
-        let mut found = personal::find(heading);
-        found.extend(others.headings.get(heading).into_iter().flatten().cloned());
-        let mut found = self.resolved(found);
-        found.retain(|m| self.options.redacts(m.kind));
+        let others = others.headings.get(heading).into_iter().flatten().cloned();
+        let found = self.redacted_matches(heading, others.collect());
         let (text, placed) = redact::replace(heading, &found);
         (redact::without_cut_off_data(&text), placed.len() as u64)
+    }
+
+    /// Returns the matches of a text that are redacted. `others` is the personal data that was found elsewhere.
+    fn redacted_matches(&self, text: &str, others: Vec<Match>) -> Vec<Match> {
+        let mut found = personal::find(text);
+        found.extend(others);
+        let mut found = self.resolved(found);
+        found.retain(|m| self.options.redacts(m.kind));
+        found
     }
 
     /// Returns the findings of one chunk. No finding copies personal data or the text of a placeholder.

@@ -13,6 +13,7 @@
 
 pub mod comprehend;
 mod entities;
+mod fields;
 mod language;
 mod local;
 mod matches;

@@ -133,6 +133,27 @@ fn redaction_leaves_no_trace_in_text_headings_or_findings() {
 }
 
 #[test]
+fn redaction_covers_the_metadata_of_the_document() {
+    let fields = serde_json::json!({
+        "owner": format!("Jane <{}>", SECRETS[0]), "team": {"mail": [SECRETS[0], "none"]}, "year": 2021,
+        "note": "see Karsholm pier"
+    });
+    let fields = fields.as_object().cloned().unwrap();
+    let mut chunks = chunks_of(&[(P, &letter())], 4000, &ChunkOptions::default());
+    chunks.fields = fields.clone();
+    let plain = enrich(chunks.clone(), 4000, EnrichOptions::default());
+    assert_eq!(plain.fields, fields, "without redaction, metadata stays");
+    let before = enrich(Chunks { fields: Default::default(), ..chunks.clone() }, 4000, redacting()).pii_redacted;
+    let done = enrich(chunks, 4000, redacting());
+    let expected = serde_json::json!({
+        "owner": "Jane <[REDACTED_EMAIL]>", "team": {"mail": ["[REDACTED_EMAIL]", "none"]}, "year": 2021,
+        "note": "see Karsholm pier"
+    });
+    assert_eq!(serde_json::Value::Object(done.fields), expected);
+    assert_eq!(done.pii_redacted, before + 2);
+}
+
+#[test]
 fn only_the_chosen_kinds_are_redacted() {
     let options = EnrichOptions { redact_kinds: vec!["EMAIL".into()], ..redacting() };
     let done = enrich(chunks_of(&[(P, &letter())], 4000, &ChunkOptions::default()), 4000, options);
