@@ -4,10 +4,10 @@
 //! therefore depends neither on the row's file nor on superseded rows in the same file.
 //!
 //! A row is a passage of a document, and plain BM25 over passages loses what the document says. Three additions were
-//! measured on abstracts of one or two passages and on five long texts (decision 0023). A word that every passage of
+//! measured on abstracts of one or two passages and on five long texts (decision 0024). A word that every passage of
 //! few documents has is rarer than its passages suggest, so the passages of one document count less than those of
-//! several ([`spread`]). A share of the document's own score is added to the score of each of its rows. A share of the
-//! neighbouring passages' scores is added too, as in a hybrid search.
+//! several ([`spread`]). A full-text search adds a share of the neighbouring passages' scores, as a hybrid search does,
+//! and a share of the document's own score.
 
 use super::bits::Bits;
 use super::postings::{Entries, Postings};
@@ -19,7 +19,7 @@ const B: f32 = 0.75;
 
 /// Share of the score of a word's stem in the score of the word. The exact form has the rest.
 const STEM_SHARE: f32 = 0.75;
-/// Factor of the document's score that is added to the scores of its rows.
+/// Factor of the document's score that is added to the scores of its rows in a full-text search.
 pub const DOCUMENT_SHARE: f32 = 0.5;
 
 /// Provides what the scores of a file's rows depend on.
@@ -143,14 +143,6 @@ impl Scores {
         }
     }
 
-    /// Returns the score of a row: that of its own words and a share of the document's. Returns 0 if the row has no word
-    /// of the query.
-    pub fn row(&self, source: &Source<'_>, file: usize, row: usize) -> f32 {
-        let own = self.own(file, row);
-        let document = || source.documents.of_row(row).map_or(0.0, |document| self.document(file, document));
-        if own > 0.0 { own + DOCUMENT_SHARE * document() } else { 0.0 }
-    }
-
     /// Returns the score of a row's own words.
     pub fn own(&self, file: usize, row: usize) -> f32 {
         self.rows.get(file).and_then(|rows| rows.get(row)).copied().unwrap_or_default()
@@ -161,9 +153,16 @@ impl Scores {
         self.documents.get(file).and_then(|list| list.get(document)).copied().unwrap_or_default()
     }
 
-    /// Calls `f` with each row of a file that has a word of the query, and with the row's score. `context` is the share
-    /// of each neighbour's score. A missing neighbour counts as half of the row's own score.
-    pub fn each(&self, source: &Source<'_>, file: usize, context: f32, mut f: impl FnMut(usize, f32)) {
+    /// Calls `f` with each row of a file that has a word of the query, and with the score of the row's own words.
+    pub fn each(&self, file: usize, mut f: impl FnMut(usize, f32)) {
+        let rows = self.rows.get(file).into_iter().flatten().enumerate();
+        rows.filter(|(_, own)| **own > 0.0).for_each(|(row, own)| f(row, *own));
+    }
+
+    /// Calls `f` like [`Scores::each`], but with scores that include the surroundings of a row: the neighbours, and the
+    /// document. `context` is the share of each neighbour's score. A missing neighbour counts as half of the row's own
+    /// score.
+    pub fn each_in_context(&self, source: &Source<'_>, file: usize, context: f32, mut f: impl FnMut(usize, f32)) {
         let (Some(rows), Some(documents)) = (self.rows.get(file), self.documents.get(file)) else { return };
         for (document, &of_document) in documents.iter().enumerate().filter(|(_, score)| **score > 0.0) {
             let range = source.documents.rows(document);

@@ -96,7 +96,7 @@ proptest! {
         let expected = direct(&given, &query);
         for (file, w) in cuts.windows(2).enumerate() {
             let mut each = std::collections::BTreeMap::new();
-            scores.each(&sources[file], file, context, |row, score| {
+            scores.each_in_context(&sources[file], file, context, |row, score| {
                 each.insert(row, score);
             });
             let mut row = 0;
@@ -104,8 +104,6 @@ proptest! {
                 prop_assert!(close(scores.document(file, at), *of_document));
                 for (place, own) in of_rows.iter().enumerate() {
                     prop_assert!(close(scores.own(file, row), *own), "{} {own}", scores.own(file, row));
-                    let with_document = if *own > 0.0 { own + 0.5 * of_document } else { 0.0 };
-                    prop_assert!(close(scores.row(&sources[file], file, row), with_document));
                     let beside = |at: Option<usize>| at.and_then(|at| of_rows.get(at)).copied().unwrap_or(own / 2.0);
                     let sum = beside(place.checked_sub(1)) + beside(Some(place + 1));
                     let c = f64::from(context);

@@ -15,7 +15,7 @@ pub struct Explanation {
     pub terms: Vec<TermScore>,
     /// Sum of the scores of the terms.
     pub words: f32,
-    /// Part of the score of the whole document that is added to the score of each of its rows.
+    /// Part of the document's score that a full-text search adds to the score of each of its rows.
     pub document: f32,
     /// Scores of the row before and of the row after this row, in the scale of the row's own score. `None` for a row
     /// that does not exist.

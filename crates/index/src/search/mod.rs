@@ -42,7 +42,7 @@ use super::view::View;
 use super::visible::Visible;
 
 /// Default share of the vector score in a hybrid search.
-pub const DEFAULT_WEIGHT: f32 = 0.5;
+pub const DEFAULT_WEIGHT: f32 = 0.4;
 
 /// Selects how rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -262,12 +262,12 @@ impl View {
                     let bm25 = Some(search.word_score(c.segment, c.row));
                     Ranked { candidate: c, vector: None, bm25, hybrid: None }
                 };
-                search.worded(k, self.options.hybrid_context).into_iter().map(rank).collect()
+                search.worded(k, Some(self.options.hybrid_context)).into_iter().map(rank).collect()
             }
             Mode::Hybrid { weight } => {
                 let depth = request.candidates.unwrap_or(self.options.hybrid_candidates).max(k);
                 let mut seen = HashSet::new();
-                let worded = search.worded(depth, 0.0);
+                let worded = search.worded(depth, None);
                 let candidates: Vec<Candidate<'a>> =
                     near(depth).into_iter().chain(worded).filter(|c| seen.insert((c.segment, c.row))).collect();
                 self.hybrid(search, candidates, weight, k)
@@ -370,7 +370,11 @@ impl View {
     }
 
     fn hits(&self, search: &Search<'_>, ranked: Vec<Ranked<'_>>) -> Vec<Hit> {
-        ranked.into_iter().filter_map(|row| self.hit(search, &row)).collect()
+        let mut hits: Vec<Hit> = ranked.iter().filter_map(|row| self.hit(search, row)).collect();
+        if search.request.explain {
+            self.explain(search, &ranked, &mut hits);
+        }
+        hits
     }
 
     fn hit(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Option<Hit> {
@@ -399,25 +403,39 @@ impl View {
             language: row.language,
             text: row.text,
             metadata: row.metadata.to_map(),
-            explanation: search.request.explain.then(|| self.explanation(search, ranked)),
+            explanation: None,
         })
     }
 
-    fn explanation(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Explanation {
+    /// Explains the scores of the results. Each word is scored once for all results.
+    fn explain(&self, search: &Search<'_>, ranked: &[Ranked<'_>], hits: &mut [Hit]) {
+        let mut parts: Vec<Explanation> = ranked.iter().map(|row| self.sums(search, row)).collect();
+        if !search.sources.is_empty() {
+            let totals = self.totals(&search.sources);
+            for term in &search.query.terms {
+                let scores = Scores::of(&search.sources, totals, std::slice::from_ref(term));
+                for (explanation, row) in parts.iter_mut().zip(ranked) {
+                    let score = scores.own(row.candidate.segment, row.candidate.row);
+                    if score > 0.0 {
+                        explanation.terms.push(TermScore { term: term.term.clone(), score });
+                    }
+                }
+            }
+        }
+        for hit in hits {
+            let at = ranked.iter().position(|row| row.candidate.id == hit.chunk_id);
+            hit.explanation = at.and_then(|at| parts.get(at)).cloned();
+        }
+    }
+
+    /// Returns an explanation without the scores of the terms.
+    fn sums(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Explanation {
         let Candidate { segment: at, row, .. } = ranked.candidate;
         let mut explanation = Explanation { context: self.options.hybrid_context, ..Explanation::default() };
         if let (Some(scores), Some(source)) = (&search.scores, search.sources.get(at)) {
-            let totals = self.totals(&search.sources);
-            for term in &search.query.terms {
-                let score = Scores::of(&search.sources, totals, std::slice::from_ref(term)).own(at, row);
-                if score > 0.0 {
-                    explanation.terms.push(TermScore { term: term.term.clone(), score });
-                }
-            }
             explanation.words = scores.own(at, row);
-            if let Some(document) = source.documents.of_row(row).filter(|_| explanation.words > 0.0) {
-                explanation.document = DOCUMENT_SHARE * scores.document(at, document);
-            }
+            let document = source.documents.of_row(row).filter(|_| ranked.hybrid.is_none());
+            explanation.document = document.map_or(0.0, |document| DOCUMENT_SHARE * scores.document(at, document));
             explanation.neighbours = self.neighbours(&ranked.candidate).map(|row| row.map(|row| scores.own(at, row)));
         }
         if let Some((parts, neighbours)) = ranked.hybrid {
@@ -429,25 +447,29 @@ impl View {
 }
 
 impl<'a> Search<'a> {
-    /// Returns the best `k` rows by words. `context` is the share of the neighbouring rows' scores.
-    fn worded(&self, k: usize, context: f32) -> Vec<Candidate<'a>> {
+    /// Returns the best `k` rows by words. `context` is the share of the neighbouring rows' scores; `None` means that
+    /// only the own words of a row count.
+    fn worded(&self, k: usize, context: Option<f32>) -> Vec<Candidate<'a>> {
         let mut best = TopK::new(k);
         let Some(scores) = &self.scores else { return Vec::new() };
         for (at, ((segment, allowed), source)) in self.allowed.iter().zip(&self.sources).enumerate() {
             let segment: &'a Segment = segment;
-            scores.each(source, at, context, |row, score| {
+            let offer = |row: usize, score: f32| {
                 if allowed.contains(row) {
                     best.offer(score, at, row, || segment.chunk_id(row));
                 }
-            });
+            };
+            match context {
+                Some(context) => scores.each_in_context(source, at, context, offer),
+                None => scores.each(at, offer),
+            }
         }
         best.into_sorted()
     }
 
-    /// Returns the score of a row by words, without its neighbours.
+    /// Returns the score of a row's own words.
     fn word_score(&self, segment: usize, row: usize) -> f32 {
-        let scores = self.scores.as_ref().zip(self.sources.get(segment));
-        scores.map_or(0.0, |(scores, source)| scores.row(source, segment, row))
+        self.scores.as_ref().map_or(0.0, |scores| scores.own(segment, row))
     }
 }
 
