@@ -12,9 +12,11 @@ pub mod bm25;
 pub mod codes;
 pub mod facet;
 pub mod filter;
+pub mod filter_syntax;
 pub mod flat;
 pub mod fusion;
 pub mod postings;
+pub mod scalar;
 pub mod tokens;
 pub mod topk;
 
