@@ -204,7 +204,7 @@ Filters compare a field with a value: `field=value`, `field=a,b` (any of them), 
 (a path), page, language (ISO 639-3), kind (text, table, code, figure), chunk, media_type, tenant, and
 `metadata.NAME` for anything else. `and`, `or`, `not` and parentheses combine comparisons.
 
-Values keep their spelling: `02134` finds the text 02134 and not 2134, and `1.10` does not find 1.1. A plain
+Values keep their spelling: `00501` finds the text 00501 and not 501, and `1.10` does not find 1.1. A plain
 number such as `5` also finds 5.0. A value in quotes is always a text and may hold any character:
 `source=\"a, b.md\"`, `metadata.\"odd name\"='x'`; in double quotes, \\\" is a quote and \\\\ a backslash.")]
 pub struct Search {

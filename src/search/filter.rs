@@ -160,7 +160,7 @@ mod tests {
             ("document=007", r#"{"eq":{"field":"document","value":"007"}}"#),
             ("document=1E5", r#"{"eq":{"field":"document","value":"1E5"}}"#),
             ("metadata.year=2024", r#"{"eq":{"field":"metadata.year","value":2024}}"#),
-            ("metadata.zip=02134", r#"{"eq":{"field":"metadata.zip","value":"02134"}}"#),
+            ("metadata.zip=00501", r#"{"eq":{"field":"metadata.zip","value":"00501"}}"#),
             (
                 "source=a/b, c & d 100%.md",
                 r#"{"in":{"field":"source","values":["file:///no/such/a/b","file:///no/such/c%20&%20d%20100%25.md"]}}"#,
