@@ -83,7 +83,7 @@ fn condition(one: &Comparison, base: &Path) -> Result<Filter, String> {
     typed(one.filter(), base)
 }
 
-/// Checks the values against the type of the field, and converts paths to URIs and ids of records to ids of documents.
+/// Checks the values against the type of the field. Converts paths to URIs, and ids of records to ids of documents.
 fn typed(filter: Filter, base: &Path) -> Result<Filter, String> {
     let value = |field: &Field, value: Scalar| match (field, value) {
         (Field::Source, value) => Ok(Scalar::Text(uri(&value.spelling(), base))),
@@ -163,11 +163,11 @@ mod tests {
             ("metadata.zip=00501", r#"{"eq":{"field":"metadata.zip","value":"00501"}}"#),
             (
                 "source=a/b, c & d 100%.md",
-                r#"{"in":{"field":"source","values":["file:///no/such/a/b","file:///no/such/c%20&%20d%20100%25.md"]}}"#,
+                r#"{"in":{"field":"source","values":["file:///no/such/a/b","file:///no/such/c%20%26%20d%20100%25.md"]}}"#,
             ),
             (
                 "source=\"a/b, c & d 100%.md\"",
-                r#"{"eq":{"field":"source","value":"file:///no/such/a/b,%20c%20&%20d%20100%25.md"}}"#,
+                r#"{"eq":{"field":"source","value":"file:///no/such/a/b,%20c%20%26%20d%20100%25.md"}}"#,
             ),
             ("source^='a, b/'", r#"{"prefix":{"field":"source","prefix":"file:///no/such/a,%20b/"}}"#),
             (

@@ -1,8 +1,9 @@
 //! Reads a file as records, line by line.
 //!
 //! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order mark,
-//! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers. A file
-//! that is compressed with gzip is decompressed while it is read; limits and line numbers refer to the decompressed text.
+//! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers. A
+//! file that is compressed with gzip is decompressed while it is read. Limits and line numbers refer to the
+//! decompressed text.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;

@@ -157,7 +157,10 @@ mod tests {
         /// Builds an object member by member, and compares with a search in the list of its keys.
         #[test]
         fn a_key_is_named_exactly_if_it_is_repeated(
-            members in proptest::collection::vec(("[a-c:\"\\\\]{0,2}", "[0-9]|1\\.5|\":\"|\\[\\{\"a\":1\\}\\]|null|true"), 0..6),
+            members in proptest::collection::vec(
+                ("[a-c:\"\\\\]{0,2}", "[0-9]|1\\.5|\":\"|\\[\\{\"a\":1\\}\\]|null|true"),
+                0..6,
+            ),
         ) {
             let text: Vec<String> =
                 members.iter().map(|(key, value)| format!("{}:{value}", Value::String(key.clone()))).collect();
