@@ -115,11 +115,11 @@ mod tests {
         Item { key, kind: ItemKind::Record, input: text.clone(), text, metadata: serde_json::Map::new(), noise: false }
     }
 
+    type Kept = Vec<(usize, u64, String)>;
+    type Earlier = Vec<(Place, Place)>;
+
     /// Returns the records that count, as file, line and text, and all places with an earlier record of the same id.
-    fn kept(
-        files: &[String],
-        accepts: &dyn Fn(&Item, Place) -> bool,
-    ) -> (Vec<(usize, u64, String)>, Vec<(Place, Place)>) {
+    fn kept(files: &[String], accepts: &dyn Fn(&Item, Place) -> bool) -> (Kept, Earlier) {
         let folder = tempfile::tempdir().unwrap();
         let path = |n: usize| folder.path().join(format!("{n}.jsonl"));
         let paths: Vec<PathBuf> = (0..files.len()).map(path).collect();
