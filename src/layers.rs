@@ -49,7 +49,7 @@ fn every_module_uses_only_those_below_it() {
     let (mut wrong, mut looked_at) = (Vec::new(), 0);
     for path in sources(&root) {
         let module = module(&path, &root);
-        if ["lib", "main", "layers"].contains(&module.as_str()) {
+        if ["lib", "main", "layers", "json_numbers"].contains(&module.as_str()) {
             continue;
         }
         let place = ORDER.iter().position(|name| *name == module);

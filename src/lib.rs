@@ -95,4 +95,6 @@ pub mod supervisors;
 pub mod telemetry;
 
 #[cfg(test)]
+mod json_numbers;
+#[cfg(test)]
 mod layers;

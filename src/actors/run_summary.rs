@@ -85,6 +85,12 @@ pub struct Records {
     pub refused: Vec<RefusedRecord>,
     /// Number of refused records that are not in the list.
     pub refused_unlisted: u64,
+    /// Notes on records that were not refused, such as records with a repeated id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<RecordNote>,
+    /// Number of notes that are not in the list.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub notes_unlisted: u64,
     pub stored: u64,
     /// Number of records that the provider refused permanently.
     pub failed: u64,
@@ -108,6 +114,19 @@ pub struct RefusedRecord {
     pub source: String,
     pub line: u64,
     pub reason: String,
+}
+
+/// Describes what users should know of a record.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RecordNote {
+    pub source: String,
+    /// Line number of the record, counted from 1. The number is 0 if the note concerns many lines.
+    pub line: u64,
+    pub text: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Counts the batches of this run.
@@ -227,6 +246,14 @@ impl RunSummary {
                     r.refused.push(RefusedRecord { source: source.clone(), line: *line, reason: reason.clone() });
                 } else {
                     r.refused_unlisted += 1;
+                }
+            }
+            Event::RecordNoted { source, line, text } => {
+                let r = &mut self.records;
+                if r.notes.len() < LISTED {
+                    r.notes.push(RecordNote { source: source.clone(), line: *line, text: text.clone() });
+                } else {
+                    r.notes_unlisted += 1;
                 }
             }
             Event::RecordsStored { items, failed, tokens, cost_usd, .. } => {

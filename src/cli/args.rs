@@ -158,8 +158,9 @@ pub struct Ingest {
 /// Arguments that select records as the input, and describe the files or tables that hold the records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// Ingest records instead of documents, from files with one JSON object per line or from a DynamoDB table
-    /// (dynamodb://TABLE)
+    /// Ingest records instead of documents, from files with one JSON object per line (also .gz) or from a DynamoDB
+    /// table (dynamodb://TABLE). Of records with the same id, the last one counts, and of a key that comes twice in an
+    /// object, the last value; both are reported
     #[arg(long = "as", value_enum, value_name = "SHAPE")]
     pub shape: Option<RecordShape>,
     /// Records only: field that holds the id of a record (`sku`, `meta.id`)
@@ -199,8 +200,13 @@ Examples:
   docweir search --queries questions.txt --json > answers.jsonl
 
 Filters compare a field with a value: `field=value`, `field=a,b` (any of them), `field^=prefix`,
-`field>=n`, `field<=n`, `field!=value`. Fields: document, source (a path), page, language (ISO 639-3),
-kind (text, table, code, figure), chunk, media_type, tenant, and `metadata.NAME` for anything else.")]
+`field>=n`, `field<=n`, `field!=value` (also true if there is no value). Fields: document (an id), source
+(a path), page, language (ISO 639-3), kind (text, table, code, figure), chunk, media_type, tenant, and
+`metadata.NAME` for anything else. `and`, `or`, `not` and parentheses combine comparisons.
+
+Values keep their spelling: `00501` finds the text 00501 and not 501, and `1.10` does not find 1.1. A plain
+number such as `5` also finds 5.0. A value in quotes is always a text and may hold any character:
+`source=\"a, b.md\"`, `metadata.\"odd name\"='x'`; in double quotes, \\\" is a quote and \\\\ a backslash.")]
 pub struct Search {
     /// Text of the query; quotation marks within it enclose a phrase: docweir search '"fencing token" lease'
     #[arg(value_name = "QUERY", required_unless_present = "queries")]

@@ -15,6 +15,7 @@ use docweir_core::files::open_resolved;
 use docweir_core::money::Nanodollars;
 use docweir_extract::{ChildProgram, Extractor, InputHint};
 use docweir_records::Records;
+use docweir_records::repeated_ids::{Place, RepeatedIds};
 use docweir_stages::chunk::{TokenCounter, chunk_document};
 use docweir_stages::embed::{Embedder, Tokens};
 use docweir_stages::enrich::{self, Enriched, Enricher};
@@ -300,9 +301,10 @@ impl Estimator {
     }
 
     async fn records(&self, request: RecordsRequest) -> Result<(), Failure> {
-        for file in &request.files {
-            let options = self.config.settings.records.clone();
-            let records = Records::open(file, request.shape.clone(), options);
+        let options = &self.config.settings.records;
+        let mut repeated = RepeatedIds::find(&request.files, &request.shape, options, &|_, _| true, &|| false);
+        for (at, file) in request.files.iter().enumerate() {
+            let records = Records::open(file, request.shape.clone(), options.clone());
             let records = records.map_err(|e| Failure::no(format!("cannot open {}: {e}", file.display())))?;
             for (line, read) in records {
                 let items = match read {
@@ -314,6 +316,9 @@ impl Estimator {
                     }
                 };
                 for item in items {
+                    if !repeated.meet(&item.key, Place { file: at, line }).is_last {
+                        continue;
+                    }
                     let collection = item.kind.collection().unwrap_or(&request.collection).to_owned();
                     let known = match &self.known.batches {
                         Some(batches) => batches.is_done(&collection, &item.key, &item.input).await?,

@@ -117,7 +117,10 @@ pub fn records_of(
             let text = format!("{} is not a file: records are read from files of JSON lines", path.display());
             return Err(Failure::usage(text));
         }
-        files.push(resolved);
+        // A file that is named twice is read once; otherwise, each of its records would have a repeated id.
+        if !files.contains(&resolved) {
+            files.push(resolved);
+        }
     }
     let collection = args.collection.clone().unwrap_or_else(|| "records".into());
     if !is_collection_name(&collection) || collection == documents || collection == DOCUMENTS {

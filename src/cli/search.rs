@@ -77,7 +77,7 @@ fn filters(args: &args::Search, here: &Path) -> Result<Option<Filter>, FilterErr
 }
 
 fn wrong_filter(error: FilterError) -> Failure {
-    Failure::usage(format!("--filter '{}': {}", error.filter, error.reason))
+    Failure::usage(format!("--filter '{}', column {}: {}", error.filter, error.column, error.reason))
 }
 
 /// Converts a search error into the failure of the command. The failure message names an option or a command that
@@ -154,6 +154,9 @@ fn print(passages: &[Passage], context: &Context) {
 }
 
 fn nothing(args: &args::Search) -> &'static str {
+    if args.filter.iter().any(|text| filter::has_list(text)) {
+        return "nothing found: commas in a filter separate alternatives; write FIELD=\"a, b\" for a value with a comma";
+    }
     match (args.filter.is_empty() && args.source.is_none(), args.mode) {
         (false, _) => "nothing found: the filters may exclude every passage; try without filters",
         (true, Some(Mode::FullText)) => "nothing found: no passage contains any of these words; try --mode hybrid",
@@ -192,9 +195,23 @@ mod tests {
         let failure =
             wrong_filter(filters(&parse("docweir search --filter colour=red x"), Path::new("/")).unwrap_err());
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.lines[0].starts_with("--filter 'colour=red': `colour` is not a field; "), "{failure:?}");
+        assert!(
+            failure.lines[0].starts_with("--filter 'colour=red', column 1: `colour` is not a field; "),
+            "{failure:?}"
+        );
         let both = filters(&parse("docweir search --filter kind=table --source /x/ y"), Path::new("/")).unwrap();
         assert_eq!(both, Filter::all([Filter::eq("kind", "table"), Filter::prefix("source", "file:///x/")]));
+    }
+
+    #[test]
+    fn a_search_without_results_says_what_may_be_wrong() {
+        for (line, expected) in [
+            ("docweir search --filter metadata.owner=a,b x", "commas in a filter separate alternatives"),
+            ("docweir search --filter metadata.owner=a x", "try without filters"),
+            ("docweir search --mode full-text x", "try --mode hybrid"),
+        ] {
+            assert!(nothing(&parse(line)).contains(expected), "{line}");
+        }
     }
 
     #[test]

@@ -275,11 +275,7 @@ impl RunReport<'_> {
         lines.extend([String::new(), out.bold("Refused")]);
         let mut table = Table::indented(2);
         for one in r.refused.iter().take(LISTED) {
-            let place = match one.line {
-                0 => source::display(&one.source, self.here),
-                line => format!("{}:{line}", source::display(&one.source, self.here)),
-            };
-            table.row([left(place), left(printable(&one_line(&one.reason)))]);
+            table.row([left(self.place(&one.source, one.line)), left(printable(&one_line(&one.reason)))]);
         }
         lines.extend(table.lines(out));
         let more = r.refused_now().saturating_sub(LISTED as u64);
@@ -288,8 +284,15 @@ impl RunReport<'_> {
         }
     }
 
+    /// Returns the place of a record. The line is 0 if the source has no lines.
+    fn place(&self, uri: &str, line: u64) -> String {
+        let source = source::display(uri, self.here);
+        if line == 0 { source } else { format!("{source}:{line}") }
+    }
+
     fn notes(&self, out: &Out, lines: &mut Vec<String>) {
-        if self.summary.notes.is_empty() {
+        let r = &self.summary.records;
+        if self.summary.notes.is_empty() && r.notes.is_empty() {
             return;
         }
         lines.extend([String::new(), out.bold("Notes")]);
@@ -301,6 +304,15 @@ impl RunReport<'_> {
         let more = notes.len().saturating_sub(LISTED);
         if more > 0 {
             lines.push(format!("  and {}", plural(more as u64, "more kind")));
+        }
+        let mut table = Table::indented(2);
+        for one in r.notes.iter().take(LISTED) {
+            table.row([left(self.place(&one.source, one.line)), left(printable(&one_line(&one.text)))]);
+        }
+        lines.extend(table.lines(out));
+        let more = (r.notes.len() as u64 + r.notes_unlisted).saturating_sub(LISTED as u64);
+        if more > 0 {
+            lines.push(format!("  and {}", plural(more, "more note")));
         }
     }
 

@@ -189,6 +189,7 @@ mod tests {
             "redact_kinds",
         ];
         assert_eq!(names, expected);
+        assert_eq!(options["min_confidence"].to_string(), "0.699999988079071");
     }
 
     #[test]

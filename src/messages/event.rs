@@ -151,6 +151,13 @@ pub enum Event {
         line: u64,
         reason: String,
     },
+    /// A record was stored, or replaced by a later one, in a way that users should know of.
+    RecordNoted {
+        source: String,
+        /// Line number of the record in its source, counted from 1. The number is 0 if the note concerns many lines.
+        line: u64,
+        text: String,
+    },
     /// Nothing more can be paid for within the budget. The rest of the work waits.
     BudgetSpent {
         text: String,

@@ -154,7 +154,10 @@ async fn what_is_wrong_is_told_apart() {
     assert_eq!(code(&service, &"word ".repeat(300), QueryOptions::default()).await, "query_too_long");
     assert_eq!(code(&service, &"word ".repeat(3_000), words()).await, "bad_query");
     let error: SearchError = filter::parse("colour=red", Path::new("/")).unwrap_err().into();
-    assert!(error.to_string().starts_with("filter `colour=red`: `colour` is not a field; fields are "), "{error}");
+    assert!(
+        error.to_string().starts_with("filter `colour=red`, column 1: `colour` is not a field; fields are "),
+        "{error}"
+    );
     let other = LazyEmbedder::ready(Arc::new(HashedEmbedder::new(32, Duration::ZERO)));
     let other = SearchService::new(place.open(), other, ServiceOptions::new("chunks"));
     assert_eq!(code(&other, "lease", QueryOptions::default()).await, "model_mismatch");

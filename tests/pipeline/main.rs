@@ -56,6 +56,7 @@ mod python;
 #[cfg(feature = "aws")]
 mod queues;
 mod read_only;
+mod record_values;
 mod records;
 #[cfg(feature = "aws")]
 mod replicas;

@@ -14,6 +14,7 @@
 //! | [`cancel`] | the token that cancels work |
 //! | [`clock`] | the only access to the clock |
 //! | [`money`] | exact amounts of money |
+//! | [`number`] | numbers with their spelling, compared without rounding |
 //! | [`files`] | safe opening of files that another program may have replaced |
 //! | [`isolation`] | the isolation of processes from each other |
 //! | [`memory`] | the memory use of this process |
@@ -34,6 +35,7 @@ pub mod member;
 pub mod memory;
 pub mod model;
 pub mod money;
+pub mod number;
 pub mod ranges;
 
 #[cfg(doctest)]

@@ -17,8 +17,10 @@ use crate::charges::{Analysis, AnalysisCharges, BatchEntry, Charge, Charges};
 use crate::error::MockProviderError;
 use crate::files::StoredFile;
 
+/// Describes a change of the ledger, which is one line of the journal. The name of the event is the key of the line.
+/// With an internal tag, serde could not read decimal numbers (decision 0023).
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     File(StoredFile),
     FileGone {

@@ -22,6 +22,9 @@ pub enum RecordError {
     TooManyItems { found: usize, limit: usize },
     #[error("the record's items need more than {limit} bytes: split the record, or raise `max_items_bytes`")]
     TooLarge { limit: usize },
+    /// The compressed data of the file are invalid. The reader returns no more results after this error.
+    #[error("the compressed data {problem}, so nothing from here on is read: copy or compress the file again")]
+    Compressed { problem: &'static str },
     /// The file could not be read. The reader returns no more results after this error.
     #[error("reading the rest of the file failed: check the disk or the pipe, then read the file again")]
     Io(#[source] io::Error),

@@ -11,12 +11,12 @@ use super::{Item, ItemKind};
 const MAX_ID_BYTES: usize = 512;
 
 /// Reads one record. All fields except the text become metadata, unchanged. The id also stays in the metadata, so
-/// that filters can refer to the id by its field name. An integer id counts as the string of its digits.
+/// that filters can refer to the id by its field name. A whole number counts as the string of its digits, however many.
 pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, RecordError> {
     let missing = |field| move || RecordError::field(field, "is missing");
     let key = match find(&object, id).ok_or_else(missing(id))? {
         Value::String(key) => key.clone(),
-        Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
+        Value::Number(number) if !number.as_str().contains(['.', 'e', 'E']) => number.to_string(),
         _ => return Err(RecordError::field(id, "must be a string or a whole number")),
     };
     if !(1..=MAX_ID_BYTES).contains(&key.len()) || key.contains(char::is_control) {
@@ -77,9 +77,16 @@ mod tests {
 
     #[test]
     fn fields_may_be_paths_and_ids_whole_numbers() {
-        let record =
-            json!({"a.b": "exact", "a": {"b": "nested", "c": {"d": "text", "e": 1}}, "n": -7, "big": u64::MAX});
-        let table = [("a.b", "exact"), ("a.c.e", "1"), ("n", "-7"), ("big", "18446744073709551615"), ("a.c.d", "text")];
+        let record = json!({"a.b": "exact", "a": {"b": "nested", "c": {"d": "text", "e": 1}}, "n": -7, "big": u64::MAX,
+                "huge": serde_json::from_str::<Value>("-340282366920938463463374607431768211456").unwrap()});
+        let table = [
+            ("a.b", "exact"),
+            ("a.c.e", "1"),
+            ("n", "-7"),
+            ("big", "18446744073709551615"),
+            ("huge", "-340282366920938463463374607431768211456"),
+            ("a.c.d", "text"),
+        ];
         for (id, key) in table {
             let item = of(record.clone(), id, "a.c.d").unwrap();
             assert_eq!((item.key.as_str(), item.input.as_str()), (key, "text"));
@@ -105,6 +112,7 @@ mod tests {
             (json!({"text": "SECRET"}), "`id` is missing"),
             (json!({"id": null, "text": "SECRET"}), "`id` must be a string or a whole number"),
             (json!({"id": 1.5, "text": "SECRET"}), "`id` must be a string or a whole number"),
+            (json!({"id": 1e30, "text": "SECRET"}), "`id` must be a string or a whole number"),
             (json!({"id": ["SECRET"], "text": "SECRET"}), "`id` must be a string or a whole number"),
             (json!({"id": "", "text": "SECRET"}), "`id` must have 1 to 512 bytes"),
             (json!({"id": "SECRET\u{7f}", "text": "SECRET"}), "`id` must have 1 to 512 bytes"),

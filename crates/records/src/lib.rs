@@ -6,7 +6,8 @@
 //! file ─reader─▶ lines ─┬─ receipt ─layout─▶ items of lines and words
 //!                       └─ generic ────────▶ one item
 //! ```
-//! * `reader`: reads a file line by line, with line numbers, in constant memory;
+//! * `reader`: reads a file line by line, with line numbers, in constant memory; `opened`: decompresses files;
+//! * `repeated_keys`: finds keys that an object has twice; [`repeated_ids`]: finds ids that an input has twice;
 //! * `fields`: reads single fields of a JSON object;
 //! * `receipt`: parses and checks a receipt; `layout`: finds neighbours and rows on it;
 //! * `receipt_items`: turns a receipt into items; `generic`: turns any other object into an item;
@@ -15,7 +16,8 @@
 //!
 //! The same rules hold for all files. A line that is not blank either yields items or is refused. A refusal names the
 //! line number and the invalid field. A bad record never affects another record. Errors never repeat a record's
-//! values.
+//! values. If a key occurs twice in an object, its last value counts. If an id occurs twice in an input, its last
+//! record counts. Numbers keep all their digits.
 //!
 //! **Noise** is not embedded. A line or word is noise if `is_noise` is true, if `embedding_status` is `NOISE`, or if
 //! its text has no letter and no digit. The last rule applies even if `is_noise` is false, because exporting programs
@@ -29,10 +31,13 @@ mod fields;
 mod generic;
 mod ids;
 mod layout;
+mod opened;
 mod options;
 mod reader;
 mod receipt;
 mod receipt_items;
+pub mod repeated_ids;
+mod repeated_keys;
 pub mod table;
 #[cfg(test)]
 mod tests;

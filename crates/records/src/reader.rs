@@ -1,18 +1,20 @@
 //! Reads a file as records, line by line.
 //!
 //! Only one record is in memory at a time. A line that is too long is skipped without being stored. A byte order mark,
-//! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers.
+//! CR before LF, and blank lines are accepted. A blank line yields no items, but is counted in the line numbers. A
+//! file that is compressed with gzip is decompressed while it is read. Limits and line numbers refer to the
+//! decompressed text.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-use docweir_core::files::open_regular;
 use serde_json::{Map, Value};
 
 use super::error::RecordError;
+use super::opened::{self, OpenedFile};
 use super::options::RecordsOptions;
 use super::receipt::Receipt;
+use super::repeated_keys::repeated_keys;
 use super::{Item, generic, receipt_items};
 
 /// Number of bytes that a line may have in addition to its record: byte order mark (3), CR (1) and LF (1).
@@ -31,9 +33,7 @@ pub enum Shape {
 impl Shape {
     /// Returns the items of one record. `record` is a line of the file without its line break.
     pub fn items(&self, record: &str, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
-        let value = serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })?;
-        let Value::Object(object) = value else { return Err(RecordError::NotAnObject) };
-        self.items_of(object, options)
+        self.items_of(parse(record)?, options)
     }
 
     /// Returns the items of one record that is already parsed.
@@ -53,6 +53,13 @@ impl Shape {
     }
 }
 
+fn parse(record: &str) -> Result<Map<String, Value>, RecordError> {
+    match serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })? {
+        Value::Object(object) => Ok(object),
+        _ => Err(RecordError::NotAnObject),
+    }
+}
+
 /// Iterates over a file's non-blank lines. Each result comes with its line number, from 1. The iterator ends after an
 /// I/O error.
 pub struct Records<R> {
@@ -62,17 +69,25 @@ pub struct Records<R> {
     line: Vec<u8>,
     number: u64,
     failed: bool,
+    repeated_keys: Vec<String>,
 }
 
-impl Records<BufReader<File>> {
+impl Records<OpenedFile> {
+    /// Opens a file of records, which may be compressed with gzip.
     pub fn open(path: &Path, shape: Shape, options: RecordsOptions) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(256 << 10, open_regular(path)?), shape, options))
+        Ok(Self::new(opened::open(path)?, shape, options))
     }
 }
 
 impl<R: BufRead> Records<R> {
     pub fn new(source: R, shape: Shape, options: RecordsOptions) -> Self {
-        Self { source, shape, options, line: Vec::new(), number: 0, failed: false }
+        Self { source, shape, options, line: Vec::new(), number: 0, failed: false, repeated_keys: Vec::new() }
+    }
+
+    /// Returns the keys that occur more than once in one object of the line that was just read. Of the values of such a
+    /// key, the last one counts. The keys are paths and shortened, and only the first few are returned.
+    pub fn repeated_keys(&self) -> &[String] {
+        &self.repeated_keys
     }
 
     /// Reads the next line. Returns true if the whole line was stored, false if the line was too long, and `None` at
@@ -92,7 +107,7 @@ impl<R: BufRead> Records<R> {
         Ok(Some(whole))
     }
 
-    fn record(&self, whole: bool) -> Result<Vec<Item>, RecordError> {
+    fn record(&mut self, whole: bool) -> Result<Vec<Item>, RecordError> {
         let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
@@ -101,7 +116,12 @@ impl<R: BufRead> Records<R> {
             return Err(RecordError::TooLong { limit });
         }
         let text = std::str::from_utf8(line).map_err(|e| RecordError::NotUtf8 { at: e.valid_up_to() + 1 })?;
-        if text.trim().is_empty() { Ok(Vec::new()) } else { self.shape.items(text, &self.options) }
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let object = parse(text)?;
+        self.repeated_keys = repeated_keys(text, &object);
+        self.shape.items_of(object, &self.options)
     }
 }
 
@@ -110,6 +130,7 @@ impl<R: BufRead> Iterator for Records<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
+            self.repeated_keys.clear();
             match self.advance() {
                 Ok(whole) => match self.record(whole?) {
                     // Only a blank line gives no items.
@@ -118,7 +139,7 @@ impl<R: BufRead> Iterator for Records<R> {
                 },
                 Err(e) => {
                     self.failed = true;
-                    return Some((self.number + 1, Err(RecordError::Io(e))));
+                    return Some((self.number + 1, Err(opened::error(e))));
                 }
             }
         }
@@ -128,6 +149,8 @@ impl<R: BufRead> Iterator for Records<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufReader;
+
     use super::*;
 
     #[test]

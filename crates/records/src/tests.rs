@@ -52,7 +52,7 @@ fn a_bad_record_costs_no_other() {
         (5, "the record is JSON but not an object"),
         (6, "`text` is missing"),
         (7, "the record is not JSON at column 21"),
-        (8, "the record is not JSON at column 20"),
+        (8, "`text` must be a string"),
         (9, "the record is not JSON at column 1"),
         (10, "7"),
     ];

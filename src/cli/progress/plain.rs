@@ -67,6 +67,8 @@ pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
         Event::Parked { source, stage, reason, .. } => format!("parked: {}: {}: {reason}", path(source), stage.verb()),
         Event::RecordRefused { source, line: 0, reason } => format!("refused: {}: {reason}", path(source)),
         Event::RecordRefused { source, line, reason } => format!("refused: {}:{line}: {reason}", path(source)),
+        Event::RecordNoted { source, line: 0, text } => format!("note: {}: {text}", path(source)),
+        Event::RecordNoted { source, line, text } => format!("note: {}:{line}: {text}", path(source)),
         Event::BatchSubmitted { batch, space, items, .. } => {
             format!("sent: {batch}: {} of {space}", plural(*items, "text"))
         }

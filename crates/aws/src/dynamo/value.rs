@@ -1,6 +1,7 @@
 //! Converts items to JSON and back. All types that serde can serialise can thus be stored as items.
 
-use serde_json::{Map, Number, Value};
+use docweir_core::number::Number;
+use serde_json::{Map, Value};
 
 use super::{AttributeValue, Item};
 
@@ -43,26 +44,15 @@ pub fn json(item: Item) -> Map<String, Value> {
 }
 
 /// Formats a number in the way DynamoDB returns it, so that a written value compares equal to the stored one.
-fn digits(n: &Number) -> String {
-    match n.as_f64() {
-        Some(x) if n.is_f64() => x.to_string(),
-        _ => n.to_string(),
-    }
+fn digits(n: &serde_json::Number) -> String {
+    Number::parse(n.as_str()).map_or_else(|| n.to_string(), |n| n.plain().to_string())
 }
 
-/// Parses a number to JSON. DynamoDB may return a whole number as `1E+2` or `3.0`; both become JSON integers.
+/// Parses a number to JSON without rounding. DynamoDB may return a whole number as `1E+2` or `3.0`; both become JSON
+/// integers.
 fn number(text: &str) -> Value {
-    if let Ok(n) = text.parse::<i64>() {
-        return n.into();
-    }
-    if let Ok(n) = text.parse::<u64>() {
-        return n.into();
-    }
-    match text.parse::<f64>() {
-        Ok(x) if x.fract() == 0.0 && x.abs() < 9e15 => (x as i64).into(),
-        Ok(x) => Number::from_f64(x).map_or(Value::Null, Value::Number),
-        Err(_) => Value::Null,
-    }
+    let plain = Number::parse(text).map(|n| n.plain().to_string());
+    plain.and_then(|text| serde_json::from_str(&text).ok()).map_or(Value::Null, Value::Number)
 }
 
 /// Estimates the size that DynamoDB charges for an item, in bytes: names, values, and the overhead of lists and maps.
@@ -106,6 +96,13 @@ mod tests {
     fn numbers_as_others_write_them() {
         for (text, expected) in [("3.0", json!(3)), ("1E+2", json!(100)), ("2.5", json!(2.5)), ("x", Value::Null)] {
             assert_eq!(to_json(AttributeValue::N(text.into())), expected, "{text}");
+        }
+        for digits in
+            ["123456789012345678901234567890", "0.12345678901234567890123456789012345678", "-9007199254740993.5"]
+        {
+            let value: Value = serde_json::from_str(digits).unwrap();
+            assert_eq!(from_json(value.clone()), AttributeValue::N(digits.into()));
+            assert_eq!(to_json(AttributeValue::N(digits.into())), value);
         }
         let Value::Object(map) = json!({"gone": null}) else { panic!() };
         assert!(object(map).is_empty());

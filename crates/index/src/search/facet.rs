@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::bits::Bits;
-use super::filter::{Scalar, scalars_at};
+use super::scalar::{Scalar, scalars_at};
 use crate::columns::{Documents, Labels, Rows, object};
 
 pub struct Facet {
@@ -56,7 +56,7 @@ impl Facet {
             Codes::One(codes) => codes.len(),
             Codes::Many(starts, codes) => starts.len() + codes.len(),
         };
-        4 * codes + self.values.len() * 2 * size_of::<Scalar>()
+        4 * codes + self.values.iter().map(Scalar::memory_bytes).sum::<usize>()
     }
 }
 
@@ -81,32 +81,25 @@ fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
 
 #[derive(Default)]
 struct Builder {
-    known: HashMap<Key, u32>,
+    known: HashMap<Scalar, u32>,
     values: Vec<Scalar>,
     starts: Vec<u32>,
     codes: Vec<u32>,
-}
-
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Bool(bool),
-    Number(u64),
-    Text(String),
 }
 
 impl Builder {
     fn push(&mut self, values: &[Scalar]) {
         self.starts.push(self.codes.len() as u32);
         for value in values {
-            let key = match value {
-                Scalar::Bool(b) => Key::Bool(*b),
-                Scalar::Number(n) => Key::Number(n.to_bits()),
-                Scalar::Text(t) => Key::Text(t.clone()),
+            let code = match self.known.get(value) {
+                Some(&code) => code,
+                None => {
+                    let code = self.values.len() as u32;
+                    self.known.insert(value.clone(), code);
+                    self.values.push(value.clone());
+                    code
+                }
             };
-            let code = *self.known.entry(key).or_insert_with(|| {
-                self.values.push(value.clone());
-                self.values.len() as u32 - 1
-            });
             self.codes.push(code);
         }
     }

@@ -4,17 +4,19 @@
 //! Fields are `document`, `source`, `chunk`, `kind`, `language` and `page`. Any other name is a path into the
 //! metadata, such as `media_type` or `findings.score`. `metadata.page` is the metadata value `page`, in contrast to
 //! the field. A row's own metadata takes precedence over the metadata of its document. A list matches if one of its
-//! items matches; a missing value never matches.
+//! items matches; a missing value never matches, except that `Not` holds for it.
+//!
+//! [`super::scalar`] says when two values are equal.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::bits::Bits;
 use super::facet::restrict_labels;
+use super::filter_syntax::{Expr, SyntaxError};
+use super::scalar::Scalar;
 use crate::segment::Segment;
 
 /// Maximum number of pages that are checked per row. No chunk spans more pages than this, but in a damaged file a
@@ -41,7 +43,7 @@ pub enum Filter {
         prefix: String,
     },
     /// Requires the value to lie within all given bounds. A number is compared only with numbers, and a text only
-    /// with texts.
+    /// with texts. Numbers are compared exactly.
     Range {
         field: Field,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,15 +70,6 @@ pub enum Field {
     Page,
     /// Path into the metadata, as names joined by dots.
     Metadata(String),
-}
-
-/// Holds a value that a condition compares.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Scalar {
-    Bool(bool),
-    Number(f64),
-    Text(String),
 }
 
 impl From<String> for Field {
@@ -113,109 +106,18 @@ impl fmt::Display for Field {
     }
 }
 
-impl Scalar {
-    /// Parses a value: `true` and `false` as a boolean, `3.5` as a number, and anything else as a text.
-    fn guess(text: &str) -> Self {
-        match (text, text.parse::<f64>()) {
-            ("true", _) => Scalar::Bool(true),
-            ("false", _) => Scalar::Bool(false),
-            (_, Ok(n)) if n.is_finite() => Scalar::Number(n),
-            _ => Scalar::Text(text.to_owned()),
-        }
-    }
-
-    /// Parses a value that a field must equal. A number that is not in its shortest spelling may also be meant as text:
-    /// `02134` is a postcode, and `9007199254740993` is more than a number can hold.
-    fn alternatives(text: &str) -> Vec<Self> {
-        let guess = Self::guess(text);
-        let written = Scalar::Text(text.to_owned());
-        if guess.equals(&written) { vec![guess] } else { vec![guess, written] }
-    }
-
-    /// Returns whether two values are equal or have the same text: `2024` matches a metadata value of `"2024"`.
-    fn equals(&self, other: &Scalar) -> bool {
-        self == other || self.spelled() == other.spelled()
-    }
-
-    fn spelled(&self) -> Cow<'_, str> {
-        match self {
-            Scalar::Bool(b) => Cow::Borrowed(if *b { "true" } else { "false" }),
-            Scalar::Number(n) => Cow::Owned(n.to_string()),
-            Scalar::Text(t) => Cow::Borrowed(t),
-        }
-    }
-
-    fn compare(&self, other: &Scalar) -> Option<std::cmp::Ordering> {
-        match (self, other) {
-            (Scalar::Number(a), Scalar::Number(b)) => a.partial_cmp(b),
-            (Scalar::Text(a), Scalar::Text(b)) => Some(a.cmp(b)),
-            _ => None,
-        }
-    }
-}
-
-/// Parses a condition as users write it: `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`,
-/// `tenant!=acme`. Commas separate the alternatives of `=` and `!=`.
+/// Parses a filter as people write it, such as `page>=3`. See [`super::filter_syntax`].
 impl FromStr for Filter {
-    type Err = String;
+    type Err = SyntaxError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        const OPERATORS: [&str; 7] = ["!=", "^=", ">=", "<=", "=", ">", "<"];
-        let at = text.find(['!', '^', '>', '<', '=']);
-        let found = at.and_then(|at| {
-            let (name, rest) = text.split_at(at);
-            OPERATORS.iter().find_map(|op| Some((name.trim(), *op, rest.strip_prefix(op)?.trim())))
-        });
-        let Some((name, operator, value)) = found.filter(|(name, ..)| !name.is_empty()) else {
-            return Err(format!(
-                "`{text}` is not a filter; write FIELD=VALUE[,VALUE…], FIELD!=VALUE, FIELD^=PREFIX, FIELD>=NUMBER, \
-                 FIELD<NUMBER; fields are document, source, chunk, kind, language, page and any metadata name"
-            ));
-        };
-        let field = Field::from(name.to_owned());
-        let bound = Some(Scalar::guess(value));
-        let meant = |field: &Field, value: &str| match field {
-            Field::Metadata(_) => Scalar::alternatives(value),
-            _ => vec![Scalar::guess(value)],
-        };
-        let equal = |field| match value.split(',').flat_map(|v| meant(&field, v.trim())).collect::<Vec<_>>() {
-            mut one if one.len() == 1 => Filter::Eq { field, value: one.remove(0) },
-            values => Filter::In { field, values },
-        };
-        let (gt, gte, lt, lte) = (None, None, None, None);
-        Ok(match operator {
-            "=" => equal(field),
-            "!=" => Filter::Not(Box::new(equal(field))),
-            "^=" => Filter::Prefix { field, prefix: value.to_owned() },
-            ">=" => Filter::Range { field, gt, gte: bound, lt, lte },
-            "<=" => Filter::Range { field, gt, gte, lt, lte: bound },
-            ">" => Filter::Range { field, gt: bound, gte, lt, lte },
-            _ => Filter::Range { field, gt, gte, lt: bound, lte },
-        })
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        Expr::parse(text)?.filter(&|one| Ok(one.filter()))
     }
 }
 
 impl From<&str> for Field {
     fn from(name: &str) -> Self {
         Field::from(name.to_owned())
-    }
-}
-
-impl From<&str> for Scalar {
-    fn from(text: &str) -> Self {
-        Scalar::Text(text.to_owned())
-    }
-}
-
-impl From<f64> for Scalar {
-    fn from(number: f64) -> Self {
-        Scalar::Number(number)
-    }
-}
-
-impl From<bool> for Scalar {
-    fn from(value: bool) -> Self {
-        Scalar::Bool(value)
     }
 }
 
@@ -270,10 +172,10 @@ impl Filter {
             // Look the documents up instead of comparing all of them.
             Filter::Eq { field: Field::Document, value } => only(segment, rows, std::slice::from_ref(value)),
             Filter::In { field: Field::Document, values } => only(segment, rows, values),
-            Filter::Eq { field, value } => keep(segment, rows, field, |v| v.equals(value)),
-            Filter::In { field, values } => keep(segment, rows, field, |v| values.iter().any(|w| v.equals(w))),
+            Filter::Eq { field, value } => keep(segment, rows, field, |v| v.is_found_by(value)),
+            Filter::In { field, values } => keep(segment, rows, field, |v| values.iter().any(|w| v.is_found_by(w))),
             Filter::Prefix { field, prefix } => {
-                keep(segment, rows, field, |v| v.spelled().starts_with(prefix.as_str()))
+                keep(segment, rows, field, |v| v.spelling().starts_with(prefix.as_str()))
             }
             Filter::Range { field, gt, gte, lt, lte } => {
                 let holds = |v: &Scalar, bound: &Option<Scalar>, test: fn(std::cmp::Ordering) -> bool| {
@@ -299,7 +201,7 @@ impl Filter {
 /// Keeps in `rows` only the rows of the given documents.
 fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     let mut allowed = Bits::none(segment.len());
-    for id in documents.iter().map(Scalar::spelled) {
+    for id in documents.iter().map(Scalar::spelling) {
         if let Some(at) = segment.documents().find(&id) {
             allowed.set_range(segment.documents().rows(at));
         }
@@ -327,40 +229,10 @@ fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar
         Field::Language => restrict_labels(&segment.columns().languages, rows, |l| !l.is_empty() && text(l)),
         Field::Page => rows.retain(|row| {
             let (first, last) = segment.pages(row);
-            (first..=last).take(MAX_PAGES).any(|page| test(&Scalar::Number(page.into())))
+            (first..=last).take(MAX_PAGES).any(|page| test(&Scalar::Number(i64::from(page).into())))
         }),
         Field::Metadata(path) => segment.facet(path).restrict(rows, test),
     }
-}
-
-/// Returns the values at a metadata path. A list contributes the values of all its items.
-pub fn scalars_at(metadata: &Map<String, Value>, path: &str) -> Vec<Scalar> {
-    fn collect(value: &Value, rest: Option<&str>, out: &mut Vec<Scalar>) {
-        match (value, rest) {
-            (Value::Array(items), _) => items.iter().for_each(|item| collect(item, rest, out)),
-            (Value::Object(map), Some(path)) => walk(map, path, out),
-            (Value::String(s), None) => out.push(Scalar::Text(s.clone())),
-            (Value::Bool(b), None) => out.push(Scalar::Bool(*b)),
-            (Value::Number(n), None) => out.extend(n.as_f64().map(Scalar::Number)),
-            _ => {}
-        }
-    }
-    fn walk(map: &Map<String, Value>, path: &str, out: &mut Vec<Scalar>) {
-        // A name may contain dots, so look up the whole path first.
-        if let Some(value) = map.get(path) {
-            return collect(value, None, out);
-        }
-        if let Some((name, rest)) = path.split_once('.')
-            && let Some(value) = map.get(name)
-        {
-            collect(value, Some(rest), out);
-        }
-    }
-    let mut out = Vec::new();
-    if !metadata.is_empty() {
-        walk(metadata, path, &mut out);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -371,17 +243,23 @@ mod tests {
     fn typed_conditions() {
         let parse = |text: &str| serde_json::to_string(&text.parse::<Filter>().unwrap()).unwrap();
         for (text, json) in [
-            ("page>=3", r#"{"range":{"field":"page","gte":3.0}}"#),
-            ("page < 3", r#"{"range":{"field":"page","lt":3.0}}"#),
+            ("page>=3", r#"{"range":{"field":"page","gte":3}}"#),
+            ("page < 3", r#"{"range":{"field":"page","lt":3}}"#),
             ("kind=table", r#"{"eq":{"field":"kind","value":"table"}}"#),
             ("language=eng, deu", r#"{"in":{"field":"language","values":["eng","deu"]}}"#),
             ("source^=file:///a=b/", r#"{"prefix":{"field":"source","prefix":"file:///a=b/"}}"#),
             ("tenant!=acme", r#"{"not":{"eq":{"field":"metadata.tenant","value":"acme"}}}"#),
             ("metadata.page=x", r#"{"eq":{"field":"metadata.page","value":"x"}}"#),
             ("signed=true", r#"{"eq":{"field":"metadata.signed","value":true}}"#),
-            ("zip=02134", r#"{"in":{"field":"metadata.zip","values":[2134.0,"02134"]}}"#),
-            ("page=03", r#"{"eq":{"field":"page","value":3.0}}"#),
-            ("year=2024", r#"{"eq":{"field":"metadata.year","value":2024.0}}"#),
+            ("year='2024'", r#"{"eq":{"field":"metadata.year","value":"2024"}}"#),
+            (
+                "n=123456789012345678901234567890",
+                r#"{"eq":{"field":"metadata.n","value":123456789012345678901234567890}}"#,
+            ),
+            (
+                "a=1 and b=2",
+                r#"{"all":[{"eq":{"field":"metadata.a","value":1}},{"eq":{"field":"metadata.b","value":2}}]}"#,
+            ),
         ] {
             assert_eq!(parse(text), json, "{text}");
             let back: Filter = serde_json::from_str(json).unwrap();
@@ -392,33 +270,28 @@ mod tests {
             (Filter::one_of("language", ["eng", "deu"]), "language=eng,deu"),
             (Filter::prefix("source", "s3://b/"), "source^=s3://b/"),
             (Filter::at_least("page", 3.0), "page>=3"),
-            (Filter::at_most("metadata.cost", 3.0), "cost<=3"),
+            (Filter::at_most("metadata.cost", 3.5), "cost<=3.5"),
             (Filter::eq("signed", true), "signed=true"),
         ] {
             assert_eq!(built, text.parse().unwrap());
         }
         for bad in ["", "page", "=3", "page!3"] {
-            assert!(bad.parse::<Filter>().unwrap_err().contains("not a filter"), "{bad}");
+            assert!(bad.parse::<Filter>().unwrap_err().reason.contains("not a filter"), "{bad}");
         }
     }
 
+    /// Programs stored filters in this form before numbers were exact.
     #[test]
-    fn paths_reach_into_objects_and_lists() {
-        let Value::Object(map) = serde_json::json!({
-            "a": {"b": [{"c": 1}, {"c": "two"}, {"d": 3}]}, "x.y": true, "n": null, "l": ["p", 2]
-        }) else {
-            unreachable!()
-        };
-        let text = |t: &str| Scalar::Text(t.into());
-        for (path, expected) in [
-            ("a.b.c", vec![Scalar::Number(1.0), text("two")]),
-            ("x.y", vec![Scalar::Bool(true)]),
-            ("l", vec![text("p"), Scalar::Number(2.0)]),
-            ("n", vec![]),
-            ("a", vec![]),
-            ("a.z", vec![]),
-        ] {
-            assert_eq!(scalars_at(&map, path), expected, "{path}");
+    fn the_json_of_earlier_versions_is_read() {
+        let old = r#"{"all":[{"range":{"field":"page","gte":3.0,"lt":7.5}},{"eq":{"field":"year","value":2024.0}}]}"#;
+        let filter: Filter = serde_json::from_str(old).unwrap();
+        let page = Field::Page;
+        let (gte, lt) = (Some(3.0.into()), Some(7.5.into()));
+        let range = Filter::Range { field: page, gt: None, gte, lt, lte: None };
+        assert_eq!(filter, Filter::All(vec![range, Filter::eq("year", 2024.0)]));
+        for bad in [r#"{"eq":{"field":"year","value":[1]}}"#, r#"{"eq":{"field":"year","value":null}}"#] {
+            let error = serde_json::from_str::<Filter>(bad).unwrap_err().to_string();
+            assert!(error.contains("a text, a number or a boolean"), "{error}");
         }
     }
 }

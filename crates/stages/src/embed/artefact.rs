@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
-use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, Language, ModelIdentity, Usage};
+use docweir_core::model::{
+    Chunk, ChunkKind, Chunks, EmbeddedDocument, Findings, Language, ModelIdentity, PageBox, Span, Usage,
+};
 
 /// Returns the object key of the artefact.
 pub fn key(document: &DocumentId) -> String {
@@ -68,11 +70,31 @@ struct FileIn {
     chunks: Vec<ChunkIn>,
 }
 
+/// Lists the fields of [`Chunk`] instead of flattening it, because a flattened struct cannot read decimal numbers
+/// (decision 0023).
 #[derive(Deserialize)]
 struct ChunkIn {
-    #[serde(flatten)]
-    chunk: Chunk,
+    id: String,
+    ordinal: u32,
+    kind: ChunkKind,
+    content: String,
+    heading_path: Vec<String>,
+    pages: (u32, u32),
+    span: Span,
+    #[serde(default)]
+    boxes: Vec<PageBox>,
+    tokens: u32,
+    #[serde(default)]
+    findings: Option<Findings>,
     embedding: Vec<f32>,
+}
+
+impl ChunkIn {
+    fn into_parts(self) -> (Chunk, Vec<f32>) {
+        let Self { id, ordinal, kind, content, heading_path, pages, span, boxes, tokens, findings, embedding } = self;
+        let chunk = Chunk { id, ordinal, kind, content, heading_path, pages, span, boxes, tokens, findings };
+        (chunk, embedding)
+    }
 }
 
 /// Writes the artefact as JSON.
@@ -133,7 +155,7 @@ pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
         let text = format!("the embeddings artefact is not valid JSON (line {}, column {})", e.line(), e.column());
         StageError::transient("artefact_unreadable", text)
     })?;
-    let (chunks, vectors) = file.chunks.into_iter().map(|c| (c.chunk, c.embedding)).unzip();
+    let (chunks, vectors) = file.chunks.into_iter().map(ChunkIn::into_parts).unzip();
     let cost = file.cost_tracking;
     Ok(EmbeddedDocument {
         chunks: Arc::new(Chunks {
@@ -156,7 +178,7 @@ pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
 
 #[cfg(test)]
 mod tests {
-    use docweir_core::model::{ChunkKind, Findings, Mention, Metric, PageBox, Span};
+    use docweir_core::model::{Mention, Metric};
 
     use super::*;
     use proptest::prelude::*;

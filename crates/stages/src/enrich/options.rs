@@ -99,6 +99,8 @@ impl EnrichOptions {
         if let Some(members) = shape.as_object_mut() {
             members.remove("provider");
             members.remove("comprehend");
+            // In this spelling, fingerprints of earlier versions stay valid. An `f32` would be written as 0.7.
+            members.insert("min_confidence".into(), f64::from(self.min_confidence).into());
             if self.provider == EnrichProvider::Comprehend {
                 members.insert("comprehend".into(), self.comprehend.shape());
             }

@@ -257,8 +257,14 @@ pub struct StageRecord {
     pub output_sha256: Option<Sha256Hex>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "metrics")]
     pub metrics: StageMetrics,
+}
+
+/// Reads metrics by way of JSON numbers, because a flattened map cannot read decimal numbers (decision 0023).
+fn metrics<'de, D: serde::Deserializer<'de>>(from: D) -> Result<StageMetrics, D::Error> {
+    let numbers = BTreeMap::<String, serde_json::Number>::deserialize(from)?;
+    Ok(numbers.into_iter().filter_map(|(name, number)| Some((name, number.as_f64()?))).collect())
 }
 
 /// Holds a control record as it is read. The fields have the same names as the columns in SQLite and the attributes in
