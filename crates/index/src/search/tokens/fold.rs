@@ -7,7 +7,11 @@ use unicode_normalization::char::is_combining_mark;
 /// Appends the indexed form of `word` to `out`. `ascii` says that the word has only ASCII characters.
 pub(super) fn fold(word: &str, ascii: bool, out: &mut String) {
     if ascii {
-        out.extend(word.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+        let start = out.len();
+        out.push_str(word);
+        if let Some(added) = out.get_mut(start..) {
+            added.make_ascii_lowercase();
+        }
         return;
     }
     let mut chars = word

@@ -91,13 +91,19 @@ fn words(text: &str, start: usize, compound: &mut Compound, term: &mut String, f
 fn word(text: &str, bytes: Range<usize>, ascii: bool, term: &mut String, f: &mut impl FnMut(Token<'_>)) {
     let Some(word) = text.get(bytes.clone()) else { return };
     term.clear();
-    fold(word.get(..word.floor_char_boundary(4 * MAX_TERM_BYTES)).unwrap_or_default(), ascii, term);
-    term.truncate(term.floor_char_boundary(MAX_TERM_BYTES));
-    if term.is_empty() {
-        return;
+    if ascii {
+        term.push_str(word.get(..MAX_TERM_BYTES).unwrap_or(word));
+        term.make_ascii_lowercase();
+    } else {
+        fold(word.get(..word.floor_char_boundary(4 * MAX_TERM_BYTES)).unwrap_or_default(), ascii, term);
+        term.truncate(term.floor_char_boundary(MAX_TERM_BYTES));
+        if term.is_empty() {
+            return;
+        }
     }
+    let has_capitals = ascii && term.get(1..) != word.get(1..) && word.len() <= MAX_TERM_BYTES;
     f(Token { term, bytes: bytes.clone(), kind: Kind::Word });
-    if ascii && word.len() <= MAX_TERM_BYTES && word.bytes().skip(1).any(|b| b.is_ascii_uppercase()) {
+    if has_capitals {
         camel(word, bytes.start, term, f);
     }
 }
