@@ -527,7 +527,7 @@ impl Default for DrainOptions {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { top: 5, mode: SearchMode::Hybrid, weight: 0.4 }
+        Self { top: 5, mode: SearchMode::Hybrid, weight: 0.45 }
     }
 }
 

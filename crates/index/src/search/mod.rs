@@ -44,7 +44,7 @@ use super::view::View;
 use super::visible::Visible;
 
 /// Default share of the vector score in a hybrid search.
-pub const DEFAULT_WEIGHT: f32 = 0.4;
+pub const DEFAULT_WEIGHT: f32 = 0.45;
 
 /// Selects how rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
