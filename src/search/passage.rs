@@ -53,7 +53,7 @@ pub struct Passage {
     pub metadata: Map<String, Value>,
     /// Positions of matched words in `text`: half-open ranges of code points, in ascending order.
     pub matches: Vec<(u32, u32)>,
-    /// How the score came about, if the query asks for it.
+    /// Parts of the score. Absent unless the query asks for an explanation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
 }

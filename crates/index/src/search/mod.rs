@@ -137,7 +137,7 @@ pub struct Hit {
     /// Positions in `text` of the words of the query, as half-open ranges of code points. The ranges are in order.
     pub matches: Vec<(u32, u32)>,
     pub metadata: Map<String, Value>,
-    /// How the score came about, if the request asks for it.
+    /// Parts of the score. Absent unless the request asks for an explanation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
 }
