@@ -129,10 +129,12 @@ impl Postings {
 #[derive(Default)]
 struct Terms {
     ids: HashMap<Box<str>, u32, Seeded>,
-    /// Number of each term's stem by the rules of each language, once it was computed. `None` if the term is its own
-    /// stem.
-    stems: Vec<(Algorithm, HashMap<u32, Option<u32>, Seeded>)>,
+    /// Stems by the rules of each language.
+    stems: Vec<(Algorithm, KnownStems)>,
 }
+
+/// Maps the number of a term to the number of its stem, once it was computed; `None` if the term is its own stem.
+type KnownStems = HashMap<u32, Option<u32>, Seeded>;
 
 impl Terms {
     fn id(&mut self, term: &str) -> u32 {

@@ -23,7 +23,8 @@ pub(super) fn groups(text: &str, start: usize, term: &mut String, f: &mut impl F
         }
         at
     };
-    let mut groups: Vec<Range<usize>> = vec![start..digits_end(start)];
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    groups.push(start..digits_end(start));
     while let Some(last) = groups.last().filter(|_| groups.len() < MAX_GROUPS)
         && bytes.get(last.end) == Some(&b',')
         && digit(last.end + 1)
