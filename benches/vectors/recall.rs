@@ -128,7 +128,7 @@ impl<'s> Source<'s> {
             Shape::Cone(mean, _) => self.around((mean / (1.0 - mean)).sqrt(), rng),
             Shape::Template(_) => self.around(3.0, rng),
             Shape::Duplicates(each) => {
-                if self.drawn % each == 0 {
+                if self.drawn.is_multiple_of(*each) {
                     self.axis = unit(normal(self.dimension, rng));
                 }
                 let noise = unit(normal(self.dimension, rng));
