@@ -6,7 +6,7 @@
 //! A row is a passage of a document, and plain BM25 over passages loses what the document says. Three additions were
 //! measured on abstracts of one or two passages and on five long texts (decision 0024). A word that every passage of
 //! few documents has is rarer than its passages suggest, so the passages of one document count less than those of
-//! several ([`spread`]). A full-text search adds a share of the neighbouring passages' scores, as a hybrid search does,
+//! several (`spread`). A full-text search adds a share of the neighbouring passages' scores, as a hybrid search does,
 //! and a share of the document's own score.
 
 use super::bits::Bits;
@@ -37,7 +37,7 @@ pub struct Totals {
     documents: usize,
     /// Number of terms in all rows.
     length: u64,
-    /// Sum of [`spread`] over all documents.
+    /// Sum of `spread` over all documents.
     spread: f64,
     /// Number of terms in each document of each file.
     lengths: Vec<Vec<u32>>,
