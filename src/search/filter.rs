@@ -169,7 +169,7 @@ mod tests {
                 "source=\"a/b, c & d 100%.md\"",
                 r#"{"eq":{"field":"source","value":"file:///no/such/a/b%2C%20c%20%26%20d%20100%25.md"}}"#,
             ),
-            ("source^='a, b/'", r#"{"prefix":{"field":"source","prefix":"file:///no/such/a,%20b/"}}"#),
+            ("source^='a, b/'", r#"{"prefix":{"field":"source","prefix":"file:///no/such/a%2C%20b/"}}"#),
             (
                 "kind=table or page=2",
                 r#"{"any":[{"eq":{"field":"kind","value":"table"}},{"eq":{"field":"page","value":2}}]}"#,
