@@ -157,6 +157,10 @@ fn nothing(args: &args::Search) -> &'static str {
     if args.filter.iter().any(|text| filter::has_list(text)) {
         return "nothing found: commas in a filter separate alternatives; write FIELD=\"a, b\" for a value with a comma";
     }
+    if args.mode != Some(Mode::Vector) && args.query.iter().any(|word| word.contains(['"', '“', '„', '«', '「']))
+    {
+        return "nothing found: no passage contains the phrase in quotation marks; try without quotation marks";
+    }
     match (args.filter.is_empty() && args.source.is_none(), args.mode) {
         (false, _) => "nothing found: the filters may exclude every passage; try without filters",
         (true, Some(Mode::FullText)) => "nothing found: no passage contains any of these words; try --mode hybrid",
@@ -209,6 +213,7 @@ mod tests {
             ("docweir search --filter metadata.owner=a,b x", "commas in a filter separate alternatives"),
             ("docweir search --filter metadata.owner=a x", "try without filters"),
             ("docweir search --mode full-text x", "try --mode hybrid"),
+            ("docweir search \"x y\"", "no passage contains the phrase"),
         ] {
             assert!(nothing(&parse(line)).contains(expected), "{line}");
         }

@@ -16,6 +16,7 @@
 //! | [`money`] | exact amounts of money |
 //! | [`number`] | numbers with their spelling, compared without rounding |
 //! | [`files`] | safe opening of files that another program may have replaced |
+//! | [`invisible`] | characters without a visible form, which texts and searches leave out |
 //! | [`isolation`] | the isolation of processes from each other |
 //! | [`memory`] | the memory use of this process |
 //! | [`ranges`] | the check that the values of options are within their ranges |
@@ -30,6 +31,7 @@ pub mod documents;
 pub mod error;
 pub mod failpoint;
 pub mod files;
+pub mod invisible;
 pub mod isolation;
 pub mod member;
 pub mod memory;

@@ -1,10 +1,12 @@
 //! Extracts plain text: decodes a file and splits the text into paragraphs at blank lines.
 //!
-//! The text stays verbatim with four exceptions: a byte order mark is removed, line ends become `\n`, control characters
-//! (including NUL) are removed, and data URIs lose their payload. A form feed ends a page.
+//! The text stays verbatim with four exceptions: line ends become `\n`, control characters (including NUL) are removed,
+//! characters without a visible form are removed where they change nothing, and data URIs lose their payload. A form feed
+//! ends a page.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
+use docweir_core::invisible::is_invisible;
 use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument, Page, TextRange};
 
 use super::encoding::{self, Decoded};
@@ -28,7 +30,7 @@ pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<Decoded, 
 
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut chars = text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable();
+    let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\r' => {
@@ -37,10 +39,20 @@ fn clean(text: &str) -> String {
             }
             '\t' | '\n' | '\u{c}' => out.push(c),
             c if c.is_control() => {}
+            // A soft hyphen at the end of a line is a hyphen.
+            '\u{ad}' if matches!(chars.peek(), Some('\r' | '\n')) => out.push(c),
+            '\u{200c}' | '\u{200d}' if out.chars().next_back().is_some_and(needs_joiners) => out.push(c),
+            c if is_invisible(c) => {}
             c => out.push(c),
         }
     }
     out
+}
+
+/// Returns whether a joiner after the character changes how the text is read: in Arabic, Indic and similar scripts, and
+/// in emoji.
+fn needs_joiners(c: char) -> bool {
+    matches!(c, '\u{600}'..='\u{109f}' | '\u{1780}'..='\u{18af}' | '\u{2600}'..='\u{27bf}' | '\u{1f000}'..='\u{1faff}')
 }
 
 /// Extracts plain text. Each form feed begins a new page.
@@ -122,6 +134,22 @@ mod tests {
             b"\xef\xbb\xbfna\xc3\xafve \xe2\x80\x9cquotes\xe2\x80\x9d",
         ] {
             assert_eq!(run(bytes).pages[0].text, expected);
+        }
+    }
+
+    #[test]
+    fn characters_without_a_visible_form_are_removed_where_they_change_nothing() {
+        for (given, expected) in [
+            ("\u{feff}co\u{ad}op\u{200b}er\u{2060}ate", "cooperate"),
+            ("\u{202a}left\u{202c} \u{200e}mark", "left mark"),
+            ("漢\u{fe00}字\u{e0100} a\u{200d}b", "漢字 ab"),
+            ("evapo\u{ad}\nration", "evapo\u{ad}\nration"),
+            ("evapo\u{ad}\r\nration", "evapo\u{ad}\nration"),
+            ("می\u{200c}خواهم", "می\u{200c}خواهم"),
+            ("क्\u{200d}ष", "क्\u{200d}ष"),
+            ("👩\u{200d}🔬", "👩\u{200d}🔬"),
+        ] {
+            assert_eq!(run(given.as_bytes()).pages[0].text, expected, "{given:?}");
         }
     }
 

@@ -7,8 +7,10 @@
 
 use std::ops::Range;
 
+use docweir_core::invisible::is_invisible;
+
 use super::dense::is_dense;
-use super::fold::{fold, is_invisible};
+use super::fold::fold;
 use super::{Kind, MAX_TERM_BYTES, Token, char_at, is_word, word_end};
 
 /// Maximum number of parts of an identifier. What follows is another identifier.

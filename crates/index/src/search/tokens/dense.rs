@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
+use docweir_core::invisible::is_invisible;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::fold::is_invisible;
 use super::{Kind, Token, char_at};
 
 /// Returns whether a character is indexed in pairs. This applies to scripts without spaces between words, and to

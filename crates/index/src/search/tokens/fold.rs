@@ -1,6 +1,7 @@
 //! Converts a word to the form in which it is indexed: lower case, compatibility forms replaced by the usual
 //! characters, diacritics and invisible characters removed.
 
+use docweir_core::invisible::is_invisible;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -52,12 +53,4 @@ const BREVE: char = '\u{306}';
 fn is_diacritic(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}'
         | '\u{670}' | '\u{640}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}')
-}
-
-/// Returns whether a character has no visible form and does not separate words: soft hyphen, joiners, zero-width
-/// spaces, bidirectional marks, variation selectors.
-pub(super) fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-        | '\u{e0100}'..='\u{e01ef}')
 }

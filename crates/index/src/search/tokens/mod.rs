@@ -14,11 +14,12 @@ mod numbers;
 
 use std::ops::Range;
 
+use docweir_core::invisible::is_invisible;
 use unicode_normalization::char::is_combining_mark;
 
 use self::compound::{Compound, may_connect};
 use self::dense::is_dense;
-use self::fold::{fold, is_invisible};
+use self::fold::fold;
 
 /// Version of the terms. If a stored index has another version, it is built again.
 pub const VERSION: u32 = 2;
