@@ -88,7 +88,10 @@ mod tests {
         assert!(bytes(&item) > 60, "{}", bytes(&item));
         let mut back = Value::Object(super::json(item));
         assert_eq!(back["whole"], 10);
+        // JSON numbers are equal if their spellings are. DynamoDB keeps the value, but not the spelling.
+        assert_eq!(back["x"].to_string(), "0.000002");
         back["whole"] = 10.0.into();
+        back["x"] = 0.000_002.into();
         assert_eq!(back, value);
     }
 
