@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let search = |mut candidates: Candidates| {
             let coded = codec.query(&query)?;
             coded.scan(&codes, 0..ROWS, allowed, 0, &mut candidates)?;
-            Ok::<_, CodesError>(coded.nearest(K, candidates, exact))
+            Ok::<_, CodesError>(coded.nearest(K, K, candidates, exact))
         };
         let mut found = search(Candidates::new(codec.candidates(K, ROWS)))?;
         // If the vectors are all similar to the query, the first candidates do not suffice.

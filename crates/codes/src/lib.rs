@@ -21,7 +21,7 @@
 //! let mut candidates = Candidates::new(codec.candidates(1, vectors.len()));
 //! query.scan(&codes, 0..vectors.len(), None, 0, &mut candidates)?;
 //! let exact = |row: u32| vectors[row as usize].iter().zip(&question).map(|(a, b)| a * b).sum();
-//! let nearest = query.nearest(1, candidates, exact);
+//! let nearest = query.nearest(1, 1, candidates, exact);
 //! assert_eq!(nearest.neighbours.len(), 1);
 //! # Ok::<(), docweir_codes::CodesError>(())
 //! ```

@@ -84,13 +84,24 @@ impl Query {
     /// `exact` computes the dot product of a row with the query. Rows are scored in the order of their estimates,
     /// best first. Scoring ends when the remaining rows are very unlikely to be among the nearest. Rows whose score
     /// is NaN are skipped.
-    pub fn nearest(&self, k: usize, candidates: Candidates, mut exact: impl FnMut(u32) -> f32) -> Nearest {
+    ///
+    /// `certain` is the number of nearest rows of which none may be missing, at most `k`. A search that ranks its
+    /// results again needs more rows than it needs to be certain of. [`Nearest::missing_from`] concerns the certain
+    /// rows only.
+    pub fn nearest(
+        &self,
+        k: usize,
+        certain: usize,
+        candidates: Candidates,
+        mut exact: impl FnMut(u32) -> f32,
+    ) -> Nearest {
         let mut nearest: Vec<u64> = Vec::with_capacity(k.min(candidates.limit()) + 1);
         let mut least = f32::NEG_INFINITY;
-        let mut unscored = k > 0 && candidates.is_cut();
+        let mut lowest = f32::INFINITY;
+        let is_cut = candidates.is_cut();
         for found in candidates.best_first() {
+            lowest = found.estimate;
             if nearest.len() >= k && found.estimate < least {
-                unscored = false;
                 break;
             }
             let score = exact(found.row);
@@ -100,12 +111,23 @@ impl Query {
             }
             nearest.insert(nearest.partition_point(|&other| other < key), key);
             nearest.truncate(k);
-            if let Some(&worst) = nearest.get(k.saturating_sub(1)) {
-                let worst = candidate(worst).estimate;
-                least = worst - DEVIATIONS * self.deviation(worst.max(0.0));
+            if nearest.len() >= k {
+                least = self.least(nearest.last());
             }
         }
+        // Rows that were left out have at most the lowest estimate.
+        let certain = certain.min(k);
+        let needed = if certain == 0 { f32::INFINITY } else { self.least(nearest.get(certain - 1)) };
+        let missing_from = (is_cut && lowest >= needed).then_some(needed);
         let neighbours = nearest.into_iter().map(candidate).map(|c| Neighbour { row: c.row, score: c.estimate });
-        Nearest { neighbours: neighbours.collect(), missing_from: unscored.then_some(least) }
+        Nearest { neighbours: neighbours.collect(), missing_from }
+    }
+
+    /// Returns the lowest estimate of rows that may be better than the row with the sort key `worst`.
+    fn least(&self, worst: Option<&u64>) -> f32 {
+        worst.map_or(f32::NEG_INFINITY, |&worst| {
+            let worst = candidate(worst).estimate;
+            worst - DEVIATIONS * self.deviation(worst.max(0.0))
+        })
     }
 }

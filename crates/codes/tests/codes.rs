@@ -262,7 +262,7 @@ fn reranking_gives_the_exact_order() {
     exact.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let score = |row: u32| dot(&rows[row as usize], &vector);
     for k in [0, 1, 2, 5, 300, 1000] {
-        let found = query.nearest(k, all.clone(), score).neighbours;
+        let found = query.nearest(k, k, all.clone(), score).neighbours;
         assert_eq!(found.len(), k.min(300));
         if k >= 300 || k <= 2 {
             let found: Vec<_> = found.iter().map(|f| (f.score, f.row)).collect();
@@ -270,7 +270,7 @@ fn reranking_gives_the_exact_order() {
         }
     }
     // A row whose exact score is NaN is skipped.
-    let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) }).neighbours;
+    let found = query.nearest(3, 3, all, |row| if row == 20 { f32::NAN } else { score(row) }).neighbours;
     assert_eq!((found[0].row, found.len()), (200, 3));
 }
 
@@ -298,7 +298,7 @@ fn a_search_that_runs_out_of_candidates_says_what_is_missing() {
         let score = |row: u32| dot(&rows[row as usize], &query);
         let search = |mut candidates: Candidates| {
             coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
-            coded.nearest(k, candidates, score)
+            coded.nearest(k, k, candidates, score)
         };
         let first = search(Candidates::new(codec.candidates(k, count)));
         let second = search(Candidates::from(first.missing_from.expect("the candidates suffice"), count));
@@ -316,10 +316,11 @@ fn only_a_search_that_may_miss_rows_says_so() {
     let rows: Vec<_> = (0..200).map(|_| random(&mut rng, 64)).collect();
     let codes = encode(&codec, &rows);
     let query = codec.query(&rows[3]).unwrap();
-    let search = |k, mut candidates: Candidates| {
+    let search_certain = |k, certain, mut candidates: Candidates| {
         query.scan(&codes, 0..200, None, 0, &mut candidates).unwrap();
-        query.nearest(k, candidates, |row| dot(&rows[row as usize], &rows[3])).missing_from
+        query.nearest(k, certain, candidates, |row| dot(&rows[row as usize], &rows[3])).missing_from
     };
+    let search = |k, candidates| search_certain(k, k, candidates);
     assert_eq!(search(0, Candidates::new(0)), None);
     assert_eq!(search(200, Candidates::new(200)), None);
     assert_eq!(search(300, Candidates::new(200)), None);
@@ -328,6 +329,10 @@ fn only_a_search_that_may_miss_rows_says_so() {
     assert_eq!(search(50, Candidates::new(20)), Some(f32::NEG_INFINITY));
     assert!(search(20, Candidates::new(20)).is_some_and(f32::is_finite));
     assert_eq!(search(20, Candidates::from(2.0, 20)), None, "no estimate reaches 2");
+    // Of the twenty rows that were asked for, only the first is certain.
+    assert_eq!(search_certain(20, 1, Candidates::new(20)), None);
+    assert_eq!(search_certain(20, 0, Candidates::new(20)), None);
+    assert_eq!(search_certain(20, 99, Candidates::new(20)), search(20, Candidates::new(20)));
 }
 
 #[test]

@@ -30,7 +30,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Returns the `k` best of the allowed rows, best first. Rows are ranked by the exact dot product of their vector and
-/// the query. `segments` holds each segment with its allowed rows.
+/// the query. `segments` holds each segment with its allowed rows. Of the `certain` best rows, none is missing; further
+/// rows are the best that the first scan finds.
 ///
 /// If `exact` is true or few rows are allowed, all allowed rows are scored. Otherwise the codes first select the rows
 /// to score. If `threads` is above 1, the rows are divided evenly between threads, which does not change the result.
@@ -38,13 +39,14 @@ pub fn search<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
     k: usize,
+    certain: usize,
     threads: usize,
     exact: bool,
 ) -> Vec<Candidate<'a>> {
     let allowed: usize = segments.iter().map(|(_, rows)| rows.count()).sum();
     if !exact
         && allowed > EXACT_ROWS
-        && let Some(best) = by_codes(segments, query, k, allowed, threads)
+        && let Some(best) = by_codes(segments, query, k, certain, allowed, threads)
     {
         return best;
     }
@@ -82,14 +84,15 @@ fn by_codes<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
     k: usize,
+    certain: usize,
     allowed: usize,
     threads: usize,
 ) -> Option<Vec<Candidate<'a>>> {
     let coded = Coded::new(segments, query, threads)?;
-    let mut found = coded.nearest(k, Candidates::new(coded.codec.candidates(k, allowed)))?;
+    let mut found = coded.nearest(k, certain, Candidates::new(coded.codec.candidates(k, allowed)))?;
     if let Some(missing) = found.missing_from {
         let limit = (allowed / SECOND_SCAN_SHARE).min(SECOND_SCAN_ROWS);
-        found = coded.nearest(k, Candidates::from(missing, limit))?;
+        found = coded.nearest(k, certain, Candidates::from(missing, limit))?;
         let outcome = if found.missing_from.is_some() { "all_vectors" } else { "second_scan" };
         metrics::counter!("docweir_search_rescans_total", "outcome" => outcome).increment(1);
         if found.missing_from.is_some() {
@@ -131,7 +134,7 @@ impl<'s, 'a> Coded<'s, 'a> {
     }
 
     /// Scans all codes and scores the candidates exactly. `empty` is an empty set with the limits of the scan.
-    fn nearest(&self, k: usize, empty: Candidates) -> Option<Nearest> {
+    fn nearest(&self, k: usize, certain: usize, empty: Candidates) -> Option<Nearest> {
         let part = |share: &Share| {
             let mut found = empty.clone();
             for (number, rows) in share.clone() {
@@ -151,7 +154,7 @@ impl<'s, 'a> Coded<'s, 'a> {
         parts.for_each(|part| found.merge(&part));
         let score =
             |row| self.place(row).map_or(f32::NEG_INFINITY, |(_, segment, row)| dot(segment.vector(row), self.query));
-        Some(self.coded.nearest(k, found, score))
+        Some(self.coded.nearest(k, certain, found, score))
     }
 
     /// Returns the segment of a row, with the segment's index and the row's index in the segment.

@@ -253,7 +253,9 @@ impl View {
     /// Returns the best `k` rows.
     fn ranked<'a>(&'a self, search: &Search<'a>, k: usize) -> Vec<Ranked<'a>> {
         let request = search.request;
-        let near = |k| flat::search(&search.allowed, &search.vector, k, request.threads, request.exact);
+        // The rows beyond those that were asked for only serve to combine both scores.
+        let certain = request.k;
+        let near = |k| flat::search(&search.allowed, &search.vector, k, certain, request.threads, request.exact);
         match request.mode {
             Mode::Vector => near(k)
                 .into_iter()
