@@ -342,7 +342,7 @@ fn an_explanation_adds_up() {
             let request = SearchRequest {
                 mode,
                 explain: true,
-                ..SearchRequest::new("fences and lease", Some(unit(&[1.0, 0.4, 0.0])), 9)
+                ..SearchRequest::new("fence and lease", Some(unit(&[1.0, 0.4, 0.0])), 9)
             };
             let hits = view.search(&request).unwrap();
             assert!(hits.len() >= 5, "{mode:?}");
