@@ -234,7 +234,7 @@ fn the_nearest_survive_in_clusters() {
         let coded = codec.query(&query).unwrap();
         coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
         let found = coded
-            .nearest(k, candidates, |row| {
+            .nearest(k, k, candidates, |row| {
                 looked += 1;
                 dot(&rows[row as usize], &query)
             })
