@@ -117,8 +117,8 @@ impl Query {
         }
         // Rows that were left out have at most the lowest estimate.
         let certain = certain.min(k);
-        let needed = if certain == 0 { f32::INFINITY } else { self.least(nearest.get(certain - 1)) };
-        let missing_from = (is_cut && lowest >= needed).then_some(needed);
+        let needed = certain.checked_sub(1).map(|last| self.least(nearest.get(last)));
+        let missing_from = needed.filter(|needed| is_cut && lowest >= *needed);
         let neighbours = nearest.into_iter().map(candidate).map(|c| Neighbour { row: c.row, score: c.estimate });
         Nearest { neighbours: neighbours.collect(), missing_from }
     }
