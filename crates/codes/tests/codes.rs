@@ -26,6 +26,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
+/// Returns a function that counts how many of the rows that a search found are among the `k` nearest.
+fn hits_among(rows: &[Vec<f32>], query: &[f32], k: usize) -> impl Fn(&[Neighbour]) -> usize {
+    let mut exact = Candidates::new(k);
+    rows.iter().enumerate().for_each(|(r, row)| exact.offer(r as u32, dot(row, query)));
+    let nearest: Vec<u32> = exact.best_first().map(|c| c.row).collect();
+    move |found| found.iter().filter(|f| nearest.contains(&f.row)).count()
+}
+
 fn encode(codec: &Codec, rows: &[Vec<f32>]) -> Vec<u8> {
     let mut writer = codec.writer();
     rows.iter().for_each(|row| writer.push(row).unwrap());
@@ -228,8 +236,6 @@ fn the_nearest_survive_in_clusters() {
     let (mut hits, mut looked) = (0, 0);
     for _ in 0..40 {
         let query = draw(&mut rng);
-        let mut exact = Candidates::new(k);
-        rows.iter().enumerate().for_each(|(r, row)| exact.offer(r as u32, dot(row, &query)));
         let mut candidates = Candidates::new(codec.candidates(k, count));
         let coded = codec.query(&query).unwrap();
         coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
@@ -240,7 +246,7 @@ fn the_nearest_survive_in_clusters() {
             })
             .neighbours;
         assert!(found.windows(2).all(|w| w[0].score >= w[1].score) && found.len() == k);
-        hits += exact.best_first().filter(|c| found.iter().any(|f| f.row == c.row)).count();
+        hits += hits_among(&rows, &query, k)(&found);
     }
     assert!(hits >= 390, "recall {}", hits as f32 / 400.0);
     assert!(looked < 40 * codec.candidates(k, count), "every search scored all candidates exactly");
@@ -290,10 +296,7 @@ fn a_search_that_runs_out_of_candidates_says_what_is_missing() {
     let (mut before, mut after) = (0, 0);
     for _ in 0..20 {
         let query = draw(&mut rng);
-        let mut exact = Candidates::new(k);
-        rows.iter().enumerate().for_each(|(r, row)| exact.offer(r as u32, dot(row, &query)));
-        let exact: Vec<u32> = exact.best_first().map(|c| c.row).collect();
-        let hits = |found: &[Neighbour]| found.iter().filter(|f| exact.contains(&f.row)).count();
+        let hits = hits_among(&rows, &query, k);
         let coded = codec.query(&query).unwrap();
         let score = |row: u32| dot(&rows[row as usize], &query);
         let search = |mut candidates: Candidates| {
