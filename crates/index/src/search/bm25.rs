@@ -102,7 +102,8 @@ impl Scores {
             scores.add(sources, totals, &found, term.weight * (1.0 - STEM_SHARE));
             for (entries, source) in found.iter_mut().zip(sources) {
                 let exact = std::mem::take(entries);
-                *entries = either(&exact, &together(term.stems.iter().map(|stem| visible(source, stem))));
+                let stems = merged(term.stems.iter().flat_map(|stem| visible(source, stem)), u32::saturating_add);
+                *entries = merged(exact.into_iter().chain(stems), u32::max);
             }
             scores.add(sources, totals, &found, term.weight * STEM_SHARE);
         }
@@ -182,28 +183,18 @@ fn visible<'s>(source: &Source<'s>, term: &str) -> impl Iterator<Item = (u32, u3
     entries.filter(move |(row, _)| visible.contains(*row as usize))
 }
 
-/// Merges lists of rows. Adds the counts of a row that several lists have.
-fn together(lists: impl Iterator<Item = impl Iterator<Item = (u32, u32)>>) -> Vec<(u32, u32)> {
-    let mut all: Vec<(u32, u32)> = lists.flatten().collect();
-    all.sort_unstable_by_key(|(row, _)| *row);
-    all.dedup_by(|next, kept| {
+/// Orders rows with their counts by row. `combine` combines the counts of a row that occurs more than once.
+fn merged(entries: impl Iterator<Item = (u32, u32)>, combine: fn(u32, u32) -> u32) -> Vec<(u32, u32)> {
+    let mut entries: Vec<(u32, u32)> = entries.collect();
+    entries.sort_unstable_by_key(|(row, _)| *row);
+    entries.dedup_by(|next, kept| {
         let same = next.0 == kept.0;
-        kept.1 += if same { next.1 } else { 0 };
+        if same {
+            kept.1 = combine(kept.1, next.1);
+        }
         same
     });
-    all
-}
-
-/// Merges two lists of rows. Keeps the higher count of a row that both lists have.
-fn either(a: &[(u32, u32)], b: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    let mut all: Vec<(u32, u32)> = a.iter().chain(b).copied().collect();
-    all.sort_unstable_by_key(|(row, _)| *row);
-    all.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        kept.1 = if same { kept.1.max(next.1) } else { kept.1 };
-        same
-    });
-    all
+    entries
 }
 
 /// Divides a list of rows into the rows of each document. `entries` is ordered by row.
