@@ -25,7 +25,7 @@ const KEPT_BYTES: usize = 48;
 enum Joint {
     /// Nothing: the first part.
     First,
-    /// Hyphen, underscore, point or apostrophe.
+    /// Hyphen, underscore or point.
     Weak,
     /// Slash, colon, `@` or another sign that separates names.
     Strong,
@@ -50,7 +50,7 @@ pub(super) struct Compound {
 /// Returns whether a byte may begin a sign that connects words.
 #[inline]
 pub(super) fn may_connect(byte: u8) -> bool {
-    // The last three begin the other hyphens and dashes, and the soft hyphen.
+    // The last one begins the other hyphens and dashes.
     matches!(byte, b'-' | b'_' | b'.' | 0xe2) || is_strong(byte)
 }
 
