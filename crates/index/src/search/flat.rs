@@ -93,9 +93,10 @@ fn by_codes<'a>(
     if let Some(missing) = found.missing_from {
         let limit = (allowed / SECOND_SCAN_SHARE).min(SECOND_SCAN_ROWS);
         found = coded.nearest(k, certain, Candidates::from(missing, limit))?;
-        let outcome = if found.missing_from.is_some() { "all_vectors" } else { "second_scan" };
+        let is_met = found.missing_from.is_none();
+        let outcome = if is_met { "second_scan" } else { "all_vectors" };
         metrics::counter!("docweir_search_rescans_total", "outcome" => outcome).increment(1);
-        if found.missing_from.is_some() {
+        if !is_met {
             return None;
         }
     }
