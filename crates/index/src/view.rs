@@ -4,12 +4,13 @@
 //! determines its visible rows again (`visible`), because the new file may supersede documents in older files. A view
 //! keeps its files open, so it can still read files that were deleted meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::ModelIdentity;
 use docweir_objects::ObjectError;
+use frostem::Stemmer;
 
 use super::columns::DocumentEntry;
 use super::delta::{self, Footer, TAIL_BYTES};
@@ -17,6 +18,7 @@ use super::error::VectorError;
 use super::listed::Listed;
 use super::manifest::{FileKind, Manifest, ManifestVersion};
 use super::search::bm25::{Source, Totals};
+use super::search::stems;
 use super::segment::Segment;
 use super::validate::Precedence;
 use super::visible::{Visible, visible};
@@ -33,6 +35,8 @@ pub struct View {
     rows: usize,
     /// Sums over all visible rows. Computed by the first full-text search.
     totals: OnceLock<Totals>,
+    /// Rules for stems in all languages of the rows. Looked up by the first search.
+    stem_rules: OnceLock<Vec<Stemmer>>,
 }
 
 /// Reports the size and content of a view.
@@ -221,11 +225,19 @@ impl View {
     fn new(manifest: Arc<Manifest>, segments: Vec<Arc<Segment>>, options: VectorOptions) -> Self {
         let segments = visible(segments);
         let rows = segments.iter().map(|s| s.rows.count()).sum();
-        Self { manifest, segments, options, rows, totals: OnceLock::new() }
+        Self { manifest, segments, options, rows, totals: OnceLock::new(), stem_rules: OnceLock::new() }
     }
 
     pub(super) fn totals(&self, sources: &[Source<'_>]) -> &Totals {
         self.totals.get_or_init(|| Totals::of(sources))
+    }
+
+    pub(super) fn stem_rules(&self) -> &[Stemmer] {
+        self.stem_rules.get_or_init(|| {
+            let languages = self.segments.iter().flat_map(|s| s.segment.columns().languages.values());
+            let languages: BTreeSet<&str> = languages.collect();
+            languages.into_iter().filter_map(|language| stems::rules(language, self.options.stemming)).collect()
+        })
     }
 
     /// Returns the manifest version of this view.

@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bm25::{DOCUMENT_SHARE, Scores};
+use super::topk::Candidate;
+use super::{Mode, Ranked, Search};
+use crate::view::View;
+
 /// Holds the parts of a result's score.
 ///
 /// - Full-text search: `score = (words + context · neighbours) / (1 + 2 · context) + document`.
@@ -41,4 +46,41 @@ pub struct HybridParts {
     pub words: f32,
     /// Share of the vector's part.
     pub weight: f32,
+}
+
+impl View {
+    /// Explains the scores of the results, in their order. Each word is scored once for all results.
+    pub(super) fn explained(&self, search: &Search<'_>, ranked: &[Ranked<'_>]) -> Vec<Explanation> {
+        let mut explained: Vec<Explanation> = ranked.iter().map(|row| self.sums(search, row)).collect();
+        if !search.sources.is_empty() {
+            let totals = self.totals(&search.sources);
+            for term in &search.query.terms {
+                let scores = Scores::of(&search.sources, totals, std::slice::from_ref(term));
+                for (explanation, row) in explained.iter_mut().zip(ranked) {
+                    let score = scores.own(row.candidate.segment, row.candidate.row);
+                    if score > 0.0 {
+                        explanation.terms.push(TermScore { term: term.term.clone(), score });
+                    }
+                }
+            }
+        }
+        explained
+    }
+
+    /// Returns an explanation without the scores of the terms.
+    fn sums(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Explanation {
+        let Candidate { segment: at, row, .. } = ranked.candidate;
+        let mut explanation = Explanation { context: self.options.hybrid_context, ..Explanation::default() };
+        if let (Some(scores), Some(source)) = (&search.scores, search.sources.get(at)) {
+            explanation.words = scores.own(at, row);
+            let document = source.documents.of_row(row).filter(|_| search.request.mode == Mode::FullText);
+            explanation.document = document.map_or(0.0, |document| DOCUMENT_SHARE * scores.document(at, document));
+            explanation.neighbours = self.neighbours(&ranked.candidate).map(|row| row.map(|row| scores.own(at, row)));
+        }
+        if let Some((parts, neighbours)) = ranked.hybrid {
+            explanation.hybrid = Some(parts);
+            explanation.neighbours = neighbours;
+        }
+        explanation
+    }
 }

@@ -27,13 +27,12 @@ use std::collections::{HashMap, HashSet};
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{ModelIdentity, PageBox, Span};
-use frostem::Stemmer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::bits::Bits;
-use self::bm25::{DOCUMENT_SHARE, Scores, Source, Totals};
-use self::explain::{Explanation, HybridParts, TermScore};
+use self::bm25::{Scores, Source, Totals};
+use self::explain::{Explanation, HybridParts};
 use self::filter::Filter;
 use self::fusion::{Fusion, Pair};
 use self::query::Query;
@@ -147,7 +146,8 @@ struct Ranked<'a> {
     candidate: Candidate<'a>,
     vector: Option<f32>,
     bm25: Option<f32>,
-    /// In a hybrid search: the scaled scores of the row, and the combined scores of its neighbours.
+    /// In a hybrid search that is to be explained: the scaled scores of the row, and the combined scores of its
+    /// neighbours.
     hybrid: Option<(HybridParts, [Option<f32>; 2])>,
 }
 
@@ -219,7 +219,7 @@ impl View {
                 (&*s.segment, rows)
             })
             .collect();
-        let query = Query::parse(&request.text, &self.languages());
+        let query = Query::parse(&request.text, self.stem_rules());
         let vector = match request.mode {
             Mode::FullText => Vec::new(),
             Mode::Vector | Mode::Hybrid { .. } => self.query_vector(request)?,
@@ -240,14 +240,6 @@ impl View {
             search.scores = Some(Scores::of(&search.sources, totals, &search.query.terms));
         }
         Ok(search)
-    }
-
-    /// Returns the rules for stems in all languages of the collection.
-    fn languages(&self) -> Vec<Stemmer> {
-        let names: HashSet<&str> = self.segments.iter().flat_map(|s| s.segment.columns().languages.values()).collect();
-        let mut names: Vec<&str> = names.into_iter().collect();
-        names.sort_unstable();
-        names.into_iter().filter_map(|name| stems::rules(name, self.options.stemming)).collect()
     }
 
     /// Returns the best `k` rows.
@@ -346,15 +338,15 @@ impl View {
                 true => self.neighbours(&c).map(|row| row.map(|row| pair(c.segment, row))),
                 false => [None, None],
             };
-            let Pair { vector, bm25: words } = fusion.scaled(own);
+            let parts = || {
+                let Pair { vector, bm25: words } = fusion.scaled(own);
+                (HybridParts { vector, words, weight }, beside.map(|pair| pair.map(|pair| fusion.score(pair))))
+            };
             Ranked {
                 candidate: Candidate { score: fusion.in_context(own, beside, context), ..c },
                 vector: Some(own.vector),
                 bm25: Some(own.bm25),
-                hybrid: Some((
-                    HybridParts { vector, words, weight },
-                    beside.map(|pair| pair.map(|pair| fusion.score(pair))),
-                )),
+                hybrid: search.request.explain.then(parts),
             }
         };
         let mut ranked: Vec<_> = candidates.into_iter().zip(pairs).map(rank).collect();
@@ -374,11 +366,13 @@ impl View {
     }
 
     fn hits(&self, search: &Search<'_>, ranked: Vec<Ranked<'_>>) -> Vec<Hit> {
-        let mut hits: Vec<Hit> = ranked.iter().filter_map(|row| self.hit(search, row)).collect();
-        if search.request.explain {
-            self.explain(search, &ranked, &mut hits);
-        }
-        hits
+        let explained = if search.request.explain { self.explained(search, &ranked) } else { Vec::new() };
+        let mut explained = explained.into_iter();
+        let hit = |row: &Ranked<'_>| {
+            let explanation = explained.next();
+            Some(Hit { explanation, ..self.hit(search, row)? })
+        };
+        ranked.iter().filter_map(hit).collect()
     }
 
     fn hit(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Option<Hit> {
@@ -409,44 +403,6 @@ impl View {
             metadata: row.metadata.to_map(),
             explanation: None,
         })
-    }
-
-    /// Explains the scores of the results. Each word is scored once for all results.
-    fn explain(&self, search: &Search<'_>, ranked: &[Ranked<'_>], hits: &mut [Hit]) {
-        let mut parts: Vec<Explanation> = ranked.iter().map(|row| self.sums(search, row)).collect();
-        if !search.sources.is_empty() {
-            let totals = self.totals(&search.sources);
-            for term in &search.query.terms {
-                let scores = Scores::of(&search.sources, totals, std::slice::from_ref(term));
-                for (explanation, row) in parts.iter_mut().zip(ranked) {
-                    let score = scores.own(row.candidate.segment, row.candidate.row);
-                    if score > 0.0 {
-                        explanation.terms.push(TermScore { term: term.term.clone(), score });
-                    }
-                }
-            }
-        }
-        for hit in hits {
-            let at = ranked.iter().position(|row| row.candidate.id == hit.chunk_id);
-            hit.explanation = at.and_then(|at| parts.get(at)).cloned();
-        }
-    }
-
-    /// Returns an explanation without the scores of the terms.
-    fn sums(&self, search: &Search<'_>, ranked: &Ranked<'_>) -> Explanation {
-        let Candidate { segment: at, row, .. } = ranked.candidate;
-        let mut explanation = Explanation { context: self.options.hybrid_context, ..Explanation::default() };
-        if let (Some(scores), Some(source)) = (&search.scores, search.sources.get(at)) {
-            explanation.words = scores.own(at, row);
-            let document = source.documents.of_row(row).filter(|_| ranked.hybrid.is_none());
-            explanation.document = document.map_or(0.0, |document| DOCUMENT_SHARE * scores.document(at, document));
-            explanation.neighbours = self.neighbours(&ranked.candidate).map(|row| row.map(|row| scores.own(at, row)));
-        }
-        if let Some((parts, neighbours)) = ranked.hybrid {
-            explanation.hybrid = Some(parts);
-            explanation.neighbours = neighbours;
-        }
-        explanation
     }
 }
 
