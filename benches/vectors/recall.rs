@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use docweir_index::search::filter::Filter;
+use docweir_index::testing::unit;
 use docweir_index::{Mode, SearchRequest};
 use fastrand::Rng;
 
@@ -117,22 +118,22 @@ impl<'s> Source<'s> {
             _ => 0,
         };
         let directions = (0..directions.min(dimension)).map(|_| normal(dimension, rng)).collect();
-        Self { shape, dimension, axis: unit(normal(dimension, rng)), directions, drawn: 0 }
+        Self { shape, dimension, axis: unit(&normal(dimension, rng)), directions, drawn: 0 }
     }
 
     fn draw(&mut self, rng: &mut Rng) -> Vec<f32> {
         self.drawn += 1;
         match self.shape {
-            Shape::Random => unit(normal(self.dimension, rng)),
+            Shape::Random => unit(&normal(self.dimension, rng)),
             Shape::Equal => self.axis.clone(),
             Shape::Cone(mean, _) => self.around((mean / (1.0 - mean)).sqrt(), rng),
             Shape::Template(_) => self.around(3.0, rng),
             Shape::Duplicates(each) => {
                 if self.drawn.is_multiple_of(*each) {
-                    self.axis = unit(normal(self.dimension, rng));
+                    self.axis = unit(&normal(self.dimension, rng));
                 }
-                let noise = unit(normal(self.dimension, rng));
-                unit(self.axis.iter().zip(noise).map(|(a, n)| a + 0.05 * n).collect())
+                let noise = unit(&normal(self.dimension, rng));
+                unit(&self.axis.iter().zip(noise).map(|(a, n)| a + 0.05 * n).collect::<Vec<_>>())
             }
         }
     }
@@ -144,17 +145,11 @@ impl<'s> Source<'s> {
         for (direction, weight) in self.directions.iter().zip(normal(self.directions.len(), rng)) {
             beside.iter_mut().zip(direction).for_each(|(b, d)| *b += weight * d);
         }
-        unit(self.axis.iter().zip(unit(beside)).map(|(a, b)| along * a + b).collect())
+        unit(&self.axis.iter().zip(unit(&beside)).map(|(a, b)| along * a + b).collect::<Vec<_>>())
     }
 }
 
 fn normal(count: usize, rng: &mut Rng) -> Vec<f32> {
     let mut one = || (-2.0 * (1.0 - rng.f32()).ln()).sqrt() * (rng.f32() * std::f32::consts::TAU).cos();
     (0..count).map(|_| one()).collect()
-}
-
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    vector.iter_mut().for_each(|x| *x /= length);
-    vector
 }
