@@ -34,34 +34,28 @@ pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> 
 
 /// Returns lines that show how the score of a passage came about.
 fn explained(hit: &Passage, parts: &Explanation) -> Vec<String> {
-    let score = |score: f32| format!("{score:.3}");
+    let Explanation { words, document, context, .. } = parts;
     let [before, after] = parts.neighbours.map(|score| score.map_or("none".to_owned(), |s| format!("{s:.3}")));
-    let beside = format!("neighbours {before} and {after}, {:.2} of each", parts.context);
-    let mut lines = Vec::new();
-    match (parts.hybrid, hit.vector_score) {
-        (Some(HybridParts { vector, words, weight }), _) => {
-            let rest = 1.0 - weight;
-            let own = weight * vector + rest * words;
-            lines.push(format!("   own {own:.3} = {weight:.2} × vector {vector:.3} + {rest:.2} × words {words:.3}"));
-            lines.push(format!("   score {} from own and {beside}", score(hit.score)));
+    let beside = format!("neighbours {before} and {after}, {context:.2} of each");
+    let score = hit.score;
+    let mut lines = match (parts.hybrid, hit.vector_score) {
+        (Some(HybridParts { vector, words: scaled, weight }), cosine) => {
+            let (rest, cosine) = (1.0 - weight, cosine.unwrap_or_default());
+            let own = weight * vector + rest * scaled;
+            vec![
+                format!("   own {own:.3} = {weight:.2} × vector {vector:.3} + {rest:.2} × words {scaled:.3}"),
+                format!("   score {score:.3} from own and {beside}"),
+                format!("   vector: cosine {cosine:.3}; words: BM25 {words:.3}"),
+            ]
         }
-        (None, Some(cosine)) => lines.push(format!("   score {} is the cosine", score(cosine))),
-        (None, None) => lines.push(format!(
-            "   score {} from words {} and {beside}, plus document {}",
-            score(hit.score),
-            score(parts.words),
-            score(parts.document)
-        )),
-    }
-    if parts.hybrid.is_some() {
-        let cosine = hit.vector_score.unwrap_or_default();
-        lines.push(format!("   vector: cosine {cosine:.3}; words: BM25 {}", score(hit.bm25_score.unwrap_or_default())));
-    }
+        (None, Some(_)) => vec![format!("   score {score:.3} is the cosine")],
+        (None, None) => {
+            vec![format!("   score {score:.3} from words {words:.3} and {beside}, plus document {document:.3}")]
+        }
+    };
     if !parts.terms.is_empty() {
         let terms: Vec<String> = parts.terms.iter().map(|t| format!("{} {:.3}", t.term, t.score)).collect();
-        let document =
-            if parts.hybrid.is_some() { format!(" + document {:.3}", parts.document) } else { String::new() };
-        lines.push(format!("   words: {}{document}", terms.join(" + ")));
+        lines.push(format!("   words: {}", terms.join(" + ")));
     }
     lines
 }
@@ -110,6 +104,7 @@ fn byte(text: &str, n: usize) -> usize {
 mod tests {
     use docweir_core::documents::DocumentId;
     use docweir_core::model::Span;
+    use docweir_index::search::explain::TermScore;
 
     use super::*;
 
@@ -154,6 +149,37 @@ mod tests {
         assert_eq!(shown, format!("{} \u{fffd} {}, {}", m("für"), m("größe"), m("für")));
         let wrong = marked("abc", &[(2, 9), (1, 2), (4, 3), (7, 8)], &out);
         assert_eq!(wrong, format!("ab{}", m("c")), "ranges that can't be are survived");
+    }
+
+    #[test]
+    fn an_explanation_names_every_part_of_the_score() {
+        let terms = [("lease", 4.0), ("fence", 2.5)].map(|(term, score)| TermScore { term: term.into(), score });
+        let parts = Explanation {
+            terms: terms.to_vec(),
+            words: 6.5,
+            document: 1.25,
+            neighbours: [Some(0.5), None],
+            context: 0.2,
+            hybrid: None,
+        };
+        let words = "   words: lease 4.000 + fence 2.500";
+        let beside = "neighbours 0.500 and none, 0.20 of each";
+        let mut passage = hit("a lease", &[]);
+        passage.vector_score = None;
+        let full_text = format!("   score 0.873 from words 6.500 and {beside}, plus document 1.250");
+        assert_eq!(explained(&passage, &parts), [&full_text, words]);
+        passage.vector_score = Some(0.5);
+        let vector = Explanation { terms: Vec::new(), ..parts.clone() };
+        assert_eq!(explained(&passage, &vector), ["   score 0.873 is the cosine"]);
+        let hybrid = HybridParts { vector: 0.5, words: 1.0, weight: 0.4 };
+        let hybrid = Explanation { hybrid: Some(hybrid), ..parts };
+        let expected = [
+            "   own 0.800 = 0.40 × vector 0.500 + 0.60 × words 1.000",
+            &format!("   score 0.873 from own and {beside}"),
+            "   vector: cosine 0.500; words: BM25 6.500",
+            words,
+        ];
+        assert_eq!(explained(&passage, &hybrid), expected);
     }
 
     #[test]
