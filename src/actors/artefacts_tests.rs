@@ -20,6 +20,7 @@ fn extracted(pages: u32) -> ExtractedDocument {
         blocks: Vec::new(),
         lines: Vec::new(),
         words: Vec::new(),
+        cells: Vec::new(),
     };
     ExtractedDocument {
         media_type: MediaType::Pdf,

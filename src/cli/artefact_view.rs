@@ -169,6 +169,7 @@ mod tests {
             blocks: vec![],
             lines: vec![],
             words: vec![],
+            cells: vec![],
         };
         let document = ExtractedDocument {
             media_type: MediaType::Pdf,

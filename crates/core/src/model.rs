@@ -85,6 +85,7 @@ impl ExtractedDocument {
                 + heap_of(&p.words)
                 + heap_of(&p.lines)
                 + heap_of(&p.blocks)
+                + heap_of(&p.cells)
         };
         self.pages.iter().map(page).sum::<usize>() + 80 * self.outline.len() + fields_bytes(&self.info.fields) + 256
     }
@@ -169,6 +170,27 @@ pub struct Page {
     /// Words in reading order. Empty for formats without pages, such as Markdown.
     #[serde(default)]
     pub words: Vec<Placed>,
+    /// Cells of the page's tables, by block, row and column. Empty for formats without pages, such as Markdown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<TableCell>,
+}
+
+/// Locates a cell of a table. A cell that spans rows or columns stands at the first of them only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableCell {
+    /// Index of the table among the page's blocks.
+    pub block: u32,
+    /// Row and column of the cell, counted from 0.
+    pub row: u32,
+    pub column: u32,
+    /// Number of rows and columns that the cell spans, at least 1.
+    pub rows: u32,
+    pub columns: u32,
+    /// Range of the cell's text. It is empty if the cell is empty.
+    pub range: TextRange,
+    /// Box around the cell's text. Absent if the cell is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bbox: Option<Bbox>,
 }
 
 /// Locates a part of a page's text by its range of bytes and its box.

@@ -25,7 +25,9 @@
 mod data_uris;
 pub mod detect;
 mod encoding;
+pub mod formats;
 mod front_matter;
+mod hyphens;
 mod info;
 mod markdown;
 mod objects;

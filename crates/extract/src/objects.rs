@@ -7,7 +7,8 @@
 
 use docweir_core::documents::{DocumentId, MediaType, Version};
 use docweir_core::model::{
-    Bbox, Block, BlockKind, DocumentInfo, ExtractedDocument, OutlineEntry, PAGE_SEPARATOR, Page, Placed, TextRange,
+    Bbox, Block, BlockKind, DocumentInfo, ExtractedDocument, OutlineEntry, PAGE_SEPARATOR, Page, Placed, TableCell,
+    TextRange,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -61,6 +62,9 @@ struct PageMetadata {
     blocks: Blocks,
     lines: Columns,
     words: Columns,
+    /// Absent in files that an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Cells::is_empty")]
+    cells: Cells,
 }
 
 /// Stores blocks in columns. Values of `kind`: 0 paragraph, 1 list item, 2 table, 3 code, 4 quote, 5 figure, 6 page
@@ -69,6 +73,19 @@ struct PageMetadata {
 struct Blocks {
     kind: Vec<u8>,
     /// True for each block that has a box. `at` contains boxes only for these blocks.
+    boxed: Vec<bool>,
+    at: Columns,
+}
+
+/// Stores the cells of tables in columns. `block` is the index of the table among the page's blocks.
+#[derive(Default, Serialize, Deserialize)]
+struct Cells {
+    block: Vec<u32>,
+    row: Vec<u32>,
+    column: Vec<u32>,
+    rows: Vec<u32>,
+    columns: Vec<u32>,
+    /// True for each cell that has a box. `at` contains boxes only for these cells.
     boxed: Vec<bool>,
     at: Columns,
 }
@@ -187,6 +204,47 @@ impl Blocks {
     }
 }
 
+impl Cells {
+    fn of(cells: &[TableCell]) -> Self {
+        let (mut out, mut last) = (Self::default(), Last::default());
+        for cell in cells {
+            out.block.push(cell.block);
+            out.row.push(cell.row);
+            out.column.push(cell.column);
+            out.rows.push(cell.rows);
+            out.columns.push(cell.columns);
+            out.boxed.push(cell.bbox.is_some());
+            out.at.push_range(&mut last, cell.range);
+            if let Some(bbox) = cell.bbox {
+                out.at.push_box(&mut last, bbox);
+            }
+        }
+        out
+    }
+
+    fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    fn back(&self, text: &str) -> Option<Vec<TableCell>> {
+        let (ranges, mut boxes) = (self.at.ranges(text)?, self.at.boxes()?.into_iter());
+        let n = ranges.len();
+        if [&self.block, &self.row, &self.column, &self.rows, &self.columns].iter().any(|c| c.len() != n)
+            || self.boxed.len() != n
+        {
+            return None;
+        }
+        let mut cells = Vec::with_capacity(n);
+        for (i, range) in ranges.into_iter().enumerate() {
+            let (rows, columns) = (self.rows[i], self.columns[i]);
+            let bbox = if self.boxed[i] { Some(boxes.next()?) } else { None };
+            let (block, row, column) = (self.block[i], self.row[i], self.column[i]);
+            cells.push(TableCell { block, row, column, rows, columns, range, bbox });
+        }
+        boxes.next().is_none().then_some(cells)
+    }
+}
+
 /// Returns the key prefix of all objects of a document.
 fn folder(id: &DocumentId) -> String {
     format!("extracted/{id}")
@@ -225,6 +283,7 @@ pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Versio
             blocks: Blocks::of(&page.blocks),
             lines: Columns::of(&page.lines),
             words: Columns::of(&page.words),
+            cells: Cells::of(&page.cells),
         });
         (chars, bytes) = (chars + length, bytes + size);
         objects.push((format!("{}/{}", folder(id), page_file(page.number)), page.text.clone().into_bytes()));
@@ -300,7 +359,8 @@ pub fn from_objects(
         let blocks = page.blocks.back(&text).ok_or_else(|| damaged(&key, format!("blocks of page {}", page.page)))?;
         let (lines, words) = (placed(&page.lines)?, placed(&page.words)?);
         let (width, height) = (points(page.width), points(page.height));
-        pages.push(Page { number: page.page, width, height, text, blocks, lines, words });
+        let cells = page.cells.back(&text).ok_or_else(|| damaged(&key, format!("cells on page {}", page.page)))?;
+        pages.push(Page { number: page.page, width, height, text, blocks, lines, words, cells });
     }
     let Metadata { media_type, info, outline, notes, version, .. } = metadata;
     Ok((ExtractedDocument { media_type, pages, info, outline, notes }, version))
@@ -315,6 +375,18 @@ mod tests {
 
     fn id() -> DocumentId {
         DocumentId::parse("doc_20260101_000000_00000001").unwrap()
+    }
+
+    /// Returns an empty and a filled cell for each table.
+    fn cells(blocks: &[Block]) -> Vec<TableCell> {
+        let tables = blocks.iter().zip(0u32..).filter(|(b, _)| b.kind == BlockKind::Table);
+        tables
+            .flat_map(|(b, block)| {
+                let cell = |row, range, bbox| TableCell { block, row, column: 2, rows: 1, columns: 3, range, bbox };
+                let nothing = TextRange { start: b.range.start, end: b.range.start };
+                [cell(0, nothing, None), cell(1, b.range, b.bbox)]
+            })
+            .collect()
     }
 
     fn page(number: u32, words: &[(String, [f32; 4])], kinds: &[u8]) -> Page {
@@ -332,7 +404,8 @@ mod tests {
             blocks.push(Block { kind: kind_of(code).unwrap_or(BlockKind::Paragraph), range, bbox });
         }
         let lines = placed.iter().step_by(2).copied().collect();
-        Page { number, width: 595.28, height: 841.89, text, blocks, lines, words: placed }
+        let cells = cells(&blocks);
+        Page { number, width: 595.28, height: 841.89, text, blocks, lines, words: placed, cells }
     }
 
     proptest! {

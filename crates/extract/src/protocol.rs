@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::{ErrorClass, StageError};
-use docweir_core::model::{Bbox, Block, BlockKind, DocumentInfo, OutlineEntry, Page, Placed, TextRange};
+use docweir_core::model::{Bbox, Block, BlockKind, DocumentInfo, OutlineEntry, Page, Placed, TableCell, TextRange};
 
 use super::ExtractOptions;
 
@@ -58,7 +58,12 @@ pub(super) struct WirePage {
     blocks: Vec<(u8, Span, Option<Bbox>)>,
     lines: Vec<(Span, Bbox)>,
     words: Vec<(Span, Bbox)>,
+    cells: Vec<WireCell>,
 }
+
+/// Describes a cell of a table: the index of its block, its row and column, the rows and columns that it spans, and its
+/// text and box.
+type WireCell = (u32, (u32, u32), (u32, u32), Span, Option<Bbox>);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireTail {
@@ -111,6 +116,8 @@ impl From<Page> for WirePage {
     fn from(page: Page) -> Self {
         let placed = |p: Vec<Placed>| p.into_iter().map(|p| ((p.range.start, p.range.end), p.bbox)).collect();
         let block = |b: Block| (kind_code(b.kind), (b.range.start, b.range.end), b.bbox);
+        let cell =
+            |c: TableCell| (c.block, (c.row, c.column), (c.rows, c.columns), (c.range.start, c.range.end), c.bbox);
         Self {
             number: page.number,
             size: (page.width, page.height),
@@ -118,13 +125,14 @@ impl From<Page> for WirePage {
             blocks: page.blocks.into_iter().map(block).collect(),
             lines: placed(page.lines),
             words: placed(page.words),
+            cells: page.cells.into_iter().map(cell).collect(),
         }
     }
 }
 
 impl WirePage {
-    /// Returns the page if it is valid. A page is invalid if a range lies outside the text, a box is not finite, or a
-    /// kind is unknown. The child is trusted as little as the file that it reads.
+    /// Returns the page if it is valid. A page is invalid if a range lies outside the text, a box is not finite, a kind
+    /// is unknown, or a cell belongs to a block that is no table. The child is trusted as little as the file that it reads.
     pub fn checked(self) -> Option<Page> {
         let range = |(start, end): Span| {
             let fits =
@@ -141,10 +149,16 @@ impl WirePage {
         };
         let blocks: Vec<Block> = self.blocks.iter().map(block).collect::<Option<_>>()?;
         let (lines, words) = (placed(&self.lines)?, placed(&self.words)?);
+        let cell = |&(block, (row, column), (rows, columns), span, bbox): &WireCell| {
+            let table = blocks.get(block as usize).is_some_and(|b| b.kind == BlockKind::Table);
+            let sane = table && rows > 0 && columns > 0 && bbox.as_ref().is_none_or(finite);
+            sane.then_some(TableCell { block, row, column, rows, columns, range: range(span)?, bbox })
+        };
+        let cells: Vec<TableCell> = self.cells.iter().map(cell).collect::<Option<_>>()?;
         let ordered = blocks.windows(2).all(|w| w[0].range.end <= w[1].range.start);
         let sane = ordered && self.size.0.is_finite() && self.size.1.is_finite() && !self.text.contains('\0');
         let (width, height) = self.size;
-        sane.then_some(Page { number: self.number, width, height, text: self.text, blocks, lines, words })
+        sane.then_some(Page { number: self.number, width, height, text: self.text, blocks, lines, words, cells })
     }
 }
 
@@ -317,6 +331,7 @@ mod tests {
             blocks: vec![(0, span, None)],
             lines: vec![],
             words: vec![(span, bbox)],
+            cells: vec![],
         }
     }
 
@@ -329,6 +344,16 @@ mod tests {
         }
         assert!(page("ab", (0, 1), [f32::NAN; 4]).checked().is_none());
         assert!(page("a\0", (0, 1), unit).checked().is_none());
+        let with_cell = |kind, block, rows| {
+            let mut page = page("ab", (0, 1), unit);
+            page.blocks = vec![(kind, (0, 1), None)];
+            page.cells = vec![(block, (0, 0), (rows, 1), (0, 1), None)];
+            page.checked()
+        };
+        assert!(with_cell(2, 0, 1).is_some());
+        for (kind, block, rows) in [(0, 0, 1), (2, 1, 1), (2, 0, 0)] {
+            assert!(with_cell(kind, block, rows).is_none(), "{kind} {block} {rows}");
+        }
         let overlapping = WirePage { blocks: vec![(0, (0, 2), None), (0, (1, 2), None)], ..page("ab", (0, 1), unit) };
         assert!(overlapping.checked().is_none());
     }

@@ -75,7 +75,7 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<Extracte
 
 /// Returns a page without sizes and positions, for formats that have no layout.
 pub(super) fn page(number: u32, text: String, blocks: Vec<Block>) -> Page {
-    Page { number, width: 0.0, height: 0.0, text, blocks, lines: Vec::new(), words: Vec::new() }
+    Page { number, width: 0.0, height: 0.0, text, blocks, lines: Vec::new(), words: Vec::new(), cells: Vec::new() }
 }
 
 /// Splits a text into paragraphs at blank lines.

@@ -60,7 +60,16 @@ fn extracted() -> ExtractedDocument {
         blocks.push(Block { kind, range: TextRange { start, end }, bbox: None });
         start = end + 2;
     }
-    let page = Page { number: 1, width: 0.0, height: 0.0, text: TEXT.into(), blocks, lines: vec![], words: vec![] };
+    let page = Page {
+        number: 1,
+        width: 0.0,
+        height: 0.0,
+        text: TEXT.into(),
+        blocks,
+        lines: vec![],
+        words: vec![],
+        cells: vec![],
+    };
     let info = DocumentInfo::default();
     ExtractedDocument { media_type: MediaType::Markdown, pages: vec![page], info, outline: vec![], notes: vec![] }
 }

@@ -26,6 +26,8 @@ pub(super) struct DraftBlock {
     pub bbox: Box4,
     pub size: f32,
     pub weight: f32,
+    /// Font of all words. `None` if they have several, and for a table.
+    pub font: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +38,26 @@ pub(super) enum Content {
         lines: Vec<TextLine>,
         bullet: bool,
     },
-    /// A table: rows of cells, each cell a list of words.
-    Table(Vec<Vec<Vec<Placed>>>),
+    Table(TableCells),
+}
+
+/// Describes a table, in page coordinates.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TableCells {
+    pub rows: usize,
+    pub columns: usize,
+    /// Cells by row and column, as [`tables::Table`] has them.
+    pub cells: Vec<TableCell>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TableCell {
+    pub row: usize,
+    pub column: usize,
+    /// Number of rows and columns that the cell spans.
+    pub rows: usize,
+    pub columns: usize,
+    pub words: Vec<Placed>,
 }
 
 /// Describes a visual line, in page coordinates.
@@ -71,7 +91,7 @@ impl DraftBlock {
 
     pub fn words(&self) -> usize {
         match &self.content {
-            Content::Table(rows) => rows.iter().flatten().map(Vec::len).sum(),
+            Content::Table(table) => table.cells.iter().map(|cell| cell.words.len()).sum(),
             _ => self.lines().iter().map(|l| l.words.len()).sum(),
         }
     }
@@ -89,10 +109,47 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
     for (_, angle) in angles {
         let frame = Frame::of(angle);
         let mut segments = segments(page, fonts, angle);
-        let tables = if angle == 0 { tables::find(&mut segments, &page.rules) } else { Vec::new() };
-        blocks.extend(flow(segments, tables, frame));
+        let tables: Vec<Table> =
+            if angle == 0 { tables::find(&mut segments, &page.rules, &page.fills) } else { Vec::new() };
+        blocks.extend(flow(join_justified(segments), tables, frame));
     }
     Draft { number, width, height, blocks }
+}
+
+/// Joins the segments of a justified line whose spaces are so wide that they look like gaps between columns. All spaces
+/// of such a line are equal, and it is as wide as another line in its column.
+fn join_justified(mut segments: Vec<Segment>) -> Vec<Segment> {
+    segments.sort_by(|a, b| a.baseline.total_cmp(&b.baseline).then(a.bbox[0].total_cmp(&b.bbox[0])));
+    let widths: Vec<(f32, f32)> =
+        segments.iter().filter(|s| s.words.len() > 2).map(|s| (s.bbox[0], s.bbox[2])).collect();
+    let mut out: Vec<Segment> = Vec::with_capacity(segments.len());
+    let mut from = 0;
+    while from < segments.len() {
+        let first = &segments[from];
+        let beside = |s: &&Segment| {
+            (s.baseline - first.baseline).abs() < 0.5
+                && (s.size / first.size - 1.0).abs() < 0.02
+                && s.bbox[0] >= first.bbox[0]
+        };
+        let row = segments[from..].iter().take(12).take_while(beside).count();
+        let joined = (2..=row).rev().find(|&n| {
+            let part = &segments[from..from + n];
+            let words: Vec<&Word> = part.iter().flat_map(|s| &s.words).collect();
+            let gaps = words.windows(2).map(|w| w[1].bbox[0] - w[0].bbox[2]);
+            let (low, high) = gaps.fold((f32::MAX, f32::MIN), |(l, h), g| (l.min(g), h.max(g)));
+            let (x0, x1) = (part[0].bbox[0], part[n - 1].bbox[2]);
+            let full = widths.iter().any(|w| (w.0 - x0).abs() < 2.0 && (w.1 - x1).abs() < 2.0);
+            // Gaps of a table differ with its texts.
+            let equal = words.len() > 3 && high - low < 0.02;
+            words.len() > 2 && low > 0.0 && high < 4.0 * first.size && high - low < 0.25 * high && (full || equal)
+        });
+        let count = joined.unwrap_or(1);
+        let mut whole = segments[from].clone();
+        segments[from + 1..from + count].iter().for_each(|s| whole.append(s.clone()));
+        out.push(whole);
+        from += count;
+    }
+    out
 }
 
 /// Returns the blocks of all text in one direction, in reading order.
@@ -107,10 +164,17 @@ fn flow(segments: Vec<Segment>, tables: Vec<Table>, frame: Frame) -> Vec<DraftBl
         if let Some(stack) = stacks.get_mut(i).and_then(Option::take) {
             blocks.extend(paragraphs(stack).into_iter().map(|lines| draft(lines, frame)));
         } else if let Some(table) = i.checked_sub(stacks.len()).and_then(|i| tables.get_mut(i)).and_then(Option::take) {
-            let cell = |words: Vec<Word>| words.into_iter().map(|w| placed(w, frame)).collect();
-            let rows = table.rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+            let cell = |cell: tables::Cell| TableCell {
+                row: cell.row,
+                column: cell.column,
+                rows: cell.rows,
+                columns: cell.columns,
+                words: cell.words.into_iter().map(|w| placed(w, frame)).collect(),
+            };
+            let cells = table.cells.into_iter().map(cell).collect();
+            let cells = TableCells { rows: table.rows, columns: table.columns, cells };
             let bbox = frame.to_page(table.bbox);
-            blocks.push(DraftBlock { content: Content::Table(rows), bbox, size: table.size, weight: 0.0 });
+            blocks.push(DraftBlock { content: Content::Table(cells), bbox, size: table.size, weight: 0.0, font: None });
         }
     }
     blocks
@@ -208,7 +272,10 @@ fn fits_under(upper: &Segment, lower: &Segment) -> bool {
     let weight = upper.weight == 0.0
         || lower.weight == 0.0
         || upper.weight.max(lower.weight) < 1.22 * upper.weight.min(lower.weight);
-    alike && weight && lower.bbox[1] - upper.bbox[3] < 0.85 * size
+    // A short line in a font of its own is a heading, not the beginning of a paragraph.
+    let width = |s: &Segment| s.bbox[2] - s.bbox[0];
+    let own = matches!((upper.font, lower.font), (Some(a), Some(b)) if a != b) && width(upper) < 0.85 * width(lower);
+    alike && weight && !own && lower.bbox[1] - upper.bbox[3] < 0.85 * size
 }
 
 /// Cuts a group of lines into paragraphs and list items.
@@ -283,6 +350,7 @@ fn draft(segments: Vec<Segment>, frame: Frame) -> DraftBlock {
     let marker = segments.first().filter(|s| s.words.len() > 1).and_then(|s| marker(&s.words.first()?.text));
     let longest = segments.iter().max_by_key(|s| s.chars());
     let (size, weight) = longest.map_or((0.0, 0.0), |s| (s.size, s.weight));
+    let font = segments.first().and_then(|s| s.font).filter(|&font| segments.iter().all(|s| s.font == Some(font)));
     let lines: Vec<TextLine> = segments
         .into_iter()
         .map(|s| TextLine {
@@ -294,7 +362,7 @@ fn draft(segments: Vec<Segment>, frame: Frame) -> DraftBlock {
         Some(marker) => Content::Item { lines, bullet: marker == Marker::Bullet },
         None => Content::Paragraph(lines),
     };
-    DraftBlock { content, bbox, size, weight }
+    DraftBlock { content, bbox, size, weight, font }
 }
 
 fn placed(word: Word, frame: Frame) -> Placed {

@@ -16,6 +16,8 @@ use unicode_normalization::UnicodeNormalization;
 /// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
 /// lines. Only drawings such as maps have more.
 const MAX_RULES: usize = 4000;
+/// Maximum number of filled rectangles that are kept for one page.
+const MAX_FILLS: usize = 1500;
 /// Maximum thickness, in points, up to which a filled rectangle counts as a line.
 const RULE_WIDTH: f64 = 2.5;
 /// Maximum number of letters that are measured to determine the weight of a font.
@@ -62,6 +64,8 @@ pub(super) struct PageGlyphs {
     pub text: String,
     pub glyphs: Vec<Glyph>,
     pub rules: Vec<Rule>,
+    /// Boxes of filled rectangles, such as the shading of a table's rows.
+    pub fills: Vec<Rule>,
     /// Number of glyphs that were left out because no Unicode character is known for them.
     pub unmapped: u32,
 }
@@ -233,15 +237,22 @@ impl<'f> Collector<'f> {
         }
     }
 
-    fn rectangle(&mut self, transform: Affine, r: &Rect, stroked: bool) {
+    fn rectangle(&mut self, transform: Affine, r: &Rect, stroked: bool, filled: bool) {
         let corners = [(r.x0, r.y0), (r.x1, r.y0), (r.x1, r.y1), (r.x0, r.y1)].map(Point::from);
         let shown = transform.transform_rect_bbox(*r);
         if shown.width().min(shown.height()) <= RULE_WIDTH {
             self.rule(transform, corners[0], corners[2], RULE_WIDTH);
-        } else if stroked {
+            return;
+        }
+        if stroked {
             for i in 0..4 {
                 self.rule(transform, corners[i], corners[(i + 1) % 4], 0.5);
             }
+        }
+        let edges = [shown.x0, shown.y0, shown.x1, shown.y1];
+        if filled && edges.iter().all(|v| v.abs() < 1e6) && self.page.fills.len() < MAX_FILLS {
+            let [x0, y0, x1, y1] = edges.map(|v| v as f32);
+            self.page.fills.push(Rule { x0, y0, x1, y1 });
         }
     }
 }
@@ -378,7 +389,8 @@ impl Device<'_> for Collector<'_> {
     fn draw_rect(&mut self, rect: &Rect, props: DrawProps<'_>, mode: &DrawMode) {
         self.count();
         let stroked = matches!(mode, DrawMode::Stroke(_) | DrawMode::FillAndStroke(..));
-        self.rectangle(props.transform, rect, stroked);
+        let filled = !matches!(mode, DrawMode::Stroke(_));
+        self.rectangle(props.transform, rect, stroked, filled);
     }
 
     // The interpreter clips each form to its box, so this function also counts forms that draw nothing.

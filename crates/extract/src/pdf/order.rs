@@ -105,7 +105,8 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
         let x = x - 0.05;
         let left = || members.iter().map(|&i| &boxes[i]).filter(|b| b[2] <= x);
         let right = || members.iter().map(|&i| &boxes[i]).filter(|b| b[0] >= x);
-        let parallel = both(&mut left().map(|b| (b[1], b[3])).collect(), &mut right().map(|b| (b[1], b[3])).collect());
+        let parallel =
+            ranges_shared(&mut left().map(|b| (b[1], b[3])).collect(), &mut right().map(|b| (b[1], b[3])).collect());
         if parallel < 2.2 * line {
             continue;
         }
@@ -123,7 +124,7 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
 }
 
 /// Returns the total length of the overlap between two sets of ranges.
-fn both(a: &mut Vec<(f32, f32)>, b: &mut Vec<(f32, f32)>) -> f32 {
+pub(super) fn ranges_shared(a: &mut Vec<(f32, f32)>, b: &mut Vec<(f32, f32)>) -> f32 {
     merge(a);
     merge(b);
     let (mut i, mut j, mut length) = (0, 0, 0.0);

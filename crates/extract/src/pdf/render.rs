@@ -4,9 +4,10 @@
 //! visual lines. Only pipes inside table cells are escaped, because the text is for search and display and should match
 //! the page.
 
-use docweir_core::model::{Block, BlockKind, Page, Placed, TextRange};
+use docweir_core::model::{self, Block, BlockKind, Page, Placed, TextRange};
 
-use super::blocks::{Content, Draft, TextLine};
+use super::super::hyphens;
+use super::blocks::{Content, Draft, TableCell, TableCells, TextLine};
 use super::structure::Judged;
 use super::words::{Box4, join};
 
@@ -25,6 +26,7 @@ struct TextBuilder {
     text: String,
     words: Vec<Placed>,
     lines: Vec<Placed>,
+    cells: Vec<model::TableCell>,
 }
 
 impl TextBuilder {
@@ -61,36 +63,77 @@ impl TextBuilder {
         }
     }
 
-    fn table(&mut self, rows: &[Vec<Vec<super::blocks::Placed>>]) {
-        for (i, row) in rows.iter().enumerate() {
+    /// Writes a table whose block has the index `block`.
+    fn table(&mut self, table: &TableCells, block: u32) {
+        let mut cells = table.cells.iter().peekable();
+        for row in 0..table.rows {
             let start = self.at();
+            let mut bbox: Option<Box4> = None;
             self.text.push('|');
-            for cell in row {
-                for word in cell {
-                    self.text.push(' ');
-                    self.word(&word.text.replace('|', "\\|"), word.bbox);
+            for column in 0..table.columns {
+                // A cell that spans others is written once, at its first row and column.
+                if let Some(cell) = cells.next_if(|cell| (cell.row, cell.column) == (row, column)) {
+                    let written = self.cell(cell, block);
+                    bbox = bbox.into_iter().chain(written).reduce(join);
                 }
                 self.text.push_str(" |");
             }
-            let bbox = row.iter().flatten().map(|w| w.bbox).reduce(join);
             if let Some(bbox) = bbox {
                 self.lines.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(bbox) });
             }
-            if i == 0 {
+            if row == 0 {
                 self.text.push_str("\n|");
-                (0..row.len()).for_each(|_| self.text.push_str(" --- |"));
+                (0..table.columns).for_each(|_| self.text.push_str(" --- |"));
             }
-            if i + 1 < rows.len() {
+            if row + 1 < table.rows {
                 self.text.push('\n');
             }
         }
     }
+
+    fn cell(&mut self, cell: &TableCell, block: u32) -> Option<Box4> {
+        let mut range = TextRange { start: self.at(), end: self.at() };
+        let mut bbox: Option<Box4> = None;
+        let mut words = cell.words.iter().peekable();
+        let mut broken = false;
+        while let Some(word) = words.next() {
+            if !broken {
+                self.text.push(' ');
+            }
+            if bbox.is_none() {
+                range.start = self.at();
+            }
+            let text = word.text.replace('|', "\\|");
+            // A table row has no line ends at which a word could be broken.
+            let whole = words.peek().and_then(|next| hyphens::joined(&text, &next.text).filter(|_| below(word, next)));
+            broken = whole.is_some();
+            self.word(whole.unwrap_or(&text), word.bbox);
+            range.end = self.at();
+            bbox = Some(bbox.map_or(word.bbox, |b| join(b, word.bbox)));
+        }
+        let index = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.cells.push(model::TableCell {
+            block,
+            row: index(cell.row),
+            column: index(cell.column),
+            rows: index(cell.rows),
+            columns: index(cell.columns),
+            range,
+            bbox: bbox.map(rounded),
+        });
+        bbox
+    }
+}
+
+/// Returns whether a word is on a later line than another.
+fn below(word: &super::blocks::Placed, next: &super::blocks::Placed) -> bool {
+    next.bbox[1] > (word.bbox[1] + word.bbox[3]) / 2.0
 }
 
 /// Renders one page. `blocks` contains the blocks of the page with their kinds.
 pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
-    let mut out = TextBuilder { text: String::new(), words: Vec::new(), lines: Vec::new() };
-    let mut done = Vec::with_capacity(blocks.len());
+    let mut out = TextBuilder { text: String::new(), words: Vec::new(), lines: Vec::new(), cells: Vec::new() };
+    let mut done: Vec<Block> = Vec::with_capacity(blocks.len());
     for Judged { block, kind } in blocks {
         if block.words() == 0 {
             continue;
@@ -100,7 +143,7 @@ pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
         }
         let start = out.at();
         match (&block.content, kind) {
-            (Content::Table(rows), _) => out.table(rows),
+            (Content::Table(table), _) => out.table(table, u32::try_from(done.len()).unwrap_or(u32::MAX)),
             (Content::Paragraph(lines) | Content::Item { lines, .. }, BlockKind::Heading { level }) => {
                 (0..level).for_each(|_| out.text.push('#'));
                 out.text.push(' ');
@@ -123,5 +166,6 @@ pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
         blocks: done,
         lines: out.lines,
         words: out.words,
+        cells: out.cells,
     }
 }

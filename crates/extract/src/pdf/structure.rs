@@ -30,11 +30,20 @@ pub(super) struct Structure {
     sizes: HashMap<u32, usize>,
     /// Number of characters by stroke weight; the key is a fifth of the weight, rounded.
     weights: HashMap<u32, usize>,
+    /// Number of characters by font.
+    fonts: HashMap<u16, usize>,
     furniture: HashMap<(bool, i32, String), u32>,
     /// Font sizes of headings in half points, largest first.
     levels: Vec<u32>,
     /// Titles of the outline, as [`fold`] returns them, with their levels.
     outline: HashMap<String, u8>,
+}
+
+/// Describes the style of most of the text.
+struct Body {
+    size: f32,
+    weight: f32,
+    font: Option<u16>,
 }
 
 /// Holds a block of a draft, and the kind that was determined for this block.
@@ -62,6 +71,9 @@ impl Structure {
         for block in &page.blocks {
             let n = chars(block.lines());
             *self.sizes.entry(half_points(block.size)).or_default() += n;
+            if let Some(font) = block.font {
+                *self.fonts.entry(font).or_default() += n;
+            }
             if block.weight > 0.0 {
                 *self.weights.entry((block.weight / 5.0).round() as u32).or_default() += n;
             }
@@ -73,25 +85,41 @@ impl Structure {
         }
     }
 
-    fn body(&self) -> (f32, f32) {
+    fn body(&self) -> Body {
         let most =
             |m: &HashMap<u32, usize>| m.iter().max_by_key(|(k, n)| (**n, u32::MAX - **k)).map(|(k, _)| *k as f32);
-        (most(&self.sizes).unwrap_or(20.0) / 2.0, most(&self.weights).unwrap_or_default() * 5.0)
+        Body {
+            size: most(&self.sizes).unwrap_or(20.0) / 2.0,
+            weight: most(&self.weights).unwrap_or_default() * 5.0,
+            font: self.fonts.iter().max_by_key(|(font, n)| (**n, u16::MAX - **font)).map(|(font, _)| *font),
+        }
     }
 
     /// Determines the kind of each block of a window. [`Self::learn`] must have been called for all pages of the
     /// window.
     pub fn judge(&mut self, pages: Vec<Draft>) -> Vec<(Draft, Vec<Judged>)> {
-        let (size, weight) = self.body();
+        let body = self.body();
         let mut out: Vec<(Draft, Vec<Judged>)> = Vec::with_capacity(pages.len());
         for mut page in pages {
             let blocks = std::mem::take(&mut page.blocks);
             let parts = blocks.into_iter().flat_map(|b| self.part_furniture(b, &page)).collect::<Vec<_>>();
-            let judged = parts.into_iter().map(|(block, furniture)| {
+            let is_prose = |(block, furniture): &(DraftBlock, bool)| {
+                !furniture && block.lines().len() >= 2 && chars(block.lines()) >= 80
+            };
+            let first = parts.iter().position(is_prose).or_else(|| parts.iter().position(|(_, f)| !f).map(|i| i + 1));
+            let last = parts.iter().rposition(is_prose).or_else(|| parts.iter().rposition(|(_, f)| !f)?.checked_sub(1));
+            let named: Vec<bool> = (0..parts.len())
+                .map(|i| {
+                    let next = parts.get(i + 1).filter(|next| is_prose(next)).map(|(block, _)| block);
+                    next.is_some_and(|next| names_paragraph(&parts[i].0, next, &body))
+                })
+                .collect();
+            let judged = parts.into_iter().enumerate().map(|(i, (block, furniture))| {
+                let at_end = first.is_some_and(|first| i < first) || last.is_some_and(|last| i > last);
                 let kind = match &block.content {
                     _ if furniture => BlockKind::PageFurniture,
                     Content::Table(_) => BlockKind::Table,
-                    _ if self.is_heading(&block, &page, size, weight) => BlockKind::Heading { level: 0 },
+                    _ if self.is_heading(&block, &page, &body, at_end) || named[i] => BlockKind::Heading { level: 0 },
                     Content::Item { .. } => BlockKind::ListItem,
                     Content::Paragraph(_) => BlockKind::Paragraph,
                 };
@@ -100,7 +128,7 @@ impl Structure {
             let judged = judged.collect();
             out.push((page, judged));
         }
-        self.give_levels(&mut out, size);
+        self.give_levels(&mut out, body.size);
         out
     }
 
@@ -112,7 +140,7 @@ impl Structure {
         if !block.lines().iter().any(repeated) {
             return vec![(block, false)];
         }
-        let (size, weight) = (block.size, block.weight);
+        let (size, weight, font) = (block.size, block.weight, block.font);
         let (lines, mut bullet) = match block.content {
             Content::Paragraph(lines) => (lines, None),
             Content::Item { lines, bullet } => (lines, Some(bullet)),
@@ -132,16 +160,24 @@ impl Structure {
                 Some(bullet) => Content::Item { lines, bullet },
                 None => Content::Paragraph(lines),
             };
-            Some((DraftBlock { content, bbox, size, weight }, furniture))
+            Some((DraftBlock { content, bbox, size, weight, font }, furniture))
         });
         parts.collect()
     }
 
-    fn is_heading(&self, block: &DraftBlock, page: &Draft, body: f32, body_weight: f32) -> bool {
+    /// Returns whether a block is a heading. `at_end` says that the block is above or below all running text of the
+    /// page: there, a line of capitals in the size of the body is more often a running head.
+    fn is_heading(&self, block: &DraftBlock, page: &Draft, body: &Body, at_end: bool) -> bool {
+        let (body, body_weight) = (body.size, body.weight);
         let lines = block.lines();
         let text = lines.iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
         let letters = text.chars().filter(|c| c.is_alphabetic()).count();
         let n = text.chars().count();
+        // The number of a chapter may stand alone, in large digits.
+        let number = n <= 4 && text.chars().all(|c| c.is_ascii_digit() || c == '.') && block.size >= 2.0 * body;
+        if number && lines.len() == 1 {
+            return true;
+        }
         if lines.is_empty() || lines.len() > 4 || n > HEADING_CHARS || letters < 3 || letters * 2 < n {
             return false;
         }
@@ -163,7 +199,7 @@ impl Structure {
         let bold = body_weight > 0.0 && block.weight >= 1.22 * body_weight;
         let alone = lines.len() <= 2 && n <= 120 && !ends_like_prose && !starts_small && !margin;
         (bold && alone && block.size >= 0.93 * body && !caption(&text))
-            || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
+            || (alone && !at_end && numbered_capitals(&text) && block.size >= 0.97 * body)
     }
 
     /// Assigns levels to headings. If the title of a heading is also in the outline, the heading gets the level of
@@ -187,6 +223,28 @@ impl Structure {
             }
         }
     }
+}
+
+/// Returns whether a block is a heading by its font: a short line in a font of its own, such as italics, right above a
+/// paragraph in the font of the body.
+fn names_paragraph(block: &DraftBlock, next: &DraftBlock, body: &Body) -> bool {
+    let [line] = block.lines() else { return false };
+    let text = line.text();
+    let own = block.font.is_some() && body.font.is_some() && block.font != body.font && block.font != next.font;
+    let above = next.bbox[1] - block.bbox[3] < 1.5 * block.size && next.bbox[1] > block.bbox[3] - 0.3 * block.size;
+    let aligned = (block.bbox[0] - next.bbox[0]).abs() < 2.0 * block.size;
+    let short = block.bbox[2] - block.bbox[0] < 0.8 * (next.bbox[2] - next.bbox[0]);
+    let words = line.words.len();
+    own && above
+        && aligned
+        && short
+        && (1..=10).contains(&words)
+        && block.size >= 0.97 * body.size
+        && matches!(block.content, Content::Paragraph(_))
+        && text.starts_with(char::is_uppercase)
+        && text.chars().filter(|c| c.is_alphabetic()).count() >= 4
+        && !text.ends_with(['.', ',', ';', ':', '-'])
+        && !caption(&text)
 }
 
 /// Returns a comparison key for a line near the top or bottom of a page, or `None` for any other line. The key
@@ -255,7 +313,7 @@ mod tests {
     fn block(y: f32, size: f32, weight: f32, text: &str) -> DraftBlock {
         let bbox = [50.0, y, 300.0, y + size];
         let words = text.split(' ').map(|w| Placed { text: w.into(), bbox }).collect();
-        DraftBlock { content: Content::Paragraph(vec![TextLine { words, bbox }]), bbox, size, weight }
+        DraftBlock { content: Content::Paragraph(vec![TextLine { words, bbox }]), bbox, size, weight, font: None }
     }
 
     fn judge(pages: Vec<Vec<DraftBlock>>) -> Vec<Vec<BlockKind>> {

@@ -36,6 +36,8 @@ pub(super) struct Word {
     pub size: f32,
     /// Stroke thickness of the font, in thousandths of the font size; 0 means unknown.
     pub weight: f32,
+    /// Index of the font in [`Fonts`].
+    pub font: u16,
     pub rtl: bool,
     /// True if a space was drawn before the word. The word is then never joined to the previous word.
     pub spaced: bool,
@@ -49,16 +51,38 @@ pub(super) struct Segment {
     /// Font size of most of the characters.
     pub size: f32,
     pub weight: f32,
+    /// Font of all words. `None` if they have several.
+    pub font: Option<u16>,
 }
 
 impl Segment {
     fn of(word: Word) -> Self {
         let (bbox, baseline, size, weight) = (word.bbox, word.baseline, word.size, word.weight);
-        Self { words: vec![word], bbox, baseline, size, weight }
+        let font = Some(word.font);
+        Self { words: vec![word], bbox, baseline, size, weight, font }
     }
 
     pub fn chars(&self) -> usize {
         self.words.iter().map(|w| w.text.chars().count()).sum()
+    }
+
+    /// Adds the words of a segment to the right.
+    pub fn append(&mut self, other: Self) {
+        self.bbox = join(self.bbox, other.bbox);
+        self.words.extend(other.words);
+    }
+
+    /// Splits the segment before the word at index `at`. Returns `None` if one part would be empty.
+    pub fn split(mut self, at: usize) -> Option<(Self, Self)> {
+        if at == 0 || at >= self.words.len() {
+            return None;
+        }
+        let mut right = Self { words: self.words.split_off(at), ..self };
+        for part in [&mut self, &mut right] {
+            part.bbox = part.words.iter().map(|w| w.bbox).reduce(join).unwrap_or_default();
+            style(part);
+        }
+        Some((self, right))
     }
 
     #[cfg(test)]
@@ -208,6 +232,7 @@ fn word(pieces: &mut [Piece<'_>], head: &Glyph, baseline: f32, fonts: &Fonts) ->
         baseline,
         size: head.size,
         weight: fonts.weight(head.font).unwrap_or_default(),
+        font: head.font,
         rtl,
         spaced: false,
     }
@@ -309,6 +334,8 @@ fn style(segment: &mut Segment) {
     let known = segment.words.iter().filter(|w| w.weight > 0.0);
     let (sum, n) = known.fold((0.0, 0), |(s, n), w| (s + w.weight * chars(w) as f32, n + chars(w)));
     segment.weight = if n > 0 { sum / n as f32 } else { 0.0 };
+    let first = segment.words.first().map(|w| w.font);
+    segment.font = first.filter(|&font| segment.words.iter().all(|w| w.font == font));
 }
 
 /// Joins neighbouring words if there is neither a space nor a gap between them. Such words are the pieces of one word

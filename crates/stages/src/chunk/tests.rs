@@ -62,7 +62,7 @@ fn page(number: u32, blocks: &[(BlockKind, &str)]) -> Page {
         placed.push(Block { kind: *kind, range, bbox: Some(bbox) });
         lines.push(Placed { range, bbox });
     }
-    Page { number, width: 612.0, height: 792.0, text, blocks: placed, lines, words: Vec::new() }
+    Page { number, width: 612.0, height: 792.0, text, blocks: placed, lines, words: Vec::new(), cells: Vec::new() }
 }
 
 fn document(pages: Vec<Page>) -> ExtractedDocument {
@@ -538,7 +538,7 @@ proptest! {
         let blocks = at.chunks(2).filter(|c| c.len() == 2).map(|c| Block {
             kind: BlockKind::Paragraph, range: TextRange { start: c[0], end: c[1] }, bbox: None,
         }).collect();
-        let doc = document(vec![Page { number: 1, width: 0.0, height: 0.0, text, blocks, lines: vec![], words: vec![] }]);
+        let doc = document(vec![Page { number: 1, width: 0.0, height: 0.0, text, blocks, lines: vec![], words: vec![], cells: vec![] }]);
         let options = ChunkOptions::default();
         let chunks = chunk_document(&doc, &id(), &NonAdditiveCounter(64), &options, &Cancel::default()).unwrap();
         check(&doc, &chunks.chunks, &NonAdditiveCounter(64), &options);

@@ -38,7 +38,8 @@ fn chunks_of(blocks: &[(BlockKind, &str)], window: usize, options: &ChunkOptions
         placed.push(Block { kind: *kind, range: TextRange { start, end: text.len() as u32 }, bbox: None });
         text.push_str("\n\n");
     }
-    let page = Page { number: 1, width: 0.0, height: 0.0, text, blocks: placed, lines: vec![], words: vec![] };
+    let page =
+        Page { number: 1, width: 0.0, height: 0.0, text, blocks: placed, lines: vec![], words: vec![], cells: vec![] };
     let (info, outline, notes) = (DocumentInfo::default(), vec![], vec![]);
     let doc = ExtractedDocument { media_type: MediaType::Markdown, pages: vec![page], info, outline, notes };
     chunk_document(&doc, &id(), &Quarters(window), options, &Cancel::default()).unwrap()

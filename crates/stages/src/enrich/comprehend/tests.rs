@@ -89,7 +89,8 @@ fn chunks_of(blocks: &[(BlockKind, &str)], options: &ChunkOptions) -> Chunks {
         placed.push(Block { kind: *kind, range: TextRange { start, end: text.len() as u32 }, bbox: None });
         text.push_str("\n\n");
     }
-    let page = Page { number: 1, width: 0.0, height: 0.0, text, blocks: placed, lines: vec![], words: vec![] };
+    let page =
+        Page { number: 1, width: 0.0, height: 0.0, text, blocks: placed, lines: vec![], words: vec![], cells: vec![] };
     let (info, outline, notes) = (DocumentInfo::default(), vec![], vec![]);
     let document = ExtractedDocument { media_type: MediaType::Markdown, pages: vec![page], info, outline, notes };
     chunk_document(&document, &DocumentId::parse("doc_1").unwrap(), &Quarters, options, &Cancel::default()).unwrap()
