@@ -4,7 +4,8 @@
 //! Lines that follow each other in one column and share one style form a block. The reading order is determined for
 //! these blocks. Only then are the blocks cut into paragraphs and list items, by indents, gaps and bullets.
 
-use super::glyphs::{Fonts, PageGlyphs};
+use super::fonts::Fonts;
+use super::glyphs::PageGlyphs;
 use super::order::reading_order;
 use super::tables::{self, Table};
 use super::words::{Box4, Frame, Segment, Word, join, segments};

@@ -10,11 +10,14 @@
 //! a page, only that page is lost, and a note on the document names the page.
 
 mod blocks;
+mod device;
+mod fonts;
 mod glyphs;
 pub(crate) mod order;
 pub(super) mod render;
 mod structure;
 mod tables;
+mod unicode;
 mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +30,9 @@ use hayro_interpret::kurbo::{Affine, Rect};
 use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, interpret_page};
 
 use self::blocks::{Draft, layout};
-use self::glyphs::{Collector, Excess, Fonts, PageGlyphs, PageLimits, clean};
+use self::device::Collector;
+use self::fonts::Fonts;
+use self::glyphs::{Excess, PageGlyphs, PageLimits, clean};
 use self::structure::{Structure, WINDOW_PAGES, WINDOW_WORDS};
 use super::{ExtractLimits, ExtractOptions, Sink, too_many_pages};
 
@@ -196,7 +201,7 @@ fn draw<'a>(
     let transform = Affine::new(page.initial_transform(true).as_coeffs());
     let bounds = Rect::new(0.0, 0.0, width.into(), height.into());
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
-    let mut collector = Collector::new(fonts, limits);
+    let mut collector = Collector::new(fonts, page.resources(), limits);
     interpret_page(page, &mut context, &mut collector);
     collector.page
 }

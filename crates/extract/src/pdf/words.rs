@@ -7,10 +7,13 @@
 //! Words are therefore built in drawing order first. Then words that were drawn in pieces or out of order are joined by
 //! position.
 
-use super::glyphs::{Fonts, Glyph, PageGlyphs};
+use super::fonts::Fonts;
+use super::glyphs::{Glyph, PageGlyphs};
 
 /// Minimum width of a gap between two words if no space is drawn between them, as a multiple of the font size.
 const WORD_GAP: f32 = 0.2;
+/// Minimum width of such a gap between two numbers that are drawn one by one, such as those on an axis.
+const NUMBER_GAP: f32 = 0.06;
 /// Minimum width of a gap that separates two segments, as a multiple of the font size. This width exceeds that of a
 /// space in a justified line, but not that of a gutter.
 const SEGMENT_GAP: f32 = 1.1;
@@ -174,7 +177,8 @@ fn words(page: &PageGlyphs, fonts: &Fonts, angle: u16, frame: Frame) -> Vec<Word
             let same_line = (v - v0).abs() < 0.12 * h.size.max(g.size) && (g.size / h.size - 1.0).abs() < 0.25;
             let right = u - u_last;
             let left = u_first - end;
-            let limit = (WORD_GAP + gaps) * g.size;
+            let numbers = g.starts && is_digit(text) && pieces.last().is_some_and(|last| is_digit(last.text));
+            let limit = if numbers { NUMBER_GAP } else { WORD_GAP + gaps } * g.size;
             let forward = (-0.35 * g.size..limit).contains(&right);
             let backward = rtl && (-0.35 * g.size..limit).contains(&left);
             same_line && (forward || backward)
@@ -191,6 +195,10 @@ fn words(page: &PageGlyphs, fonts: &Fonts, angle: u16, frame: Frame) -> Vec<Word
     }
     flush(&mut pieces, &mut head, v0, spaced);
     words
+}
+
+fn is_digit(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Returns the mean gap between glyphs of letter-spaced text as a multiple of the font size, or 0 for other text. Text
@@ -427,7 +435,18 @@ pub(super) mod tests {
         let start = page.text.len() as u32;
         page.text.push(c);
         let len = c.len_utf8() as u8;
-        page.glyphs.push(Glyph { start, len, space: c == ' ', angle: 0, font: 0, x, y, advance: 0.5 * size, size });
+        page.glyphs.push(Glyph {
+            start,
+            len,
+            space: c == ' ',
+            starts: false,
+            angle: 0,
+            font: 0,
+            x,
+            y,
+            advance: 0.5 * size,
+            size,
+        });
     }
 
     fn lines(page: &PageGlyphs) -> Vec<String> {

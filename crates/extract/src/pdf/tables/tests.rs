@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::super::glyphs::{Fonts, PageGlyphs};
+use super::super::fonts::Fonts;
+use super::super::glyphs::PageGlyphs;
 use super::super::words::{segments, tests::draw};
 use super::*;
 

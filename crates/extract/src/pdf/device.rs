@@ -1,0 +1,271 @@
+//! Collects the glyphs of a page with their positions, its ruled lines and filled rectangles.
+//!
+//! The interpreter calls [`Collector`] in one pass over a page.
+
+use std::hash::Hash;
+
+use hayro_interpret::font::{Glyph as Drawn, GlyphRun};
+use hayro_interpret::hayro_cmap::{BfString, WritingMode};
+use hayro_interpret::hayro_syntax::object::Dict;
+use hayro_interpret::hayro_syntax::page::Resources;
+use hayro_interpret::kurbo::{Affine, BezPath, PathEl, Point, Rect, Vec2};
+use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
+use unicode_normalization::UnicodeNormalization;
+
+use super::fonts::{Fonts, ProgramKey};
+use super::glyphs::{Excess, Glyph, PageGlyphs, PageLimits, Rule};
+
+/// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
+/// lines. Only drawings such as maps have more.
+const MAX_RULES: usize = 4000;
+/// Maximum number of filled rectangles that are kept for one page.
+const MAX_FILLS: usize = 1500;
+/// Maximum thickness, in points, up to which a filled rectangle counts as a line.
+const RULE_WIDTH: f64 = 2.5;
+
+/// Acts as the device on which the interpreter draws a page. The device records the drawn glyphs and lines.
+pub(super) struct Collector<'f, 'a> {
+    pub page: PageGlyphs,
+    fonts: &'f mut Fonts,
+    resources: &'f Resources<'a>,
+    limits: PageLimits,
+    operations: u32,
+}
+
+impl<'f, 'a> Collector<'f, 'a> {
+    pub fn new(fonts: &'f mut Fonts, resources: &'f Resources<'a>, limits: PageLimits) -> Self {
+        Self { page: PageGlyphs::default(), fonts, resources, limits, operations: 0 }
+    }
+
+    /// Counts one call of the interpreter.
+    fn count(&mut self) {
+        self.operations += 1;
+        if self.operations > self.limits.operations {
+            Excess::Operations.stop();
+        }
+    }
+
+    fn push(&mut self, placed: &Placed, font: u16, unicode: Option<BfString>, starts: bool) {
+        let start = self.page.text.len();
+        match unicode {
+            Some(BfString::Char(c)) => push_char(&mut self.page.text, c),
+            Some(BfString::String(s)) => s.chars().take(32).for_each(|c| push_char(&mut self.page.text, c)),
+            None => {}
+        }
+        let text = &self.page.text[start..];
+        let Ok(len) = u8::try_from(text.len()) else {
+            self.page.text.truncate(start);
+            return;
+        };
+        if len == 0 {
+            self.page.unmapped += 1;
+            return;
+        }
+        let space = text.chars().all(char::is_whitespace);
+        let glyph = Glyph {
+            start: u32::try_from(start).unwrap_or(u32::MAX),
+            len,
+            space,
+            starts,
+            angle: placed.angle,
+            font,
+            x: placed.at.x as f32,
+            y: placed.at.y as f32,
+            advance: placed.advance as f32,
+            size: placed.size as f32,
+        };
+        self.page.glyphs.push(glyph);
+    }
+
+    fn rule(&mut self, transform: Affine, a: Point, b: Point, width: f64) {
+        let (a, b) = (transform * a, transform * b);
+        let (x0, x1) = (a.x.min(b.x), a.x.max(b.x));
+        let (y0, y1) = (a.y.min(b.y), a.y.max(b.y));
+        let straight = (x1 - x0).min(y1 - y0) <= width && (x1 - x0).max(y1 - y0) >= 4.0;
+        if straight && [x0, y0, x1, y1].iter().all(|v| v.abs() < 1e6) && self.page.rules.len() < MAX_RULES {
+            self.page.rules.push(Rule { x0: x0 as f32, y0: y0 as f32, x1: x1 as f32, y1: y1 as f32 });
+        }
+    }
+
+    fn rectangle(&mut self, transform: Affine, r: &Rect, stroked: bool, filled: bool) {
+        let corners = [(r.x0, r.y0), (r.x1, r.y0), (r.x1, r.y1), (r.x0, r.y1)].map(Point::from);
+        let shown = transform.transform_rect_bbox(*r);
+        if shown.width().min(shown.height()) <= RULE_WIDTH {
+            self.rule(transform, corners[0], corners[2], RULE_WIDTH);
+            return;
+        }
+        if stroked {
+            for i in 0..4 {
+                self.rule(transform, corners[i], corners[(i + 1) % 4], 0.5);
+            }
+        }
+        let edges = [shown.x0, shown.y0, shown.x1, shown.y1];
+        if filled && edges.iter().all(|v| v.abs() < 1e6) && self.page.fills.len() < MAX_FILLS {
+            let [x0, y0, x1, y1] = edges.map(|v| v as f32);
+            self.page.fills.push(Rule { x0, y0, x1, y1 });
+        }
+    }
+}
+
+/// Describes the position, direction, advance and size of a glyph.
+struct Placed {
+    at: Point,
+    angle: u16,
+    advance: f64,
+    size: f64,
+}
+
+fn place(transform: Affine, advance: f64, vertical: bool, stretched: bool) -> Option<Placed> {
+    let [a, b, c, d, x, y] = transform.as_coeffs();
+    if ![a, b, c, d, x, y].iter().all(|v| v.is_finite()) || x.abs() > 1e6 || y.abs() > 1e6 {
+        return None;
+    }
+    let (along, across) = (Vec2::new(a, b), Vec2::new(c, d));
+    let size = 1000.0 * across.hypot();
+    // A stretched font has the stretch in its transform, which must not scale the advance.
+    let scale = if stretched { across.hypot() } else { along.hypot() };
+    if !(size > 0.05 && size < 1e5 && scale > 0.0) {
+        return None;
+    }
+    if vertical {
+        // Treat vertical text as turned by a quarter: it runs downwards, lines go from right to left, and the middle
+        // of the column is the baseline.
+        let down = transform * Point::new(0.0, -120.0);
+        return Some(Placed { at: down, angle: 90, advance: size, size });
+    }
+    let degrees = along.y.atan2(along.x).to_degrees().round().rem_euclid(360.0);
+    // Treat a tiny deviation from a right angle as a right angle.
+    let near = (degrees / 90.0).round() * 90.0;
+    let angle = if (degrees - near).abs() <= 2.0 { near.rem_euclid(360.0) } else { degrees };
+    Some(Placed { at: Point::new(x, y), angle: angle as u16, advance: (advance * scale).abs(), size })
+}
+
+fn push_char(out: &mut String, c: char) {
+    match c {
+        '\u{ad}' => out.push('-'),
+        '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{3000}' | '\t' | '\n' | '\r' => out.push(' '),
+        // Bullets of the symbol fonts.
+        '\u{f0b7}' | '\u{f0a7}' | '\u{f0d8}' | '\u{f0fc}' | '\u{f076}' => out.push('•'),
+        '\u{feff}' | '\u{fffd}' | '\u{fffe}' | '\u{ffff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => {}
+        // Ligatures and presentation forms represent plain letters.
+        '\u{fb00}'..='\u{fb4f}' | '\u{fb50}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' => {
+            out.extend(std::iter::once(c).nfkc())
+        }
+        c if c.is_control() => {}
+        c => out.push(c),
+    }
+}
+
+impl Device<'_> for Collector<'_, '_> {
+    fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
+        let glyphs = run.glyphs();
+        self.count();
+        if self.page.glyphs.len() + glyphs.len() > self.limits.glyphs {
+            Excess::Glyphs.stop();
+        }
+        let Some(first) = glyphs.first() else { return };
+        let vertical = run.writing_mode() == WritingMode::Vertical;
+        let mut key = ProgramKey::default();
+        let mut type3_size = None;
+        match &**first {
+            Drawn::Outline(o) => o.identifier().hash(&mut key),
+            Drawn::Type3(_) => {
+                type3_size = type3_scale(glyphs.iter().map(|g| match &**g {
+                    Drawn::Type3(t) => f64::from(t.advance_width().unwrap_or_default()),
+                    Drawn::Outline(_) => 0.0,
+                }))
+            }
+        }
+        let font = self.fonts.of(key.0.unwrap_or(1));
+        let ratio = |g: Affine| {
+            let [a, b, c, d, ..] = g.as_coeffs();
+            a.hypot(b) / c.hypot(d)
+        };
+        let stretched = match glyphs.last() {
+            Some(last) => (ratio(first.transform()) - ratio(last.transform())).abs() > 1e-4,
+            None => false,
+        };
+        for (i, glyph) in glyphs.iter().enumerate() {
+            let unicode = glyph.as_unicode().filter(|u| !matches!(u, BfString::Char('\0')));
+            let (advance, unicode) = match &**glyph {
+                Drawn::Outline(o) => {
+                    if let Some(BfString::Char(c)) = unicode {
+                        self.fonts.sample(font, c, o);
+                    }
+                    let unicode = unicode.or_else(|| self.fonts.character(font, o, self.resources));
+                    (o.advance_width().unwrap_or(500.0), unicode)
+                }
+                // The codes of bitmap fonts without a map are usually ASCII.
+                Drawn::Type3(t) => {
+                    let code = char::from_u32(t.char_code()).filter(char::is_ascii_graphic);
+                    (t.advance_width().unwrap_or_default(), unicode.or(code.map(BfString::Char)))
+                }
+            };
+            let Some(mut placed) = place(props.transform * glyph.transform(), f64::from(advance), vertical, stretched)
+            else {
+                continue;
+            };
+            if let Some(scale) = type3_size {
+                placed.size *= scale;
+            }
+            self.push(&placed, font, unicode, i == 0);
+        }
+        if self.page.text.len() as u64 > self.limits.text_bytes {
+            Excess::Text.stop();
+        }
+    }
+
+    fn draw_path(&mut self, path: &BezPath, props: DrawProps<'_>, mode: &DrawMode) {
+        self.count();
+        if !matches!(mode, DrawMode::Stroke(_) | DrawMode::FillAndStroke(..)) || path.elements().len() > 512 {
+            return;
+        }
+        let (mut start, mut at) = (Point::ZERO, Point::ZERO);
+        for element in path.elements() {
+            match *element {
+                PathEl::MoveTo(p) => (start, at) = (p, p),
+                PathEl::LineTo(p) => {
+                    self.rule(props.transform, at, p, 0.5);
+                    at = p;
+                }
+                PathEl::QuadTo(_, p) | PathEl::CurveTo(_, _, p) => at = p,
+                PathEl::ClosePath => {
+                    self.rule(props.transform, at, start, 0.5);
+                    at = start;
+                }
+            }
+        }
+    }
+
+    fn draw_rect(&mut self, rect: &Rect, props: DrawProps<'_>, mode: &DrawMode) {
+        self.count();
+        let stroked = matches!(mode, DrawMode::Stroke(_) | DrawMode::FillAndStroke(..));
+        let filled = !matches!(mode, DrawMode::Stroke(_));
+        self.rectangle(props.transform, rect, stroked, filled);
+    }
+
+    // The interpreter clips each form to its box, so this function also counts forms that draw nothing.
+    fn push_clip_path(&mut self, _: &ClipPath) {
+        self.count();
+    }
+    fn push_clip_rect(&mut self, _: &Rect) {
+        self.count();
+    }
+    fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {
+        self.count();
+    }
+    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {
+        self.count();
+    }
+    fn pop_clip(&mut self) {}
+    fn pop_transparency_group(&mut self) {}
+}
+
+/// Returns a correction factor for the size of a Type 3 font, whose glyphs may be drawn at any scale. The corrected
+/// font size is twice the mean advance of the glyphs. Returns `None` if the mean advance is already plausible for the
+/// font size, or if there are no advances.
+fn type3_scale(advances: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = advances.filter(|a| a.abs() > 0.0).fold((0.0, 0u32), |(s, n), a| (s + a.abs(), n + 1));
+    let mean = sum / f64::from(n.max(1)) / 1000.0;
+    (n > 0 && !(0.15..1.2).contains(&mean)).then_some(2.0 * mean)
+}
