@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use hayro_interpret::font::{Glyph as Drawn, GlyphRun};
 use hayro_interpret::hayro_cmap::{BfString, WritingMode};
-use hayro_interpret::hayro_syntax::object::Dict;
+use hayro_interpret::hayro_syntax::object::{Dict, String as PdfString};
 use hayro_interpret::hayro_syntax::page::Resources;
 use hayro_interpret::kurbo::{Affine, BezPath, PathEl, Point, Rect, Vec2};
 use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
@@ -14,6 +14,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::fonts::{Fonts, ProgramKey};
 use super::glyphs::{Excess, Glyph, PageGlyphs, PageLimits, Rule};
+use super::replaced::{self, Replaced, Shown};
 
 /// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
 /// lines. Only drawings such as maps have more.
@@ -25,16 +26,27 @@ const RULE_WIDTH: f64 = 2.5;
 
 /// Acts as the device on which the interpreter draws a page. The device records the drawn glyphs and lines.
 pub(super) struct Collector<'f, 'a> {
-    pub page: PageGlyphs,
+    page: PageGlyphs,
     fonts: &'f mut Fonts,
     resources: &'f Resources<'a>,
     limits: PageLimits,
     operations: u32,
+    /// Number of marked contents that are open.
+    depth: u32,
+    replaced: Option<Replaced>,
 }
 
 impl<'f, 'a> Collector<'f, 'a> {
     pub fn new(fonts: &'f mut Fonts, resources: &'f Resources<'a>, limits: PageLimits) -> Self {
-        Self { page: PageGlyphs::default(), fonts, resources, limits, operations: 0 }
+        Self { page: PageGlyphs::default(), fonts, resources, limits, operations: 0, depth: 0, replaced: None }
+    }
+
+    /// Returns what the page draws. A text for a part of the page whose end is missing is written too.
+    pub fn finish(mut self) -> PageGlyphs {
+        if let Some(replaced) = self.replaced.take() {
+            self.write_replaced(replaced);
+        }
+        self.page
     }
 
     /// Counts one call of the interpreter.
@@ -45,27 +57,31 @@ impl<'f, 'a> Collector<'f, 'a> {
         }
     }
 
-    fn push(&mut self, placed: &Placed, font: u16, unicode: Option<BfString>, starts: bool) {
-        let start = self.page.text.len();
+    /// Records a glyph, or keeps it back if the PDF gives a text for this part of the page.
+    fn glyph(&mut self, placed: Placed, font: u16, unicode: Option<BfString>, starts: bool) {
+        let mut text = String::new();
         match unicode {
-            Some(BfString::Char(c)) => push_char(&mut self.page.text, c),
-            Some(BfString::String(s)) => s.chars().take(32).for_each(|c| push_char(&mut self.page.text, c)),
+            Some(BfString::Char(c)) => push_char(&mut text, c),
+            Some(BfString::String(s)) => s.chars().take(32).for_each(|c| push_char(&mut text, c)),
             None => {}
         }
-        let text = &self.page.text[start..];
-        let Ok(len) = u8::try_from(text.len()) else {
-            self.page.text.truncate(start);
+        match &mut self.replaced {
+            Some(replaced) => replaced.glyphs.push(Shown { placed, font, text }),
+            None => self.push(&placed, font, &text, starts),
+        }
+    }
+
+    fn push(&mut self, placed: &Placed, font: u16, text: &str, starts: bool) {
+        let Some(len) = u8::try_from(text.len()).ok().filter(|len| *len > 0) else {
+            self.page.omitted.unmapped += 1;
             return;
         };
-        if len == 0 {
-            self.page.unmapped += 1;
-            return;
-        }
-        let space = text.chars().all(char::is_whitespace);
-        let glyph = Glyph {
-            start: u32::try_from(start).unwrap_or(u32::MAX),
+        let start = u32::try_from(self.page.text.len()).unwrap_or(u32::MAX);
+        self.page.text.push_str(text);
+        self.page.glyphs.push(Glyph {
+            start,
             len,
-            space,
+            space: text.chars().all(char::is_whitespace),
             starts,
             angle: placed.angle,
             font,
@@ -73,8 +89,46 @@ impl<'f, 'a> Collector<'f, 'a> {
             y: placed.at.y as f32,
             advance: placed.advance as f32,
             size: placed.size as f32,
+        });
+    }
+
+    /// Spreads a text evenly over `width` points from the place `at`.
+    fn spread(&mut self, text: &str, at: &Placed, width: f64, font: u16) {
+        let mut plain = String::new();
+        text.chars().for_each(|c| push_char(&mut plain, c));
+        let count = plain.chars().count();
+        if self.page.glyphs.len() + count > self.limits.glyphs {
+            Excess::Glyphs.stop();
+        }
+        let advance = width / count.max(1) as f64;
+        let (sin, cos) = f64::from(at.angle).to_radians().sin_cos();
+        for (i, c) in plain.chars().enumerate() {
+            let along = advance * i as f64;
+            let placed = Placed { at: at.at + Vec2::new(along * cos, along * sin), advance, ..*at };
+            self.push(&placed, font, c.encode_utf8(&mut [0; 4]), i == 0);
+        }
+    }
+
+    /// Writes the text that the PDF gives for the part of the page that ends here.
+    fn write_replaced(&mut self, replaced: Replaced) {
+        let Some(parts) = replaced::parts(&replaced) else {
+            for Shown { placed, font, text } in &replaced.glyphs {
+                self.push(placed, *font, text, false);
+            }
+            return;
         };
-        self.page.glyphs.push(glyph);
+        if let Some(picture) = replaced.pictures.filter(|_| parts.is_empty()) {
+            let size = picture.height().min(12.0);
+            let at = Placed { at: Point::new(picture.x0, picture.y1), angle: 0, advance: 0.0, size };
+            self.spread(&replaced.text, &at, picture.width(), 0);
+        }
+        for (text, range) in parts {
+            let glyphs = &replaced.glyphs[range];
+            let (Some(first), Some(last)) = (glyphs.first(), glyphs.last()) else { continue };
+            self.page.omitted.replaced += u32::try_from(glyphs.len()).unwrap_or(u32::MAX);
+            let width = (last.placed.at - first.placed.at).hypot() + last.placed.advance;
+            self.spread(&text, &first.placed, width, first.font);
+        }
     }
 
     fn rule(&mut self, transform: Affine, a: Point, b: Point, width: f64) {
@@ -108,11 +162,12 @@ impl<'f, 'a> Collector<'f, 'a> {
 }
 
 /// Describes the position, direction, advance and size of a glyph.
-struct Placed {
-    at: Point,
-    angle: u16,
-    advance: f64,
-    size: f64,
+#[derive(Clone, Copy)]
+pub(super) struct Placed {
+    pub at: Point,
+    pub angle: u16,
+    pub advance: f64,
+    pub size: f64,
 }
 
 fn place(transform: Affine, advance: f64, vertical: bool, stretched: bool) -> Option<Placed> {
@@ -160,7 +215,8 @@ impl Device<'_> for Collector<'_, '_> {
     fn draw_glyph_run(&mut self, run: &GlyphRun<'_, '_>, props: DrawProps<'_>, _: &DrawMode) {
         let glyphs = run.glyphs();
         self.count();
-        if self.page.glyphs.len() + glyphs.len() > self.limits.glyphs {
+        self.page.drawn = self.page.drawn.saturating_add(u32::try_from(glyphs.len()).unwrap_or(u32::MAX));
+        if self.page.drawn as usize > self.limits.glyphs {
             Excess::Glyphs.stop();
         }
         let Some(first) = glyphs.first() else { return };
@@ -203,12 +259,13 @@ impl Device<'_> for Collector<'_, '_> {
             };
             let Some(mut placed) = place(props.transform * glyph.transform(), f64::from(advance), vertical, stretched)
             else {
+                self.page.omitted.unplaced += 1;
                 continue;
             };
             if let Some(scale) = type3_size {
                 placed.size *= scale;
             }
-            self.push(&placed, font, unicode, i == 0);
+            self.glyph(placed, font, unicode, i == 0);
         }
         if self.page.text.len() as u64 > self.limits.text_bytes {
             Excess::Text.stop();
@@ -254,8 +311,29 @@ impl Device<'_> for Collector<'_, '_> {
     fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {
         self.count();
     }
-    fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {
+    fn draw_image(&mut self, _: Image<'_, '_>, props: ImageDrawProps<'_>) {
         self.count();
+        if let Some(replaced) = &mut self.replaced {
+            let shown = props.transform.transform_rect_bbox(Rect::new(0.0, 0.0, 1.0, 1.0));
+            replaced.pictures = replaced.pictures.map(|p| p.union(shown)).or(Some(shown));
+        }
+    }
+    fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
+        self.count();
+        self.depth += 1;
+        let given = properties.and_then(|p| p.get::<PdfString<'_>>(b"ActualText".as_slice()));
+        if let Some(text) = given.filter(|_| self.replaced.is_none()) {
+            let text = super::super::info::text_string(text.as_bytes());
+            if text.chars().count() <= replaced::MAX_CHARS {
+                self.replaced = Some(Replaced { depth: self.depth, text, glyphs: Vec::new(), pictures: None });
+            }
+        }
+    }
+    fn end_marked_content(&mut self) {
+        if let Some(replaced) = self.replaced.take_if(|r| r.depth >= self.depth) {
+            self.write_replaced(replaced);
+        }
+        self.depth = self.depth.saturating_sub(1);
     }
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}

@@ -51,8 +51,24 @@ pub(super) struct PageGlyphs {
     pub rules: Vec<Rule>,
     /// Boxes of filled rectangles, such as the shading of a table's rows.
     pub fills: Vec<Rule>,
-    /// Number of glyphs that were left out because no Unicode character is known for them.
+    /// Number of glyphs that the page draws.
+    pub drawn: u32,
+    pub omitted: Omitted,
+}
+
+/// Counts the glyphs of a page that its text does not contain, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Omitted {
+    /// No Unicode character is known for the glyph.
     pub unmapped: u32,
+    /// The glyph is outside the visible part of the page.
+    pub outside: u32,
+    /// The same glyph was drawn at the same place before.
+    pub overprinted: u32,
+    /// The glyph has no size or no place.
+    pub unplaced: u32,
+    /// The PDF gives another text for the glyph.
+    pub replaced: u32,
 }
 
 /// Limits the work that one page may cause.
@@ -94,10 +110,13 @@ pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
         |g: &Glyph| (-0.02 * width..1.02 * width).contains(&g.x) && (-0.02 * height..1.02 * height).contains(&g.y);
     let inside = page.glyphs.iter().filter(|g| on_page(g)).count();
     if inside * 2 > page.glyphs.len() {
+        let before = page.glyphs.len();
         page.glyphs.retain(on_page);
+        page.omitted.outside = u32::try_from(before - page.glyphs.len()).unwrap_or(u32::MAX);
     }
     let mut seen: HashMap<(u64, i32, i32), (f32, f32)> = HashMap::with_capacity(page.glyphs.len());
     let text = std::mem::take(&mut page.text);
+    let before = page.glyphs.len();
     page.glyphs.retain(|g| {
         if g.space {
             return true;
@@ -118,5 +137,6 @@ pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
         seen.insert((letter, cx, cy), (g.x, g.y));
         true
     });
+    page.omitted.overprinted = u32::try_from(before - page.glyphs.len()).unwrap_or(u32::MAX);
     page.text = text;
 }

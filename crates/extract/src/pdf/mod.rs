@@ -15,6 +15,7 @@ mod fonts;
 mod glyphs;
 pub(crate) mod order;
 pub(super) mod render;
+mod replaced;
 mod structure;
 mod tables;
 mod unicode;
@@ -32,7 +33,7 @@ use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, interpret_
 use self::blocks::{Draft, layout};
 use self::device::Collector;
 use self::fonts::Fonts;
-use self::glyphs::{Excess, PageGlyphs, PageLimits, clean};
+use self::glyphs::{Excess, Omitted, PageGlyphs, PageLimits, clean};
 use self::structure::{Structure, WINDOW_PAGES, WINDOW_WORDS};
 use super::{ExtractLimits, ExtractOptions, Sink, too_many_pages};
 
@@ -154,13 +155,13 @@ impl Reader<'_> {
             let mut drawn = draw(pdf, page, cache, fonts, limits);
             let text_bytes = drawn.text.len() as u64;
             clean(&mut drawn, width, height);
-            (layout(&drawn, fonts, number, width, height), drawn.unmapped, text_bytes)
+            (layout(&drawn, fonts, number, width, height), drawn.omitted, text_bytes)
         }));
         let panicked = read.is_err();
         let draft = match read {
-            Ok((draft, unmapped, text_bytes)) => {
+            Ok((draft, omitted, text_bytes)) => {
                 self.text_bytes = self.text_bytes.saturating_sub(text_bytes);
-                self.totals.count(number, &draft, unmapped);
+                self.totals.count(number, &draft, omitted);
                 draft
             }
             Err(panic) => {
@@ -203,7 +204,7 @@ fn draw<'a>(
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
     let mut collector = Collector::new(fonts, page.resources(), limits);
     interpret_page(page, &mut context, &mut collector);
-    collector.page
+    collector.finish()
 }
 
 /// Collects the page numbers and counts that the notes report.
@@ -211,19 +212,33 @@ fn draw<'a>(
 struct PageTotals {
     textless: Vec<u32>,
     broken: Vec<u32>,
-    unmapped_glyphs: u64,
-    unmapped_pages: Vec<u32>,
+    unmapped: Left,
+    outside: Left,
+}
+
+/// Counts glyphs that were left out, and names their pages.
+#[derive(Default)]
+struct Left {
+    glyphs: u64,
+    pages: Vec<u32>,
+}
+
+impl Left {
+    fn count(&mut self, page: u32, glyphs: u32) {
+        if glyphs > 0 {
+            self.glyphs += u64::from(glyphs);
+            self.pages.push(page);
+        }
+    }
 }
 
 impl PageTotals {
-    fn count(&mut self, number: u32, draft: &Draft, unmapped: u32) {
+    fn count(&mut self, number: u32, draft: &Draft, omitted: Omitted) {
         if draft.blocks.is_empty() {
             self.textless.push(number);
         }
-        if unmapped > 0 {
-            self.unmapped_glyphs += u64::from(unmapped);
-            self.unmapped_pages.push(number);
-        }
+        self.unmapped.count(number, omitted.unmapped);
+        self.outside.count(number, omitted.outside);
     }
 
     fn notes(self, pages: usize, options: &ExtractOptions) -> Result<Vec<String>, StageError> {
@@ -246,9 +261,11 @@ impl PageTotals {
         if !self.textless.is_empty() {
             notes.push(format!("text layer missing on {}", page_list(&self.textless)));
         }
-        if self.unmapped_glyphs > 0 {
-            let pages = page_list(&self.unmapped_pages);
-            notes.push(format!("{} glyphs without a Unicode mapping left out: {pages}", self.unmapped_glyphs));
+        for (left, which) in [(self.unmapped, "without a Unicode mapping"), (self.outside, "outside the visible page")]
+        {
+            if left.glyphs > 0 {
+                notes.push(format!("{} glyphs {which} left out: {}", left.glyphs, page_list(&left.pages)));
+            }
         }
         Ok(notes)
     }
