@@ -4,6 +4,9 @@
 //! Lines that follow each other in one column and share one style form a block. The reading order is determined for
 //! these blocks. Only then are the blocks cut into paragraphs and list items, by indents, gaps and bullets.
 
+use hayro_interpret::kurbo::Rect;
+
+use super::annotations::Comment;
 use super::fonts::Fonts;
 use super::glyphs::PageGlyphs;
 use super::order::reading_order;
@@ -40,6 +43,8 @@ pub(super) enum Content {
         bullet: bool,
     },
     Table(TableCells),
+    /// The comment of a reviewer, which stands beside the text.
+    Comment(Vec<TextLine>),
 }
 
 /// Describes a table, in page coordinates.
@@ -85,7 +90,7 @@ impl TextLine {
 impl DraftBlock {
     pub fn lines(&self) -> &[TextLine] {
         match &self.content {
-            Content::Paragraph(lines) | Content::Item { lines, .. } => lines,
+            Content::Paragraph(lines) | Content::Item { lines, .. } | Content::Comment(lines) => lines,
             Content::Table(_) => &[],
         }
     }
@@ -96,6 +101,23 @@ impl DraftBlock {
             _ => self.lines().iter().map(|l| l.words.len()).sum(),
         }
     }
+}
+
+/// Returns the block of a comment. Its words have the box of the comment's mark on the page.
+pub(super) fn comment(comment: &Comment) -> DraftBlock {
+    let Rect { x0, y0, x1, y1 } = comment.rect;
+    let bbox = [x0 as f32, y0 as f32, x1 as f32, y1 as f32];
+    let kind = if comment.reply { "Reply" } else { "Comment" };
+    let head = match comment.author.trim() {
+        "" => format!("{kind}:"),
+        author => format!("{kind} by {author}:"),
+    };
+    let text = format!("{head} {}", comment.text);
+    let lines = text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).map(|line| TextLine {
+        words: line.split_whitespace().map(|word| Placed { text: word.to_owned(), bbox }).collect(),
+        bbox,
+    });
+    DraftBlock { content: Content::Comment(lines.collect()), bbox, size: 0.0, weight: 0.0, font: None }
 }
 
 /// Lays out one page. Text in the most frequent direction comes first, then text in each other direction.

@@ -12,6 +12,7 @@ use hayro_interpret::kurbo::{Affine, BezPath, PathEl, Point, Rect, Vec2};
 use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
 use unicode_normalization::UnicodeNormalization;
 
+use super::annotations::Value;
 use super::fonts::{Fonts, ProgramKey};
 use super::glyphs::{Excess, Glyph, PageGlyphs, PageLimits, Rule};
 use super::replaced::{self, Replaced, Shown};
@@ -131,6 +132,38 @@ impl<'f, 'a> Collector<'f, 'a> {
         }
     }
 
+    /// Writes the value of a form field in its box, unless the page shows it.
+    pub fn value(&mut self, value: &Value) {
+        let Rect { x0, y0, x1, y1 } = value.rect;
+        let inside = |g: &&Glyph| {
+            let (x, y) = (f64::from(g.x), f64::from(g.y));
+            !g.space && (x0 - 1.0..x1 + 1.0).contains(&x) && (y0 - 1.0..y1 + 1.0).contains(&y)
+        };
+        let letters = |c: char| (!c.is_whitespace()).then(|| c.to_lowercase()).into_iter().flatten();
+        let shown = self.page.glyphs.iter().filter(inside).flat_map(|g| self.page.text_of(g).chars());
+        let shown: String = shown.flat_map(letters).collect();
+        let wanted: String = value.text.chars().flat_map(letters).collect();
+        if shown.contains(&wanted) || (!shown.is_empty() && !value.certain) {
+            return;
+        }
+        let height = value.rect.height().max(4.0);
+        let size = if value.size > 0.0 { value.size } else { (0.7 * height).clamp(4.0, 12.0) };
+        let mut lines: Vec<String> = Vec::new();
+        let most = ((value.rect.width() / (0.5 * size)) as usize).max(10);
+        for line in value.text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()) {
+            match value.multiline {
+                true => lines.extend(wrapped(line, most)),
+                false => lines.push(line.to_owned()),
+            }
+        }
+        let first = if value.multiline { y0 + size } else { y1 - (height - 0.72 * size).max(0.0) / 2.0 };
+        for (i, line) in lines.iter().enumerate() {
+            let at = Point::new(x0 + 2.0, first + 1.2 * size * i as f64);
+            let width = (0.5 * size * line.chars().count() as f64).min(value.rect.width().max(size));
+            self.spread(line, &Placed { at, angle: 0, advance: 0.0, size }, width, 0);
+        }
+    }
+
     fn rule(&mut self, transform: Affine, a: Point, b: Point, width: f64) {
         let (a, b) = (transform * a, transform * b);
         let (x0, x1) = (a.x.min(b.x), a.x.max(b.x));
@@ -159,6 +192,21 @@ impl<'f, 'a> Collector<'f, 'a> {
             self.page.fills.push(Rule { x0, y0, x1, y1 });
         }
     }
+}
+
+/// Returns a text in lines of about `most` characters, cut at spaces.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| line.chars().count() + word.chars().count() < most) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Describes the position, direction, advance and size of a glyph.

@@ -9,6 +9,8 @@
 //! the first page therefore depend on the window's size and not on the document's size. If the interpreter panics on
 //! a page, only that page is lost, and a note on the document names the page.
 
+mod annotations;
+mod attached;
 mod blocks;
 mod device;
 mod fonts;
@@ -30,6 +32,8 @@ use hayro_interpret::hayro_syntax::{LoadPdfError, Pdf};
 use hayro_interpret::kurbo::{Affine, Rect};
 use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, interpret_page};
 
+use self::annotations::Annotations;
+use self::attached::Attached;
 use self::blocks::{Draft, layout};
 use self::device::Collector;
 use self::fonts::Fonts;
@@ -69,6 +73,7 @@ pub(super) fn extract(
         fonts: Fonts::default(),
         text_bytes: FREE_TEXT_BYTES + bytes.len() as u64 * u64::from(options.limits.text_per_input_byte),
         totals: PageTotals::default(),
+        attached: Attached::of(&pdf),
     };
     let mut cache = InterpreterCache::new();
     for (i, (page, number)) in pages.iter().zip(1u32..).enumerate() {
@@ -80,7 +85,9 @@ pub(super) fn extract(
         }
     }
     reader.flush()?;
-    reader.totals.notes(pages.len(), options)
+    let mut notes = reader.totals.notes(pages.len(), options)?;
+    notes.extend(reader.attached.notes());
+    Ok(notes)
 }
 
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
@@ -133,6 +140,7 @@ struct Reader<'o> {
     /// Size of the text that the remaining pages may contain, in bytes.
     text_bytes: u64,
     totals: PageTotals,
+    attached: Attached,
 }
 
 impl Reader<'_> {
@@ -152,16 +160,20 @@ impl Reader<'_> {
         };
         let fonts = &mut self.fonts;
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut drawn = draw(pdf, page, cache, fonts, limits);
+            let (mut drawn, annotations) = draw(pdf, page, cache, fonts, limits);
             let text_bytes = drawn.text.len() as u64;
             clean(&mut drawn, width, height);
-            (layout(&drawn, fonts, number, width, height), drawn.omitted, text_bytes)
+            let mut draft = layout(&drawn, fonts, number, width, height);
+            draft.blocks.extend(annotations.comments.iter().map(blocks::comment));
+            (draft, drawn.omitted, annotations, text_bytes)
         }));
         let panicked = read.is_err();
         let draft = match read {
-            Ok((draft, omitted, text_bytes)) => {
+            Ok((draft, omitted, annotations, text_bytes)) => {
                 self.text_bytes = self.text_bytes.saturating_sub(text_bytes);
                 self.totals.count(number, &draft, omitted);
+                self.totals.secret.count(number, annotations.secret);
+                self.attached.files.extend(annotations.files);
                 draft
             }
             Err(panic) => {
@@ -197,14 +209,16 @@ fn draw<'a>(
     cache: &InterpreterCache<'a>,
     fonts: &mut Fonts,
     limits: PageLimits,
-) -> PageGlyphs {
+) -> (PageGlyphs, Annotations) {
     let (width, height) = page.render_dimensions();
     let transform = Affine::new(page.initial_transform(true).as_coeffs());
     let bounds = Rect::new(0.0, 0.0, width.into(), height.into());
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
     let mut collector = Collector::new(fonts, page.resources(), limits);
     interpret_page(page, &mut context, &mut collector);
-    collector.finish()
+    let annotations = annotations::read(page.raw(), attached::form(pdf).as_ref(), transform);
+    annotations.values.iter().for_each(|value| collector.value(value));
+    (collector.finish(), annotations)
 }
 
 /// Collects the page numbers and counts that the notes report.
@@ -214,19 +228,21 @@ struct PageTotals {
     broken: Vec<u32>,
     unmapped: Left,
     outside: Left,
+    /// Fields whose values are not read.
+    secret: Left,
 }
 
-/// Counts glyphs that were left out, and names their pages.
+/// Counts what was left out, and names the pages.
 #[derive(Default)]
 struct Left {
-    glyphs: u64,
+    count: u64,
     pages: Vec<u32>,
 }
 
 impl Left {
-    fn count(&mut self, page: u32, glyphs: u32) {
-        if glyphs > 0 {
-            self.glyphs += u64::from(glyphs);
+    fn count(&mut self, page: u32, count: u32) {
+        if count > 0 {
+            self.count += u64::from(count);
             self.pages.push(page);
         }
     }
@@ -261,10 +277,13 @@ impl PageTotals {
         if !self.textless.is_empty() {
             notes.push(format!("text layer missing on {}", page_list(&self.textless)));
         }
-        for (left, which) in [(self.unmapped, "without a Unicode mapping"), (self.outside, "outside the visible page")]
-        {
-            if left.glyphs > 0 {
-                notes.push(format!("{} glyphs {which} left out: {}", left.glyphs, page_list(&left.pages)));
+        for (left, what) in [
+            (self.unmapped, "glyphs without a Unicode mapping"),
+            (self.outside, "glyphs outside the visible page"),
+            (self.secret, "values of hidden fields and passwords"),
+        ] {
+            if left.count > 0 {
+                notes.push(format!("{} {what} left out: {}", left.count, page_list(&left.pages)));
             }
         }
         Ok(notes)

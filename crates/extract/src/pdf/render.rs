@@ -144,6 +144,7 @@ pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
         let start = out.at();
         match (&block.content, kind) {
             (Content::Table(table), _) => out.table(table, u32::try_from(done.len()).unwrap_or(u32::MAX)),
+            (Content::Comment(lines), _) => out.lines(lines, 0, '\n'),
             (Content::Paragraph(lines) | Content::Item { lines, .. }, BlockKind::Heading { level }) => {
                 (0..level).for_each(|_| out.text.push('#'));
                 out.text.push(' ');

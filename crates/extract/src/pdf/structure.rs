@@ -68,7 +68,8 @@ impl Structure {
 
     /// Adds a page to the statistics. Must be called for every page of a window before [`Self::judge`] is called.
     pub fn learn(&mut self, page: &Draft) {
-        for block in &page.blocks {
+        let text = |block: &&DraftBlock| !matches!(block.content, Content::Comment(_));
+        for block in page.blocks.iter().filter(text) {
             let n = chars(block.lines());
             *self.sizes.entry(half_points(block.size)).or_default() += n;
             if let Some(font) = block.font {
@@ -104,7 +105,8 @@ impl Structure {
             let blocks = std::mem::take(&mut page.blocks);
             let parts = blocks.into_iter().flat_map(|b| self.part_furniture(b, &page)).collect::<Vec<_>>();
             let is_prose = |(block, furniture): &(DraftBlock, bool)| {
-                !furniture && block.lines().len() >= 2 && chars(block.lines()) >= 80
+                let text = !furniture && !matches!(block.content, Content::Comment(_));
+                text && block.lines().len() >= 2 && chars(block.lines()) >= 80
             };
             let first = parts.iter().position(is_prose).or_else(|| parts.iter().position(|(_, f)| !f).map(|i| i + 1));
             let last = parts.iter().rposition(is_prose).or_else(|| parts.iter().rposition(|(_, f)| !f)?.checked_sub(1));
@@ -119,6 +121,7 @@ impl Structure {
                 let kind = match &block.content {
                     _ if furniture => BlockKind::PageFurniture,
                     Content::Table(_) => BlockKind::Table,
+                    Content::Comment(_) => BlockKind::Quote,
                     _ if self.is_heading(&block, &page, &body, at_end) || named[i] => BlockKind::Heading { level: 0 },
                     Content::Item { .. } => BlockKind::ListItem,
                     Content::Paragraph(_) => BlockKind::Paragraph,
@@ -144,7 +147,7 @@ impl Structure {
         let (lines, mut bullet) = match block.content {
             Content::Paragraph(lines) => (lines, None),
             Content::Item { lines, bullet } => (lines, Some(bullet)),
-            Content::Table(_) => return vec![(block, false)],
+            Content::Table(_) | Content::Comment(_) => return vec![(block, false)],
         };
         let mut parts: Vec<(Vec<TextLine>, bool)> = Vec::new();
         for line in lines {
