@@ -9,6 +9,7 @@ use hayro_interpret::kurbo::Rect;
 use super::annotations::Comment;
 use super::fonts::Fonts;
 use super::glyphs::PageGlyphs;
+use super::gutters;
 use super::order::reading_order;
 use super::tables::{self, Table};
 use super::words::{Box4, Frame, Segment, Word, join, segments};
@@ -132,6 +133,7 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
     for (_, angle) in angles {
         let frame = Frame::of(angle);
         let mut segments = segments(page, fonts, angle);
+        gutters::split(&mut segments);
         let tables: Vec<Table> =
             if angle == 0 { tables::find(&mut segments, &page.rules, &page.fills) } else { Vec::new() };
         blocks.extend(flow(join_justified(segments), tables, frame));

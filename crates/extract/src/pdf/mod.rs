@@ -15,6 +15,7 @@ mod blocks;
 mod device;
 mod fonts;
 mod glyphs;
+mod gutters;
 pub(crate) mod order;
 pub(super) mod render;
 mod replaced;

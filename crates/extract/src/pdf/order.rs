@@ -114,7 +114,9 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
         let crossing: f32 =
             members.iter().map(|&i| &boxes[i]).filter(|b| b[0] < x && b[2] > x).map(|b| b[3] - b[1]).sum();
         let score = parallel - 0.3 * crossing + width.min(3.0 * line);
-        let good = width >= 0.4 * line && score > 0.0;
+        // Beside many lines, a narrow gutter is one too.
+        let wide = width >= 0.4 * line || (width >= 0.1 * line && parallel > 8.0 * line);
+        let good = wide && score > 0.0;
         if good && best.is_none_or(|(s, _)| score > s) {
             // Use the middle of the gutter, so that a tiny overlap on either side does not matter.
             best = Some((score, x - width / 2.0));
