@@ -85,7 +85,8 @@ fn split_at(segments: &mut Vec<Segment>, x: f32, gap: f32, (top, bottom): (f32, 
         let places: Vec<(usize, usize)> = run.iter().filter_map(|line| line.2).collect();
         // The numbers and bullets of a list stand before their items, not in a column.
         let left: usize = places.iter().map(|&(i, at)| segments[i].words[..at].len()).sum();
-        if begins >= MIN_LINES && begins * 2 >= run.len() && left >= 2 * places.len() {
+        let list = left < 2 * places.len();
+        if begins >= MIN_LINES && begins * 2 >= run.len() && !list && differs(segments, &places, gap) {
             cuts.extend(places);
         }
     }
@@ -96,6 +97,24 @@ fn split_at(segments: &mut Vec<Segment>, x: f32, gap: f32, (top, bottom): (f32, 
         }
     }
     !cuts.is_empty()
+}
+
+/// Returns whether a gutter differs from the spaces between the words beside it. Where all spaces are equal, as in logs
+/// and listings, the words of several lines often begin at one place; then only a wider gap is a gutter.
+fn differs(segments: &[Segment], places: &[(usize, usize)], gutter: f32) -> bool {
+    let mut spaces: Vec<f32> = Vec::new();
+    for &(i, at) in places {
+        let gaps = segments[i].words.windows(2).enumerate().filter(|(k, _)| k + 1 != at);
+        let mut gaps: Vec<f32> = gaps.map(|(_, w)| w[1].bbox[0] - w[0].bbox[2]).collect();
+        // The widest may be another gutter, or the space after a number.
+        gaps.sort_by(f32::total_cmp);
+        gaps.pop();
+        spaces.extend(gaps);
+    }
+    spaces.sort_by(f32::total_cmp);
+    let Some(&middle) = spaces.get(spaces.len() / 2) else { return true };
+    let spread = spaces[spaces.len() * 9 / 10] - spaces[spaces.len() / 10];
+    gutter > 1.25 * middle || spread > 0.25 * middle
 }
 
 #[cfg(test)]
@@ -127,7 +146,7 @@ mod tests {
             "all of the same length,",
         ];
         let right = ["right column", "of the text,", "which begins", "at one place"];
-        let mut lines: Vec<(&str, f32, &str)> = left.into_iter().zip(right).map(|(l, r)| (l, 5.0, r)).collect();
+        let mut lines: Vec<(&str, f32, &str)> = left.into_iter().zip(right).map(|(l, r)| (l, 7.0, r)).collect();
         assert_eq!(page(&lines).len(), 4, "four lines may be chance");
         lines.push(("but the last one is cut", 15.0, "and indented"));
         lines.extend(lines.clone());
@@ -136,11 +155,17 @@ mod tests {
 
     #[test]
     fn a_line_across_ends_the_columns() {
-        let line = ("the left column of text", 5.0, "right column");
+        let line = ("the left column of text", 7.0, "right column");
         let mut lines = vec![line; 5];
-        lines.push(("a title that goes over both of them and", 5.0, "more"));
+        lines.push(("a title that goes over both of them and", 7.0, "more"));
         lines.push(line);
         assert_eq!(page(&lines).len(), 5 * 2 + 2);
+    }
+
+    #[test]
+    fn words_that_begin_at_one_place_by_equal_spaces_are_no_columns() {
+        let lines: Vec<(&str, f32, &str)> = vec![("10:00:01 host sshd[12]: session", 5.0, "opened for user"); 9];
+        assert_eq!(page(&lines).len(), 9);
     }
 
     #[test]
