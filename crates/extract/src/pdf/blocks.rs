@@ -8,7 +8,7 @@ use hayro_interpret::kurbo::Rect;
 
 use super::annotations::Comment;
 use super::fonts::Fonts;
-use super::glyphs::PageGlyphs;
+use super::glyphs::{PageGlyphs, count_chars};
 use super::gutters;
 use super::order::reading_order;
 use super::tables::{self, Table};
@@ -85,6 +85,21 @@ impl TextLine {
     pub fn text(&self) -> String {
         let words: Vec<&str> = self.words.iter().map(|w| w.text.as_str()).collect();
         words.join(" ")
+    }
+}
+
+impl Draft {
+    /// Returns the number of characters of all words without white space.
+    pub fn chars(&self) -> u32 {
+        let texts = self.blocks.iter().map(|block| {
+            let cells = match &block.content {
+                Content::Table(table) => table.cells.as_slice(),
+                _ => &[],
+            };
+            let words = block.lines().iter().flat_map(|l| &l.words).chain(cells.iter().flat_map(|c| &c.words));
+            count_chars(words.map(|w| w.text.as_str()))
+        });
+        texts.sum()
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) struct PageGlyphs {
     pub omitted: Omitted,
 }
 
+/// Counts characters without white space.
+pub(super) fn count_chars<'t>(texts: impl Iterator<Item = &'t str>) -> u32 {
+    texts.map(|t| t.chars().filter(|c| !c.is_whitespace()).count()).sum::<usize>().try_into().unwrap_or(u32::MAX)
+}
+
 /// Counts the glyphs of a page that its text does not contain, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Omitted {
@@ -69,6 +74,8 @@ pub(super) struct Omitted {
     pub unplaced: u32,
     /// The PDF gives another text for the glyph.
     pub replaced: u32,
+    /// Number of characters that the layout lost. Any is a defect.
+    pub lost: u32,
 }
 
 /// Limits the work that one page may cause.
@@ -100,6 +107,12 @@ impl Excess {
 impl PageGlyphs {
     pub fn text_of(&self, glyph: &Glyph) -> &str {
         self.text.get(glyph.start as usize..glyph.start as usize + usize::from(glyph.len)).unwrap_or_default()
+    }
+
+    /// Returns the number of characters of the glyphs without white space.
+    pub fn chars(&self) -> u32 {
+        let texts = self.glyphs.iter().filter(|g| !g.space).map(|g| self.text_of(g));
+        count_chars(texts)
     }
 }
 

@@ -162,9 +162,15 @@ impl Reader<'_> {
         let fonts = &mut self.fonts;
         let read = catch_unwind(AssertUnwindSafe(|| {
             let (mut drawn, annotations) = draw(pdf, page, cache, fonts, limits);
-            let text_bytes = drawn.text.len() as u64;
+            let comments: usize = annotations.comments.iter().map(|c| c.text.len() + c.author.len()).sum();
+            let text_bytes = (drawn.text.len() + comments) as u64;
+            if text_bytes > limits.text_bytes {
+                Excess::Text.stop();
+            }
             clean(&mut drawn, width, height);
             let mut draft = layout(&drawn, fonts, number, width, height);
+            // The layout moves characters; it must not lose any.
+            drawn.omitted.lost = drawn.chars().saturating_sub(draft.chars());
             draft.blocks.extend(annotations.comments.iter().map(blocks::comment));
             (draft, drawn.omitted, annotations, text_bytes)
         }));
@@ -229,6 +235,8 @@ struct PageTotals {
     broken: Vec<u32>,
     unmapped: Left,
     outside: Left,
+    unplaced: Left,
+    lost: Left,
     /// Fields whose values are not read.
     secret: Left,
 }
@@ -255,6 +263,8 @@ impl PageTotals {
             self.textless.push(number);
         }
         self.unmapped.count(number, omitted.unmapped);
+        self.unplaced.count(number, omitted.unplaced);
+        self.lost.count(number, omitted.lost);
         self.outside.count(number, omitted.outside);
     }
 
@@ -281,6 +291,8 @@ impl PageTotals {
         for (left, what) in [
             (self.unmapped, "glyphs without a Unicode mapping"),
             (self.outside, "glyphs outside the visible page"),
+            (self.unplaced, "glyphs without a size or a place"),
+            (self.lost, "characters that could not be put in order (a defect; please report the file)"),
             (self.secret, "values of hidden fields and passwords"),
         ] {
             if left.count > 0 {

@@ -29,8 +29,18 @@ fn check(page: &Page) {
         assert!(placed.bbox.iter().all(|v| v.is_finite()));
         assert!(placed.bbox[0] <= placed.bbox[2] && placed.bbox[1] <= placed.bbox[3], "{:?}", placed.bbox);
     }
+    for cell in &page.cells {
+        assert_eq!(page.blocks[cell.block as usize].kind, docweir_core::model::BlockKind::Table);
+        assert!(text.is_char_boundary(cell.range.start as usize) && text.is_char_boundary(cell.range.end as usize));
+        assert!(cell.range.of(text).is_empty() == cell.bbox.is_none() && cell.rows > 0 && cell.columns > 0);
+    }
     assert!(page.words.windows(2).all(|w| w[0].range.end <= w[1].range.start), "words are disjoint and in order");
     assert!(page.lines.windows(2).all(|w| w[0].range.end <= w[1].range.start), "lines are disjoint and in order");
+}
+
+/// Returns the notes about characters that the layout lost.
+fn defects(document: &ExtractedDocument) -> Vec<&String> {
+    document.notes.iter().filter(|note| note.contains("a defect")).collect()
 }
 
 #[test]
@@ -50,6 +60,7 @@ fn every_page_keeps_the_promises_of_the_model() {
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(document.pages.iter().zip(1..).all(|(p, n)| p.number == n));
         document.pages.iter().for_each(check);
+        assert_eq!(defects(&document), Vec::<&String>::new(), "{}", path.display());
         pages += document.pages.len();
     }
     assert!(pages > 200, "{pages}");
@@ -69,6 +80,7 @@ fn odd_and_damaged_files_keep_them_too_or_are_refused() {
         match extract_in_process(std::fs::read(&path).unwrap(), MediaType::Pdf, &options) {
             Ok(document) => {
                 document.pages.iter().for_each(check);
+                assert_eq!(defects(&document), Vec::<&String>::new(), "{}", path.display());
                 read += 1;
             }
             Err(error) => {
