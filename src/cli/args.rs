@@ -107,6 +107,8 @@ pub enum Command {
     /// Inspect, verify, clean up, roll back and export the vector files
     #[command(subcommand)]
     Store(Store),
+    /// Convert a document to Markdown, JSON, the form of Docling, text or HTML
+    Extract(Extract),
     /// Run a single stage on a file and show its result
     Stage(RunStage),
     /// Show or check the configuration
@@ -605,6 +607,36 @@ pub enum Store {
         #[arg(long, value_name = "VERSION")]
         as_of: Option<u64>,
     },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir extract paper.pdf > paper.md
+  docweir extract paper.pdf --format json --pages 3-7
+  docweir extract - --format text < paper.pdf")]
+pub struct Extract {
+    /// File, or `-` for standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: OsString,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "markdown")]
+    pub format: DocumentFormat,
+    /// Write only these pages, for example 3, 3-7 or 1,4-
+    #[arg(long, value_name = "PAGES")]
+    pub pages: Option<super::extract::PageRanges>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DocumentFormat {
+    /// Markdown; tables with cells that span others are HTML
+    Markdown,
+    /// Text, blocks, cells, lines and words with page, box and range
+    Json,
+    /// JSON of Docling
+    Docling,
+    Text,
+    Html,
 }
 
 #[derive(Args, Debug)]

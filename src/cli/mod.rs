@@ -19,6 +19,7 @@ mod drive;
 mod erase;
 mod erase_report;
 mod estimate;
+mod extract;
 mod gone_sources;
 mod hits;
 #[cfg(feature = "aws")]
@@ -123,6 +124,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Queue(command) => queue::run(&context, command),
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Store(command) => store::run(&context, command),
+        Command::Extract(args) => extract::run(&context, args),
         Command::Stage(args) => stage::run(&context, args),
         Command::Config(command) => config::run(&context, command),
         Command::Completions(args) => completions::run(&context, args),

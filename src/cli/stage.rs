@@ -10,10 +10,9 @@ use std::sync::Arc;
 use docweir_core::cache::NoCache;
 use docweir_core::cancel::Cancel;
 use docweir_core::documents::{DocumentId, Stage};
-use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::error::StageError;
 use docweir_core::files::open_regular;
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
-use docweir_extract::{ChildProgram, Extractor, InputHint};
 use docweir_stages::chunk::{TokenCounter, chunk_document};
 use docweir_stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
 use docweir_stages::enrich::{self, Enricher};
@@ -24,6 +23,7 @@ use super::args::{self, Progress};
 use super::artefact_view;
 use super::context::Context;
 use super::documents::find;
+use super::extract;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
@@ -136,14 +136,9 @@ impl StagePreview<'_> {
     async fn extract(&self) -> Result<ExtractedDocument, Failure> {
         let shown = self.path.display();
         let file = open_regular(self.path).map_err(|e| Failure::no(format!("cannot open {shown}: {e}")))?;
-        let program = ChildProgram::this_program();
-        let program = program.map_err(|e| Failure::system(format!("cannot find the path of this program: {e}")))?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned());
-        let hint = InputHint { media_type: None, name };
-        let mut extractor = Extractor::new(self.settings.extract.options.clone(), program);
-        let extracted = extractor.extract(file, hint, &self.cancel).await;
-        extractor.shut_down();
-        extracted.map_err(|e| self.failed("extract", &e))
+        let read = extract::read(self.settings.extract.options.clone(), file, name, &self.cancel).await?;
+        read.map_err(|e| self.failed("extract", &e))
     }
 
     fn chunk(&self, document: &ExtractedDocument, tokens: &dyn TokenCounter) -> Result<Chunks, Failure> {
@@ -167,7 +162,6 @@ impl StagePreview<'_> {
     }
 
     fn failed(&self, verb: &str, error: &StageError) -> Failure {
-        let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::Failed };
-        Failure::new(exit, format!("cannot {verb} {}: {}: {error}", self.path.display(), error.code))
+        extract::failed(verb, &self.path.display().to_string(), error)
     }
 }

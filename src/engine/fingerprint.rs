@@ -12,7 +12,7 @@ use crate::config::{Provider, Settings};
 
 /// Version of the pipeline's code, as far as the code affects results. A developer increases the version when a stage
 /// gives a new result for the same input. The next run then processes every document again.
-pub const PIPELINE_FORMAT: u32 = 3;
+pub const PIPELINE_FORMAT: u32 = 4;
 
 /// Writes all settings that can change the result of processing a document as canonical JSON, and returns the SHA-256
 /// of this JSON text.

@@ -61,10 +61,18 @@ enum Lies {
     Across,
 }
 
+/// Describes a line beside a gutter.
+struct Line {
+    baseline: f32,
+    lies: Lies,
+    /// Index of the segment, and of the first word to the right of the gutter.
+    place: (usize, usize),
+}
+
 /// Splits the lines between two baselines at a gutter whose right edge is `x`, where enough of them leave it free.
 fn split_at(segments: &mut Vec<Segment>, x: f32, gap: f32, (top, bottom): (f32, f32)) -> bool {
     let strip = (x - gap + 0.1, x - 0.1);
-    let mut lines: Vec<(f32, Lies, Option<(usize, usize)>)> = Vec::new();
+    let mut lines: Vec<Line> = Vec::new();
     for (i, segment) in segments.iter().enumerate() {
         let reaches = segment.bbox[0] < strip.0 && segment.bbox[2] > x;
         if !reaches || segment.baseline < top - 0.1 || segment.baseline > bottom + 0.1 {
@@ -76,13 +84,13 @@ fn split_at(segments: &mut Vec<Segment>, x: f32, gap: f32, (top, bottom): (f32, 
             Some(next) if next.bbox[0] >= strip.1 => Lies::Beside,
             _ => Lies::Across,
         };
-        lines.push((segment.baseline, lies, (lies != Lies::Across).then_some((i, at))));
+        lines.push(Line { baseline: segment.baseline, lies, place: (i, at) });
     }
-    lines.sort_by(|a, b| a.0.total_cmp(&b.0));
+    lines.sort_by(|a, b| a.baseline.total_cmp(&b.baseline));
     let mut cuts: Vec<(usize, usize)> = Vec::new();
-    for run in lines.split(|line| line.1 == Lies::Across) {
-        let begins = run.iter().filter(|line| line.1 == Lies::Begins).count();
-        let places: Vec<(usize, usize)> = run.iter().filter_map(|line| line.2).collect();
+    for run in lines.split(|line| line.lies == Lies::Across) {
+        let begins = run.iter().filter(|line| line.lies == Lies::Begins).count();
+        let places: Vec<(usize, usize)> = run.iter().map(|line| line.place).collect();
         // The numbers and bullets of a list stand before their items, not in a column.
         let left: usize = places.iter().map(|&(i, at)| segments[i].words[..at].len()).sum();
         let list = left < 2 * places.len();

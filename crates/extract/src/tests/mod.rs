@@ -3,4 +3,5 @@
 
 mod children;
 mod corpus;
+mod given;
 mod pdfs;
