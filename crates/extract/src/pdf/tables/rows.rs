@@ -33,13 +33,15 @@ pub(super) fn rows(
             last.push(i);
         }
     }
+    // Lines between all rows are meant as such, even if a cell then lists several numbers.
+    let lined = bands.len() > 3 && bands.iter().skip(1).all(|band| band.len() <= 3);
     let separated = bands.len() > 3 || (bands.len() == 3 && borders.edges.len() > 2);
     let mut rows: Vec<Vec<usize>> = Vec::new();
     let count = bands.len();
     for (k, band) in bands.into_iter().enumerate() {
         if k == 0 && count > 1 && !lists_values(segments, placed, &band, columns) {
             rows.extend(header_rows(text, placed, band, borders));
-        } else if separated && !lists_values(segments, placed, &band, columns) {
+        } else if lined || (separated && !lists_values(segments, placed, &band, columns)) {
             rows.push(band);
         } else {
             rows.extend(text_rows(segments, text, placed, &band, columns));

@@ -153,6 +153,15 @@ fn the_lines_of_a_cell_stay_in_their_row() {
 }
 
 #[test]
+fn lines_between_all_rows_keep_two_numbers_in_a_cell() {
+    let mut texts =
+        table(&[55.0, 205.0], 62.0, 28.0, &[&["layers", "score"], &["six", ".96"], &["four", ".93"], &["two", ".92"]]);
+    texts.extend(table(&[205.0], 102.0, 28.0, &[&[".97"], &[".95"], &[".94"]]));
+    let (tables, _) = found(&texts, &grid(&[50.0, 200.0, 300.0], &[50.0, 78.0, 106.0, 134.0, 162.0]), &[]);
+    assert_eq!(rows(&tables[0]), [["layers", "score"], ["six", ".96 .97"], ["four", ".93 .95"], ["two", ".92 .94"]]);
+}
+
+#[test]
 fn numbers_that_stand_close_are_parted_by_the_rows_around_them() {
     let xs = [50.0, 200.0, 232.0, 264.0];
     let short: [&[&str]; 4] = [
