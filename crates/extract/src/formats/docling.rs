@@ -45,7 +45,7 @@ struct Parts {
     texts: Vec<Value>,
     tables: Vec<Value>,
     groups: Vec<Value>,
-    /// Whether the last item belongs to the last group, which is a list.
+    /// True if the last item belongs to the last group, which is a list.
     in_list: bool,
 }
 

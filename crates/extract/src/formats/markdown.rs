@@ -23,6 +23,8 @@ pub fn markdown(document: &ExtractedDocument) -> String {
 
 fn write_block(out: &mut String, page: &Page, block: &Block, index: u32) {
     let text = block.range.of(&page.text);
+    // A sign that could begin markup would hide the text after it.
+    let text = &text.replace('<', "&lt;");
     match block.kind {
         BlockKind::Paragraph | BlockKind::ListItem => out.push_str(&unwrapped(text)),
         BlockKind::Quote => {
@@ -39,7 +41,7 @@ fn write_block(out: &mut String, page: &Page, block: &Block, index: u32) {
         }
         BlockKind::Code => {
             out.push_str("```\n");
-            out.push_str(text);
+            out.push_str(block.range.of(&page.text));
             out.push_str("\n```");
         }
         BlockKind::Heading { .. } | BlockKind::Figure | BlockKind::PageFurniture => out.push_str(text),

@@ -63,9 +63,9 @@ fn markdown_has_whole_words_and_no_running_heads() {
         (BlockKind::Heading { level: 2 }, "## Water"),
         (BlockKind::Paragraph, "the evapo-\ntranspiration of a price-\nDetermining well-\nKnown\nplace"),
         (BlockKind::ListItem, "- an item\nof two lines"),
-        (BlockKind::Quote, "Comment by A: fine"),
+        (BlockKind::Quote, "Comment by A: x < <b>"),
     ]);
-    let expected = "## Water\n\nthe evapotranspiration of a price-Determining well-Known place\n\n- an item of two lines\n\n> Comment by A: fine";
+    let expected = "## Water\n\nthe evapotranspiration of a price-Determining well-Known place\n\n- an item of two lines\n\n> Comment by A: x &lt; &lt;b>";
     assert_eq!(markdown(&document), expected);
     assert!(text(&document).starts_with("Water\n\nthe evapo"));
 }

@@ -41,7 +41,7 @@ pub(super) struct Value {
     /// Font size in points, or 0 if it depends on the box.
     pub size: f64,
     pub multiline: bool,
-    /// Whether the value counts even if the page shows another text for the field.
+    /// True if the value counts even if the page shows another text for the field.
     pub certain: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Value {
 pub(super) struct Comment {
     pub author: String,
     pub text: String,
-    /// Whether the comment answers another one.
+    /// True if the comment answers another one.
     pub reply: bool,
     pub rect: Rect,
 }

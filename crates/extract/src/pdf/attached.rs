@@ -17,7 +17,7 @@ const SHOWN: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     pub files: Vec<String>,
-    /// Whether the document has a form in XFA, which a viewer shows in place of the pages.
+    /// True if the document has a form in XFA, which a viewer shows in place of the pages.
     pub xfa: bool,
     pub hidden_layers: Vec<String>,
 }

@@ -4,7 +4,7 @@
 //! pages are analysed with the statistics gathered so far. A document of up to [`WINDOW_PAGES`] pages is analysed as a
 //! whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use docweir_core::model::BlockKind;
 
@@ -33,6 +33,8 @@ pub(super) struct Structure {
     /// Number of characters by font.
     fonts: HashMap<u16, usize>,
     furniture: HashMap<(bool, i32, String), u32>,
+    /// Running heads and feet that were kept as text, as written and with their digits replaced.
+    kept: HashSet<String>,
     /// Font sizes of headings in half points, largest first.
     levels: Vec<u32>,
     /// Titles of the outline, as [`fold`] returns them, with their levels.
@@ -104,6 +106,7 @@ impl Structure {
         for mut page in pages {
             let blocks = std::mem::take(&mut page.blocks);
             let parts = blocks.into_iter().flat_map(|b| self.part_furniture(b, &page)).collect::<Vec<_>>();
+            let (parts, running) = self.keep_first(parts);
             let is_prose = |(block, furniture): &(DraftBlock, bool)| {
                 let text = !furniture && !matches!(block.content, Content::Comment(_));
                 text && block.lines().len() >= 2 && chars(block.lines()) >= 80
@@ -120,6 +123,7 @@ impl Structure {
                 let at_end = first.is_some_and(|first| i < first) || last.is_some_and(|last| i > last);
                 let kind = match &block.content {
                     _ if furniture => BlockKind::PageFurniture,
+                    _ if running[i] => BlockKind::Paragraph,
                     Content::Table(_) => BlockKind::Table,
                     Content::Comment(_) => BlockKind::Quote,
                     _ if self.is_heading(&block, &page, &body, at_end) || named[i] => BlockKind::Heading { level: 0 },
@@ -133,6 +137,25 @@ impl Structure {
         }
         self.give_levels(&mut out, body.size);
         out
+    }
+
+    /// Keeps the first of equal running heads as text, so that its words can be found, and those of a page that has
+    /// nothing else. Returns the parts, and for each part whether it is such a head.
+    fn keep_first(&mut self, mut parts: Vec<(DraftBlock, bool)>) -> (Vec<(DraftBlock, bool)>, Vec<bool>) {
+        let alone = parts.iter().all(|(_, furniture)| *furniture);
+        let mut running = vec![false; parts.len()];
+        for (i, (block, furniture)) in parts.iter_mut().enumerate().filter(|(_, (_, furniture))| *furniture) {
+            let text = block.lines().iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
+            if is_page_number(&text) || self.kept.len() >= MAX_KEYS {
+                continue;
+            }
+            let first = self.kept.insert(without_digits(&text));
+            let new = self.kept.insert(text);
+            if first || (alone && new) {
+                (*furniture, running[i]) = (false, true);
+            }
+        }
+        (parts, running)
     }
 
     /// Cuts a block where running heads or feet begin and end. Returns the parts, each with a flag that is true if
@@ -261,12 +284,8 @@ fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
     }
     let mut text = String::new();
     for word in &line.words {
-        for c in word.text.chars().take(100) {
-            let c = if c.is_ascii_digit() { '#' } else { c };
-            if !(c == '#' && text.ends_with('#')) {
-                text.push(c);
-            }
-        }
+        let word: String = word.text.chars().take(100).collect();
+        text.push_str(&without_digits(&word));
         text.push(' ');
     }
     // All page numbers in Roman numerals have the same key.
@@ -274,6 +293,31 @@ fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
         text = "#".into();
     }
     Some((top, (middle / 6.0).round() as i32, text.trim_end().to_owned()))
+}
+
+/// Replaces each run of digits by a sign, because a running head may contain a page number.
+fn without_digits(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let c = if c.is_ascii_digit() { '#' } else { c };
+        if !(c == '#' && out.ends_with('#')) {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Returns whether a text is nothing but a page number, such as `12`, `- iv -` and `Page 3 of 7`.
+fn is_page_number(text: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
+    let number = |word: &str| {
+        let one_case = word == word.to_lowercase() || word == word.to_uppercase();
+        let roman = one_case && word.chars().all(|c| matches!(c.to_ascii_lowercase(), 'i' | 'v' | 'x' | 'l' | 'c'));
+        word.chars().all(|c| c.is_numeric()) || (roman && word.len() <= 8)
+    };
+    words.all(|word| {
+        number(word) || matches!(word.to_lowercase().as_str(), "page" | "p" | "pg" | "of" | "seite" | "von")
+    })
 }
 
 /// Returns the letters and digits of a title in lower case, because titles in an outline and on a page differ in spaces
@@ -352,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn a_page_with_nothing_but_a_running_head_keeps_what_is_new() {
+        let page = |text: &str| vec![block(20.0, 10.0, 80.0, text)];
+        let (p, f) = (BlockKind::Paragraph, BlockKind::PageFurniture);
+        let pages = ["Label 1", "Label 2", "Label 3", "Label 3", "4"].map(page).to_vec();
+        assert_eq!(judge(pages), [[p], [p], [p], [f], [p]], "one page with a number proves nothing");
+    }
+
+    #[test]
+    fn page_numbers() {
+        for yes in ["12", "- iv -", "Page 3 of 7", "p. 4", "| 3"] {
+            assert!(is_page_number(yes), "{yes}");
+        }
+        for no in ["Annual report 3", "page turner", "Civil"] {
+            assert!(!is_page_number(no), "{no}");
+        }
+    }
+
+    #[test]
     fn what_stands_at_the_edge_of_three_pages_is_furniture() {
         let page = |n: u32| {
             vec![
@@ -360,10 +422,9 @@ mod tests {
                 block(770.0, 10.0, 80.0, &format!("page {n} of 12")),
             ]
         };
-        let f = BlockKind::PageFurniture;
-        for kinds in judge((9..12).map(page).collect()) {
-            assert_eq!(kinds, [f, BlockKind::Paragraph, f]);
-        }
+        let (p, f) = (BlockKind::Paragraph, BlockKind::PageFurniture);
+        // The first running head stays text.
+        assert_eq!(judge((9..13).map(page).collect()), [[p, p, f], [f, p, f], [f, p, f], [f, p, f]]);
         for kinds in judge((1..3).map(page).collect()) {
             assert_eq!(kinds, [BlockKind::Paragraph; 3], "two pages prove nothing");
         }

@@ -146,7 +146,10 @@ fn running_heads_and_page_numbers_are_furniture() {
     for page in &document.pages {
         let furniture: Vec<&str> =
             kinds(page).into_iter().filter(|(k, _)| *k == BlockKind::PageFurniture).map(|(_, t)| t).collect();
-        assert_eq!(furniture, ["A running head", &page.number.to_string()]);
+        // The first running head stays text, so that it can be found.
+        let number = page.number.to_string();
+        let expected = ["A running head", &number];
+        assert_eq!(furniture, expected[usize::from(page.number == 1)..]);
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) const NEAR: f32 = 3.0;
 pub(super) struct Region<'r> {
     pub members: Vec<usize>,
     pub bbox: Box4,
-    /// Whether the region must be a grid of ruled lines, not only lie between them.
+    /// True if the region must be a grid of ruled lines, not only lie between them.
     pub closed: bool,
     /// Ruled lines inside the region.
     pub rules: Vec<&'r Rule>,
@@ -20,7 +20,7 @@ pub(super) struct Region<'r> {
 /// Holds the ruled lines of a region by position.
 pub(super) struct Borders<'r> {
     xs: Vec<f32>,
-    /// Those of `xs` that reach over most of the height.
+    /// Positions in `xs` of lines that reach over most of the height.
     pub edges: Vec<f32>,
     pub ys: Vec<f32>,
     pub rules: &'r [&'r Rule],
