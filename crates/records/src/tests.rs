@@ -137,7 +137,7 @@ proptest! {
 
 #[test]
 fn the_receipts_of_the_corpus_give_their_lines_and_words() {
-    let near = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let near = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var_os("DOCWEIR_SHARED").map_or(near, PathBuf::from);
     let path = folder.join("corpus/receipts/receipts.jsonl");
     if !path.exists() {

@@ -13,6 +13,8 @@ const SAME_PLACE: f32 = 0.6;
 const MIN_LINES: usize = 5;
 /// Maximum number of segments of a page that is analysed.
 const MAX_SEGMENTS: usize = 4000;
+/// Maximum number of places at which the lines of a page are compared.
+const MAX_PLACES: usize = 1000;
 
 /// Describes a word that begins after a gap within a segment.
 struct Start {
@@ -34,12 +36,13 @@ pub(super) fn split(segments: &mut Vec<Segment>) {
         }));
     }
     starts.sort_by(|a, b| a.x.total_cmp(&b.x));
-    let mut from = 0;
-    while from < starts.len() {
+    let (mut from, mut places) = (0, 0);
+    while from < starts.len() && places < MAX_PLACES {
         let x = starts[from].x;
         let end = from + starts[from..].iter().take_while(|s| s.x - x < SAME_PLACE).count();
         let group = &starts[from..end];
         if group.len() >= MIN_LINES {
+            places += 1;
             let gap = group.iter().map(|s| s.gap).fold(f32::MAX, f32::min);
             let range = group.iter().fold((f32::MAX, f32::MIN), |r, s| (r.0.min(s.baseline), r.1.max(s.baseline)));
             if split_at(segments, x, gap, range) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::*;
 
 fn shared() -> Option<PathBuf> {
-    let near = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let near = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var_os("DOCWEIR_SHARED").map_or(near, PathBuf::from).join("corpus/pdf");
     folder.is_dir().then_some(folder)
 }

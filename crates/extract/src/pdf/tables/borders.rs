@@ -27,7 +27,7 @@ pub(super) struct Borders<'r> {
 }
 
 impl<'r> Borders<'r> {
-    pub(super) fn of(region: &'r Region<'r>) -> Self {
+    pub fn of(region: &'r Region<'r>) -> Self {
         let (mut xs, mut ys) = (Vec::new(), Vec::new());
         let width = region.bbox[2] - region.bbox[0];
         for rule in &region.rules {
@@ -53,19 +53,19 @@ impl<'r> Borders<'r> {
     }
 
     /// Returns whether ruled lines cross the whole region in both directions.
-    pub(super) fn is_grid(&self, bbox: &Box4) -> bool {
+    pub fn is_grid(&self, bbox: &Box4) -> bool {
         let across = self.ys.iter().filter(|&&y| self.covered(true, y, (bbox[0], bbox[2])) > 0.5).count();
         let inner = self.edges.iter().any(|&x| x > bbox[0] + NEAR && x < bbox[2] - NEAR);
         across >= 2 && (inner || self.edges.len() >= 2)
     }
 
     /// Returns whether a ruled line between columns lies within a text. Then it belongs to a drawing.
-    pub(super) fn cuts(&self, b: &Box4) -> bool {
+    pub fn cuts(&self, b: &Box4) -> bool {
         self.edges.iter().any(|&x| b[0] + 2.0 < x && x < b[2] - 2.0)
     }
 
     /// Drops lines of one text above and below the ruled lines between columns: a title and a note within the frame.
-    pub(super) fn inside(&self, mut text: Vec<Line>) -> Vec<Line> {
+    pub fn inside(&self, mut text: Vec<Line>) -> Vec<Line> {
         let (Some(&first), Some(&last)) = (self.edges.first(), self.edges.last()) else { return text };
         let between = self.rules.iter().filter(|r| !r.horizontal() && r.x0 > first + NEAR && r.x1 < last - NEAR);
         let Some((top, bottom)) = between.map(|r| (r.y0, r.y1)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
@@ -80,7 +80,7 @@ impl<'r> Borders<'r> {
     }
 
     /// Returns the share of a range along the line at `at` that ruled lines cover.
-    pub(super) fn covered(&self, horizontal: bool, at: f32, (from, to): (f32, f32)) -> f32 {
+    pub fn covered(&self, horizontal: bool, at: f32, (from, to): (f32, f32)) -> f32 {
         let mut ranges: Vec<(f32, f32)> = Vec::new();
         for rule in self.rules.iter().filter(|r| r.horizontal() == horizontal) {
             let (position, range) = match horizontal {

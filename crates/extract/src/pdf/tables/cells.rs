@@ -50,6 +50,7 @@ fn neighbours(row: usize, column: usize) -> impl Iterator<Item = (usize, usize)>
     [(row + 1, column), (row, column + 1)].into_iter()
 }
 
+/// Returns the cells of a table by row and column.
 pub(super) fn cells(
     segments: &[Segment],
     placed: &[Vec<Placed>],

@@ -6,6 +6,8 @@ use super::lines::{Line, is_number};
 
 /// Share of lines that may have a text across two strips before these become one column.
 const SPANNING_SHARE: f32 = 0.25;
+/// Maximum number of columns. What has more is a drawing, such as the labels of an axis.
+const MAX_COLUMNS: usize = 100;
 
 /// Describes one column: the range of the x axis that most of its texts occupy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,6 +95,9 @@ fn strips(segments: &[Segment], parts: &[Vec<usize>], ruled: bool) -> Vec<Strip>
             }
             _ => {}
         }
+        if columns.len() > MAX_COLUMNS {
+            return Vec::new();
+        }
     }
     columns.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut columns: Vec<Vec<usize>> = columns.into_iter().map(|c| c.2).collect();
@@ -166,11 +171,12 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    pub(super) fn words<'s>(&self, segments: &'s [Segment]) -> &'s [Word] {
+    pub fn words<'s>(&self, segments: &'s [Segment]) -> &'s [Word] {
         &segments[self.segment].words[self.words.clone()]
     }
 }
 
+/// Returns the texts of a line with the columns that they cover.
 pub(super) fn place(segments: &[Segment], line: &Line, columns: &[Strip]) -> Vec<Placed> {
     let mut out = Vec::new();
     for &i in &line.segments {

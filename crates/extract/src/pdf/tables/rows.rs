@@ -13,6 +13,7 @@ pub(super) struct Row {
     pub y1: f32,
 }
 
+/// Returns the rows of a table from top to bottom. `placed` has the texts of each line.
 pub(super) fn rows(
     segments: &[Segment],
     text: &[Line],
