@@ -612,9 +612,9 @@ pub enum Store {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  docweir extract paper.pdf > paper.md
+  docweir extract paper.pdf                   print the text as Markdown
   docweir extract paper.pdf --format json --pages 3-7
-  docweir extract - --format text < paper.pdf")]
+  docweir extract - --format text             read standard input")]
 pub struct Extract {
     /// File, or `-` for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -21,7 +21,7 @@ use self::lines::{Line, lines};
 use self::regions::regions;
 use self::ruled::{edges, joined, ruled, split_at_rules};
 use super::glyphs::Rule;
-use super::words::{Box4, Segment, Word, join};
+use super::words::{Box4, Segment, Word};
 
 /// Maximum number of cells of a table; a larger grid is a drawing.
 const MAX_CELLS: usize = 5000;
