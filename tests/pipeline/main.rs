@@ -35,6 +35,7 @@ mod dialects;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
+mod extract;
 mod first_run;
 mod folders;
 #[cfg(feature = "aws")]
