@@ -151,7 +151,7 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
         gutters::split(&mut segments);
         let tables: Vec<Table> =
             if angle == 0 { tables::find(&mut segments, &page.rules, &page.fills) } else { Vec::new() };
-        blocks.extend(flow(join_justified(segments), tables, frame));
+        blocks.extend(flow(join_labels(join_justified(segments)), tables, frame));
     }
     Draft { number, width, height, blocks }
 }
@@ -190,6 +190,49 @@ fn join_justified(mut segments: Vec<Segment>) -> Vec<Segment> {
         from += count;
     }
     out
+}
+
+/// Joins the label of a field, such as `Name:`, with the value to its right. The last line of a paragraph that ends with
+/// a colon is no label.
+fn join_labels(mut segments: Vec<Segment>) -> Vec<Segment> {
+    const MAX_WORDS: usize = 6;
+    const MAX_SEGMENTS: usize = 4000;
+    if segments.len() > MAX_SEGMENTS {
+        return segments;
+    }
+    let is_label = |s: &Segment| s.words.len() <= MAX_WORDS && s.words.last().is_some_and(|w| w.text.ends_with(':'));
+    let ends_paragraph = |label: &Segment, segments: &[Segment]| {
+        segments.iter().any(|s| {
+            let step = label.baseline - s.baseline;
+            let above = (0.5 * label.size..1.6 * label.size).contains(&step);
+            above && s.words.len() > MAX_WORDS && (s.bbox[0] - label.bbox[0]).abs() < 3.0 * label.size
+        })
+    };
+    let mut joined = vec![false; segments.len()];
+    for i in 0..segments.len() {
+        if joined[i] || !is_label(&segments[i]) || ends_paragraph(&segments[i], &segments) {
+            continue;
+        }
+        let label = &segments[i];
+        let beside = |s: &Segment| {
+            (s.baseline - label.baseline).abs() < 0.2 * label.size && s.bbox[0] > label.bbox[2] - 0.1 * label.size
+        };
+        let next = (0..segments.len())
+            .filter(|&k| k != i && !joined[k] && beside(&segments[k]))
+            .min_by(|&a, &b| segments[a].bbox[0].total_cmp(&segments[b].bbox[0]));
+        let fits = |k: &usize| {
+            let value = &segments[*k];
+            value.bbox[0] - label.bbox[2] < 20.0 * label.size && value.words.len() <= 2 * MAX_WORDS && !is_label(value)
+        };
+        if let Some(k) = next.filter(fits) {
+            let value = segments[k].clone();
+            segments[i].append(value);
+            joined[k] = true;
+        }
+    }
+    let mut gone = joined.into_iter();
+    segments.retain(|_| !gone.next().unwrap_or(false));
+    segments
 }
 
 /// Returns the blocks of all text in one direction, in reading order.
@@ -445,6 +488,22 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[1].starts_with("left") && !found[1].contains("right"), "{found:?}");
         assert!(found[2].starts_with("right") && !found[2].contains("left"), "{found:?}");
+    }
+
+    #[test]
+    fn a_label_stands_before_its_value_and_a_colon_at_the_end_of_a_paragraph_is_none() {
+        let mut page = PageGlyphs::default();
+        for (y, label, value) in [(100.0, "Name:", "Maren Oldekop"), (130.0, "Number:", "HK-77-4410")] {
+            draw(&mut page, 50.0, y, 10.0, label);
+            draw(&mut page, 200.0, y, 10.0, value);
+        }
+        for (y, left) in [(200.0, "a paragraph of several words that ends"), (212.0, "like this:")] {
+            draw(&mut page, 50.0, y, 10.0, left);
+            draw(&mut page, 320.0, y, 10.0, "a column of other text");
+        }
+        let found = texts(&page);
+        assert_eq!(found[..2], ["Name: Maren Oldekop", "Number: HK-77-4410"]);
+        assert!(found.contains(&"a paragraph of several words that ends\nlike this:".to_owned()), "{found:?}");
     }
 
     #[test]
