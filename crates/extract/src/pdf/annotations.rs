@@ -3,15 +3,24 @@
 //! Programs that fill in forms often store the values only. A viewer draws them when it shows the page, and so must an
 //! extractor.
 
-use hayro_interpret::hayro_syntax::object::{Array, Dict, Name, Object, Rect as PdfRect, String as PdfString};
+use std::collections::HashMap;
+
+use hayro_interpret::hayro_syntax::object::{
+    Array, Dict, MaybeRef, Name, Object, Rect as PdfRect, String as PdfString,
+};
+use hayro_interpret::hayro_syntax::xref::XRef;
 use hayro_interpret::kurbo::{Affine, Rect};
 
 use super::super::info::text_string;
+use super::HayroPage;
+use super::glyphs::Excess;
 
 /// Maximum number of annotations of a page that are read.
 const MAX_ANNOTATIONS: usize = 10_000;
 /// Maximum depth of fields within fields.
 const MAX_DEPTH: usize = 32;
+/// Maximum number of options that count as chosen.
+const MAX_CHOSEN: usize = 1000;
 /// Maximum number of characters of a value or a comment.
 const MAX_CHARS: usize = 20_000;
 
@@ -28,8 +37,17 @@ pub(super) struct Annotations {
     pub comments: Vec<Comment>,
     /// Names of files that are attached to the page.
     pub files: Vec<String>,
-    /// Number of fields whose values are not read, because they are passwords or hidden.
+    /// Number of values and comments that are not read, because they are passwords or hidden.
     pub secret: u32,
+    /// Number of bytes of the values and comments.
+    bytes: usize,
+}
+
+impl Annotations {
+    /// Returns the number of bytes of all texts.
+    pub fn text_bytes(&self) -> u64 {
+        (self.bytes + self.files.len() * 100) as u64
+    }
 }
 
 /// Describes the value of a form field.
@@ -56,22 +74,35 @@ pub(super) struct Comment {
 }
 
 /// Reads the annotations of a page. `form` is the form of the document, if it has one. `transform` leads from the page's
-/// space to the page as displayed.
-pub(super) fn read(page: &Dict<'_>, form: Option<&Dict<'_>>, transform: Affine) -> Annotations {
+/// space to the page as displayed. `most` is the number of bytes that their text may have.
+pub(super) fn read(page: &HayroPage<'_>, form: Option<&Dict<'_>>, transform: Affine, most: u64) -> Annotations {
     let mut found = Annotations::default();
-    let Some(annotations) = page.get::<Array<'_>>(b"Annots".as_slice()) else { return found };
-    for annotation in annotations.iter::<Dict<'_>>().take(MAX_ANNOTATIONS) {
+    let Some(annotations) = page.raw().get::<Array<'_>>(b"Annots".as_slice()) else { return found };
+    for annotation in items(&annotations, page.xref()).take(MAX_ANNOTATIONS) {
+        // Whatever else stands in the list does not end it.
+        let Object::Dict(annotation) = annotation else { continue };
+        if found.text_bytes() > most {
+            Excess::Text.stop();
+        }
         let Some(rect) = annotation.get::<PdfRect>(b"Rect".as_slice()) else { continue };
         let rect = transform.transform_rect_bbox(Rect::new(rect.x0, rect.y0, rect.x1, rect.y1));
         if ![rect.x0, rect.y0, rect.x1, rect.y1].iter().all(|v| v.abs() < 1e6) {
             continue;
         }
         let hidden = annotation.get::<u32>(b"F".as_slice()).unwrap_or(0) & (HIDDEN | NO_VIEW) != 0;
-        match name(&annotation, b"Subtype").as_str() {
+        let subtype = name(&annotation, b"Subtype");
+        // A viewer hides replies, and shows them in a list.
+        let unseen = hidden && subtype != "Widget" && !annotation.contains_key(b"IRT".as_slice());
+        if unseen && annotation.contains_key(b"Contents".as_slice()) {
+            found.secret += 1;
+            continue;
+        }
+        match subtype.as_str() {
             "Widget" => field(&annotation, form, rect, hidden, &mut found),
             "FreeText" if appearance(&annotation).is_none() => {
                 if let Some(text) = text(&annotation, b"Contents") {
                     let size = font_size(&text_of(annotation.get::<PdfString<'_>>(b"DA".as_slice())));
+                    found.bytes += text.len();
                     found.values.push(Value { text, rect, size, multiline: true, certain: true });
                 }
             }
@@ -91,6 +122,7 @@ pub(super) fn read(page: &Dict<'_>, form: Option<&Dict<'_>>, transform: Affine) 
                 if let Some(text) = text(&annotation, b"Contents") {
                     let author = text_of(annotation.get::<PdfString<'_>>(b"T".as_slice()));
                     let reply = annotation.contains_key(b"IRT".as_slice());
+                    found.bytes += text.len() + author.len();
                     found.comments.push(Comment { author, text, reply, rect });
                 }
             }
@@ -123,6 +155,7 @@ fn field(widget: &Dict<'_>, form: Option<&Dict<'_>>, rect: Rect, hidden: bool, f
         return;
     }
     let multiline = kind == "Tx" && flags & MULTILINE != 0;
+    found.bytes += text.len();
     found.values.push(Value { text, rect, size, multiline, certain: certain && kind != "Btn" });
 }
 
@@ -141,7 +174,7 @@ fn is_on(widget: &Dict<'_>) -> bool {
 /// Returns the chosen options as they are shown.
 fn chosen(widget: &Dict<'_>) -> Option<String> {
     let values: Vec<String> = match inherited::<Object<'_>>(widget, b"V")? {
-        Object::Array(values) => values.iter::<Object<'_>>().filter_map(plain).collect(),
+        Object::Array(values) => values.iter::<Object<'_>>().take(MAX_CHOSEN).filter_map(plain).collect(),
         value => plain(value).into_iter().collect(),
     };
     // An option may have a value of its own beside the text that is shown.
@@ -153,9 +186,26 @@ fn chosen(widget: &Dict<'_>) -> Option<String> {
         }
         _ => None,
     });
-    let pairs: Vec<(String, String)> = pairs.take(MAX_ANNOTATIONS).collect();
-    let shown = |value: String| pairs.iter().find(|(own, _)| *own == value).map_or(value, |(_, text)| text.clone());
-    Some(values.into_iter().map(shown).collect::<Vec<_>>().join(", "))
+    let pairs: HashMap<String, String> = pairs.take(MAX_ANNOTATIONS).collect();
+    let mut text = String::new();
+    for value in values {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(pairs.get(&value).unwrap_or(&value));
+        if text.len() > MAX_CHARS {
+            break;
+        }
+    }
+    Some(cut(text))
+}
+
+/// Returns the items of an array. An item that cannot be read is left out and does not end the array.
+pub(super) fn items<'a>(array: &Array<'a>, xref: &'a XRef) -> impl Iterator<Item = Object<'a>> {
+    array.raw_iter().filter_map(|item| match item {
+        MaybeRef::Ref(reference) => xref.get::<Object<'_>>(reference.into()),
+        MaybeRef::NotRef(object) => Some(object),
+    })
 }
 
 /// Returns a value that a field has itself or from the fields above it.

@@ -3,9 +3,10 @@
 
 use hayro_interpret::hayro_syntax::Pdf;
 use hayro_interpret::hayro_syntax::object::{Array, Dict, Object, String as PdfString};
+use hayro_interpret::hayro_syntax::xref::XRef;
 
 use super::super::info::text_string;
-use super::annotations::file_name;
+use super::annotations::{file_name, items};
 
 /// Maximum depth and number of nodes of the tree of names.
 const MAX_DEPTH: usize = 24;
@@ -29,10 +30,10 @@ impl Attached {
         let tree = catalog.get::<Dict<'_>>(b"Names".as_slice());
         if let Some(tree) = tree.and_then(|names| names.get::<Dict<'_>>(b"EmbeddedFiles".as_slice())) {
             let mut left = MAX_NODES;
-            collect(&tree, 0, &mut left, &mut files);
+            collect(&tree, pdf.xref(), 0, &mut left, &mut files);
         }
         let xfa = form(pdf).is_some_and(|form| form.contains_key(b"XFA".as_slice()));
-        Self { files, xfa, hidden_layers: hidden_layers(&catalog) }
+        Self { files, xfa, hidden_layers: hidden_layers(&catalog, pdf.xref()) }
     }
 
     /// Returns the notes on the document.
@@ -73,13 +74,13 @@ fn list(names: &[String]) -> String {
     }
 }
 
-fn collect(node: &Dict<'_>, depth: usize, left: &mut usize, files: &mut Vec<String>) {
+fn collect<'a>(node: &Dict<'a>, xref: &'a XRef, depth: usize, left: &mut usize, files: &mut Vec<String>) {
     if depth > MAX_DEPTH {
         return;
     }
     if let Some(names) = node.get::<Array<'_>>(b"Names".as_slice()) {
         let mut key = None;
-        for item in names.iter::<Object<'_>>() {
+        for item in items(&names, xref) {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 return;
@@ -92,25 +93,28 @@ fn collect(node: &Dict<'_>, depth: usize, left: &mut usize, files: &mut Vec<Stri
         }
     }
     let Some(kids) = node.get::<Array<'_>>(b"Kids".as_slice()) else { return };
-    for kid in kids.iter::<Dict<'_>>() {
+    for kid in items(&kids, xref) {
         *left = left.saturating_sub(1);
         if *left == 0 {
             return;
         }
-        collect(&kid, depth + 1, left, files);
+        if let Object::Dict(kid) = kid {
+            collect(&kid, xref, depth + 1, left, files);
+        }
     }
 }
 
 /// Returns the names of the layers that are not shown when the document is opened.
-fn hidden_layers(catalog: &Dict<'_>) -> Vec<String> {
+fn hidden_layers<'a>(catalog: &Dict<'a>, xref: &'a XRef) -> Vec<String> {
     let Some(properties) = catalog.get::<Dict<'_>>(b"OCProperties".as_slice()) else { return Vec::new() };
     let Some(default) = properties.get::<Dict<'_>>(b"D".as_slice()) else { return Vec::new() };
     let Some(off) = default.get::<Array<'_>>(b"OFF".as_slice()) else { return Vec::new() };
-    let name = |layer: Dict<'_>| {
+    let name = |layer: Object<'_>| {
+        let Object::Dict(layer) = layer else { return None };
         let name = layer.get::<PdfString<'_>>(b"Name".as_slice())?;
         Some(text_string(name.as_bytes()).chars().filter(|c| !c.is_control()).take(100).collect::<String>())
     };
-    off.iter::<Dict<'_>>().take(MAX_NODES).filter_map(name).collect()
+    items(&off, xref).take(MAX_NODES).filter_map(name).collect()
 }
 
 #[cfg(test)]

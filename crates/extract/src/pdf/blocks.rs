@@ -14,6 +14,9 @@ use super::order::reading_order;
 use super::tables::{self, Table};
 use super::words::{Box4, Frame, Segment, Word, join, segments};
 
+/// Maximum number of segments of a page that are compared with each other to join them. A page with more is a drawing.
+const MAX_JOINED: usize = 4000;
+
 /// Holds the blocks of a page before rendering. Headings are determined later, from the whole document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draft {
@@ -159,6 +162,9 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
 /// Joins the segments of a justified line whose spaces are so wide that they look like gaps between columns. All spaces
 /// of such a line are equal, and it is as wide as another line in its column.
 fn join_justified(mut segments: Vec<Segment>) -> Vec<Segment> {
+    if segments.len() > MAX_JOINED {
+        return segments;
+    }
     segments.sort_by(|a, b| a.baseline.total_cmp(&b.baseline).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let widths: Vec<(f32, f32)> =
         segments.iter().filter(|s| s.words.len() > 2).map(|s| (s.bbox[0], s.bbox[2])).collect();
@@ -192,25 +198,24 @@ fn join_justified(mut segments: Vec<Segment>) -> Vec<Segment> {
     out
 }
 
-/// Joins the label of a field, such as `Name:`, with the value to its right. The last line of a paragraph that ends with
-/// a colon is no label.
+/// Joins the label of a field, such as `Name:`, with the value to its right. A line of a paragraph that ends with a colon
+/// is no label, and a line of a paragraph is no value.
 fn join_labels(mut segments: Vec<Segment>) -> Vec<Segment> {
     const MAX_WORDS: usize = 6;
-    const MAX_SEGMENTS: usize = 4000;
-    if segments.len() > MAX_SEGMENTS {
+    if segments.len() > MAX_JOINED {
         return segments;
     }
     let is_label = |s: &Segment| s.words.len() <= MAX_WORDS && s.words.last().is_some_and(|w| w.text.ends_with(':'));
-    let ends_paragraph = |label: &Segment, segments: &[Segment]| {
+    let in_paragraph = |part: &Segment, segments: &[Segment]| {
         segments.iter().any(|s| {
-            let step = label.baseline - s.baseline;
-            let above = (0.5 * label.size..1.6 * label.size).contains(&step);
-            above && s.words.len() > MAX_WORDS && (s.bbox[0] - label.bbox[0]).abs() < 3.0 * label.size
+            let step = (part.baseline - s.baseline).abs();
+            let near = (0.5 * part.size..1.6 * part.size).contains(&step);
+            near && s.words.len() > MAX_WORDS && (s.bbox[0] - part.bbox[0]).abs() < 3.0 * part.size
         })
     };
     let mut joined = vec![false; segments.len()];
     for i in 0..segments.len() {
-        if joined[i] || !is_label(&segments[i]) || ends_paragraph(&segments[i], &segments) {
+        if joined[i] || !is_label(&segments[i]) || in_paragraph(&segments[i], &segments) {
             continue;
         }
         let label = &segments[i];
@@ -224,7 +229,7 @@ fn join_labels(mut segments: Vec<Segment>) -> Vec<Segment> {
             let value = &segments[*k];
             value.bbox[0] - label.bbox[2] < 20.0 * label.size && value.words.len() <= 2 * MAX_WORDS && !is_label(value)
         };
-        if let Some(k) = next.filter(fits) {
+        if let Some(k) = next.filter(fits).filter(|&k| !in_paragraph(&segments[k], &segments)) {
             let value = segments[k].clone();
             segments[i].append(value);
             joined[k] = true;

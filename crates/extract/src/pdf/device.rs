@@ -16,6 +16,7 @@ use super::annotations::Value;
 use super::fonts::{Fonts, ProgramKey};
 use super::glyphs::{Excess, Glyph, PageGlyphs, PageLimits, Rule};
 use super::replaced::{self, Replaced, Shown};
+use super::words::{is_rtl, mirrored};
 
 /// Maximum number of ruled lines that are kept for one page; further lines are ignored. Pages with tables have fewer
 /// lines. Only drawings such as maps have more.
@@ -42,12 +43,18 @@ impl<'f, 'a> Collector<'f, 'a> {
         Self { page: PageGlyphs::default(), fonts, resources, limits, operations: 0, depth: 0, replaced: None }
     }
 
-    /// Returns what the page draws. A text for a part of the page whose end is missing is written too.
+    /// Returns what the page draws. Where the end of a part with a given text is missing, the glyphs stay.
     pub fn finish(mut self) -> PageGlyphs {
         if let Some(replaced) = self.replaced.take() {
-            self.write_replaced(replaced);
+            self.write_glyphs(&replaced);
         }
         self.page
+    }
+
+    fn write_glyphs(&mut self, replaced: &Replaced) {
+        for Shown { placed, font, text } in &replaced.glyphs {
+            self.push(placed, *font, text, false, false);
+        }
     }
 
     /// Counts one call of the interpreter.
@@ -68,11 +75,11 @@ impl<'f, 'a> Collector<'f, 'a> {
         }
         match &mut self.replaced {
             Some(replaced) => replaced.glyphs.push(Shown { placed, font, text }),
-            None => self.push(&placed, font, &text, starts),
+            None => self.push(&placed, font, &text, starts, false),
         }
     }
 
-    fn push(&mut self, placed: &Placed, font: u16, text: &str, starts: bool) {
+    fn push(&mut self, placed: &Placed, font: u16, text: &str, starts: bool, given: bool) {
         let Some(len) = u8::try_from(text.len()).ok().filter(|len| *len > 0) else {
             self.page.omitted.unmapped += 1;
             return;
@@ -84,6 +91,7 @@ impl<'f, 'a> Collector<'f, 'a> {
             len,
             space: text.chars().all(char::is_whitespace),
             starts,
+            given,
             angle: placed.angle,
             font,
             x: placed.at.x as f32,
@@ -97,6 +105,7 @@ impl<'f, 'a> Collector<'f, 'a> {
     fn spread(&mut self, text: &str, at: &Placed, width: f64, font: u16) {
         let mut plain = String::new();
         text.chars().for_each(|c| push_char(&mut plain, c));
+        let plain = visual(&plain);
         let count = plain.chars().count();
         if self.page.glyphs.len() + count > self.limits.glyphs {
             Excess::Glyphs.stop();
@@ -106,18 +115,13 @@ impl<'f, 'a> Collector<'f, 'a> {
         for (i, c) in plain.chars().enumerate() {
             let along = advance * i as f64;
             let placed = Placed { at: at.at + Vec2::new(along * cos, along * sin), advance, ..*at };
-            self.push(&placed, font, c.encode_utf8(&mut [0; 4]), i == 0);
+            self.push(&placed, font, c.encode_utf8(&mut [0; 4]), i == 0, true);
         }
     }
 
     /// Writes the text that the PDF gives for the part of the page that ends here.
     fn write_replaced(&mut self, replaced: Replaced) {
-        let Some(parts) = replaced::parts(&replaced) else {
-            for Shown { placed, font, text } in &replaced.glyphs {
-                self.push(placed, *font, text, false);
-            }
-            return;
-        };
+        let Some(parts) = replaced::parts(&replaced) else { return self.write_glyphs(&replaced) };
         if let Some(picture) = replaced.pictures.filter(|_| parts.is_empty()) {
             let size = picture.height().min(12.0);
             let at = Placed { at: Point::new(picture.x0, picture.y1), angle: 0, advance: 0.0, size };
@@ -136,14 +140,16 @@ impl<'f, 'a> Collector<'f, 'a> {
     pub fn value(&mut self, value: &Value) {
         let Rect { x0, y0, x1, y1 } = value.rect;
         let inside = |g: &&Glyph| {
-            let (x, y) = (f64::from(g.x), f64::from(g.y));
-            !g.space && (x0 - 1.0..x1 + 1.0).contains(&x) && (y0 - 1.0..y1 + 1.0).contains(&y)
+            let (x, y) = (f64::from(g.x + g.advance / 2.0), f64::from(g.y));
+            !g.space && (x0..x1).contains(&x) && (y0..y1).contains(&y)
         };
         let letters = |c: char| (!c.is_whitespace()).then(|| c.to_lowercase()).into_iter().flatten();
         let shown = self.page.glyphs.iter().filter(inside).flat_map(|g| self.page.text_of(g).chars());
         let shown: String = shown.flat_map(letters).collect();
         let wanted: String = value.text.chars().flat_map(letters).collect();
-        if shown.contains(&wanted) || (!shown.is_empty() && !value.certain) {
+        // A short value may be part of another text in the box.
+        let same = shown == wanted || (wanted.chars().count() > 4 && shown.contains(&wanted));
+        if same || (!shown.is_empty() && !value.certain) {
             return;
         }
         let height = value.rect.height().max(4.0);
@@ -156,9 +162,18 @@ impl<'f, 'a> Collector<'f, 'a> {
                 false => lines.push(line.to_owned()),
             }
         }
+        // Lines that do not fit stand closer, so that none is among the text below.
+        let between = lines.len().saturating_sub(1).max(1) as f64;
+        let (step, size) = match (height - size) / between {
+            room if lines.len() > 1 && room < size => {
+                let step = (height / (between + 1.0)).max(0.5);
+                (step, step / 1.2)
+            }
+            _ => (1.2 * size, size),
+        };
         let first = if value.multiline { y0 + size } else { y1 - (height - 0.72 * size).max(0.0) / 2.0 };
         for (i, line) in lines.iter().enumerate() {
-            let at = Point::new(x0 + 2.0, first + 1.2 * size * i as f64);
+            let at = Point::new(x0 + 2.0, first + step * i as f64);
             let width = (0.5 * size * line.chars().count() as f64).min(value.rect.width().max(size));
             self.spread(line, &Placed { at, angle: 0, advance: 0.0, size }, width, 0);
         }
@@ -192,6 +207,21 @@ impl<'f, 'a> Collector<'f, 'a> {
             self.page.fills.push(Rule { x0, y0, x1, y1 });
         }
     }
+}
+
+/// Returns a text as it stands from left to right: that of a right-to-left script is turned, but for its numbers and
+/// Latin words.
+fn visual(text: &str) -> String {
+    let rtl = text.chars().filter(|c| is_rtl(*c)).count();
+    if rtl * 2 <= text.chars().filter(|c| c.is_alphabetic()).count() {
+        return text.to_owned();
+    }
+    let mut chars: Vec<char> = text.chars().rev().collect();
+    let ltr = |c: char| c.is_alphanumeric() && !is_rtl(c);
+    for run in chars.chunk_by_mut(|a, b| ltr(*a) == ltr(*b)).filter(|run| ltr(run[0])) {
+        run.reverse();
+    }
+    chars.into_iter().map(mirrored).collect()
 }
 
 /// Returns a text in lines of about `most` characters, cut at spaces.

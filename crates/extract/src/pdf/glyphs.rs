@@ -15,6 +15,8 @@ pub(super) struct Glyph {
     pub space: bool,
     /// True for the first glyph of a text that the page draws at once.
     pub starts: bool,
+    /// True for a glyph that the page does not draw, of a text that the PDF gives.
+    pub given: bool,
     /// Direction of the text in degrees clockwise on the page as displayed, 0 to 359.
     pub angle: u16,
     /// Index of the glyph's font in [`Fonts`].
@@ -131,7 +133,8 @@ pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
     let text = std::mem::take(&mut page.text);
     let before = page.glyphs.len();
     page.glyphs.retain(|g| {
-        if g.space {
+        // The glyphs of a given text may be so narrow that equal ones seem to be drawn twice.
+        if g.space || g.given {
             return true;
         }
         let tolerance = 0.12 * g.size;

@@ -223,7 +223,7 @@ fn draw<'a>(
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
     let mut collector = Collector::new(fonts, page.resources(), limits);
     interpret_page(page, &mut context, &mut collector);
-    let annotations = annotations::read(page.raw(), attached::form(pdf).as_ref(), transform);
+    let annotations = annotations::read(page, attached::form(pdf).as_ref(), transform, limits.text_bytes);
     annotations.values.iter().for_each(|value| collector.value(value));
     (collector.finish(), annotations)
 }
@@ -293,7 +293,7 @@ impl PageTotals {
             (self.outside, "glyphs outside the visible page"),
             (self.unplaced, "glyphs without a size or a place"),
             (self.lost, "characters that could not be put in order (a defect; please report the file)"),
-            (self.secret, "values of hidden fields and passwords"),
+            (self.secret, "hidden values, hidden comments and passwords"),
         ] {
             if left.count > 0 {
                 notes.push(format!("{} {what} left out: {}", left.count, page_list(&left.pages)));

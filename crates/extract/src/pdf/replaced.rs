@@ -46,6 +46,10 @@ pub(super) fn parts(replaced: &Replaced) -> Option<Vec<(String, std::ops::Range<
     if given.is_empty() && shown.chars().count() > 2 {
         return None;
     }
+    // A text that is far shorter than what is drawn belongs to a part whose end was lost.
+    if shown.chars().count() > 3 * given.chars().count() + 20 {
+        return None;
+    }
     if lines.len() < 2 {
         return Some(lines.into_iter().map(|line| (replaced.text.clone(), line)).collect());
     }
@@ -62,7 +66,7 @@ pub(super) fn parts(replaced: &Replaced) -> Option<Vec<(String, std::ops::Range<
         let before = (from..ideal.min(chars.len())).rev().find(|&i| chars[i].is_whitespace()).map_or(from, |i| i + 1);
         let to = if k + 1 == count {
             chars.len()
-        } else if ideal - before < space - ideal {
+        } else if ideal.saturating_sub(before) < space.saturating_sub(ideal) {
             before
         } else {
             space
@@ -105,6 +109,8 @@ mod tests {
         assert_eq!(texts(&replaced("", &["-"])).unwrap(), [""]);
         assert_eq!(texts(&replaced("certified", &["cer-", "ti?ed"])).unwrap().concat(), "certified");
         assert_eq!(texts(&replaced("one two three", &["??? ???", "?????"])).unwrap(), ["one two ", "three"]);
+        let prose = "a line of prose that nobody replaces";
+        assert_eq!(texts(&replaced("A", &[prose, prose])), None, "a short text never hides much");
         assert_eq!(texts(&replaced("", &["words"])), None, "an empty text never hides words");
         assert_eq!(texts(&replaced("cer tified", &["cer-", "tified"])), None, "the glyphs say the same");
     }

@@ -139,8 +139,9 @@ impl Structure {
         out
     }
 
-    /// Keeps the first of equal running heads as text, so that its words can be found, and those of a page that has
-    /// nothing else. Returns the parts, and for each part whether it is such a head.
+    /// Keeps the first of equal running heads as text, so that its words can be found. Heads that differ only in a page
+    /// number are equal; those with a longer number, such as that of an invoice, are not. Also keeps the heads of a page
+    /// that has nothing else. Returns the parts, and for each part whether it is such a head.
     fn keep_first(&mut self, mut parts: Vec<(DraftBlock, bool)>) -> (Vec<(DraftBlock, bool)>, Vec<bool>) {
         let alone = parts.iter().all(|(_, furniture)| *furniture);
         let mut running = vec![false; parts.len()];
@@ -150,8 +151,9 @@ impl Structure {
                 continue;
             }
             let first = self.kept.insert(without_digits(&text));
+            let counts = has_long_number(&text);
             let new = self.kept.insert(text);
-            if first || (alone && new) {
+            if first || (new && (alone || counts)) {
                 (*furniture, running[i]) = (false, true);
             }
         }
@@ -315,17 +317,25 @@ fn without_digits(text: &str) -> String {
     out
 }
 
-/// Returns whether a text is nothing but a page number, such as `12`, `- iv -` and `Page 3 of 7`.
+/// Returns whether a text has a number of more digits than those of pages have.
+fn has_long_number(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 3)
+}
+
+/// Returns whether a text is nothing but a page number, such as `12`, `- iv -` and `Page 3 of 7`. A date, a price or a
+/// word is none.
 fn is_page_number(text: &str) -> bool {
-    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).peekable();
+    let sign = |c: char| matches!(c, '-' | '–' | '—' | '|' | '[' | ']' | '(' | ')');
     let number = |word: &str| {
-        let one_case = word == word.to_lowercase() || word == word.to_uppercase();
-        let roman = one_case && word.chars().all(|c| matches!(c.to_ascii_lowercase(), 'i' | 'v' | 'x' | 'l' | 'c'));
-        word.chars().all(|c| c.is_numeric()) || (roman && word.len() <= 8)
+        let roman = word.chars().all(|c| matches!(c, 'i' | 'v' | 'x' | 'l'));
+        (1..=3).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit()) || (roman && word.len() <= 7)
     };
-    words.all(|word| {
-        number(word) || matches!(word.to_lowercase().as_str(), "page" | "p" | "pg" | "of" | "seite" | "von")
-    })
+    let name =
+        |word: &str| matches!(word.to_lowercase().as_str(), "page" | "p." | "pg" | "pg." | "of" | "seite" | "von");
+    let words: Vec<&str> = text.split_whitespace().map(|w| w.trim_matches(sign)).filter(|w| !w.is_empty()).collect();
+    let numbers = words.iter().filter(|word| number(word)).count();
+    let named = words.len() > numbers;
+    words.iter().all(|word| number(word) || name(word)) && (numbers == 1 || (numbers == 2 && named))
 }
 
 /// Returns the letters and digits of a title in lower case, because titles in an outline and on a page differ in spaces
@@ -412,11 +422,20 @@ mod tests {
     }
 
     #[test]
+    fn heads_with_long_numbers_are_all_kept() {
+        let page = |n: u32| vec![block(20.0, 10.0, 80.0, &format!("Invoice No. {n}")), block(300.0, 10.0, 80.0, PROSE)];
+        let p = BlockKind::Paragraph;
+        assert_eq!(judge((1001..1005).map(page).collect()), [[p, p]; 4]);
+    }
+
+    #[test]
     fn page_numbers() {
         for yes in ["12", "- iv -", "Page 3 of 7", "p. 4", "| 3"] {
             assert!(is_page_number(yes), "{yes}");
         }
-        for no in ["Annual report 3", "page turner", "Civil"] {
+        for no in
+            ["Annual report 3", "page turner", "CLI", "XL", "2026-12-01", "$ 12", "1,234", "12 13", "2026", "+49 30"]
+        {
             assert!(!is_page_number(no), "{no}");
         }
     }

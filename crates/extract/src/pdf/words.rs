@@ -266,7 +266,8 @@ fn logical(pieces: &[Piece<'_>]) -> String {
     out
 }
 
-fn mirrored(c: char) -> char {
+/// Returns the bracket that a bracket looks like in right-to-left text.
+pub(super) fn mirrored(c: char) -> char {
     match c {
         '(' => ')',
         ')' => '(',
@@ -440,6 +441,7 @@ pub(super) mod tests {
             len,
             space: c == ' ',
             starts: false,
+            given: false,
             angle: 0,
             font: 0,
             x,

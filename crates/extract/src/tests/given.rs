@@ -9,9 +9,9 @@ fn extract(pdf: &PdfWriter<'_>) -> ExtractedDocument {
     extract_in_process(pdf.bytes(), MediaType::Pdf, &ExtractOptions::default()).unwrap()
 }
 
-/// Returns the text of the first page with single spaces.
+/// Returns the text of the first page with single spaces, without the marks of headings.
 fn words(document: &ExtractedDocument) -> String {
-    document.pages[0].text.split_whitespace().collect::<Vec<_>>().join(" ")
+    document.pages[0].text.replace('#', "").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Extracts a page with prose, the given annotations and the given entries of its form.
@@ -39,10 +39,10 @@ fn a_given_text_takes_the_place_of_glyphs() {
 }
 
 #[test]
-fn an_empty_text_never_hides_words_and_an_open_one_is_written() {
+fn an_empty_text_never_hides_words_and_neither_does_an_open_one() {
     let content = "BT /F 10 Tf 50 700 Td /Span << /ActualText () >> BDC (secret words) Tj EMC 0 -20 Td \
                    /Span << /ActualText (never closed) >> BDC (zzzzz zzzzzz) Tj ET";
-    assert_eq!(words(&extract(&PdfWriter::new(vec![content.into()]))), "secret words never closed");
+    assert_eq!(words(&extract(&PdfWriter::new(vec![content.into()]))), "secret words zzzzz zzzzzz");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn passwords_and_hidden_values_are_counted_and_not_read() {
     let fields = widget(200, "/FT /Tx /Ff 8192 /V (hunter2)") + &widget(230, "/FT /Tx /F 2 /V (unseen)");
     let document = with_annotations(&fields, "");
     assert!(!words(&document).contains("hunter2") && !words(&document).contains("unseen"));
-    assert_eq!(document.notes, ["2 values of hidden fields and passwords left out: page 1"]);
+    assert_eq!(document.notes, ["2 hidden values, hidden comments and passwords left out: page 1"]);
 }
 
 #[test]
@@ -126,4 +126,60 @@ fn glyphs_outside_the_page_are_counted() {
     let content = prose(50, 100, 4, "plain") + &show("F", 10, 700, 100, "beyond");
     let notes = extract(&PdfWriter::new(vec![content])).notes;
     assert_eq!(notes, ["6 glyphs outside the visible page left out: page 1"]);
+}
+
+#[test]
+fn narrow_given_texts_keep_their_double_letters() {
+    let content = "BT /F 10 Tf 50 700 Td /Span << /ActualText (Mississippi committee, success) >> BDC (X) Tj EMC ET";
+    assert_eq!(words(&extract(&PdfWriter::new(vec![content.into()]))), "Mississippi committee, success");
+}
+
+#[test]
+fn a_value_from_right_to_left_can_be_read() {
+    let document = with_annotations(&widget(400, "/FT /Tx /V <FEFF05E905DC05D505DD002000320035>"), "");
+    assert!(words(&document).contains("שלום 25"), "{}", words(&document));
+}
+
+#[test]
+fn a_broken_entry_does_not_end_the_annotations() {
+    let document = with_annotations(&format!("null 999 0 R (text) {}", widget(400, "/FT /Tx /V (still here)")), "");
+    assert!(words(&document).contains("still here"));
+}
+
+#[test]
+fn hidden_comments_are_counted_and_not_read() {
+    let hidden = "<< /Subtype /Text /F 2 /Rect [0 0 9 9] /Contents (unseen) >>\
+                  << /Subtype /FreeText /F 2 /Rect [0 0 90 90] /Contents (unseen too) >>";
+    let document = with_annotations(hidden, "");
+    assert!(!words(&document).contains("unseen"));
+    assert_eq!(document.notes, ["2 hidden values, hidden comments and passwords left out: page 1"]);
+}
+
+#[test]
+fn a_short_value_beside_a_caption_and_a_long_one_in_a_low_box_stay_whole() {
+    let lines: Vec<String> = (1..=9).map(|n| format!("line{n}")).collect();
+    let fields = widget(200, "/FT /Tx /V (1)")
+        + &format!("<< /Subtype /Widget /Rect [100 460 300 500] /FT /Tx /Ff 4096 /V ({}) >>", lines.join("\\n"));
+    let entries = format!("/Annots [{fields}]");
+    let mut pdf =
+        PdfWriter::new(vec![show("F", 8, 110, 195, "10 Amount") + &show("F", 10, 100, 352, "the text below")]);
+    pdf.page_entries = &entries;
+    let text = words(&extract(&pdf));
+    assert!(text.split(' ').any(|word| word == "1"), "{text}");
+    assert!(text.ends_with(&format!("{} the text below", lines.join(" "))), "{text}");
+}
+
+#[test]
+fn many_references_to_one_long_value_are_bounded() {
+    let values = "200 0 R ".repeat(20_000);
+    let field = format!("/FT /Ch /V [{values}]");
+    let long = format!("({})", "x".repeat(20_000));
+    let entries = format!("/Annots [{}]", widget(200, &field).repeat(20));
+    let mut pdf = PdfWriter::new(vec![prose(50, 100, 4, "plain")]);
+    pdf.page_entries = &entries;
+    let mut objects = vec!["null"; 100];
+    objects.push(&long);
+    pdf.objects = objects;
+    let text = words(&extract(&pdf));
+    assert!(text.len() < 20 * 30_000 && text.contains("xxxx"), "{}", text.len());
 }

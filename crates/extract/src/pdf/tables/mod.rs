@@ -199,7 +199,8 @@ fn is_table(table: &Table, evidence: Evidence) -> bool {
 
 fn is_number(cell: &Cell) -> bool {
     let text = || cell.words.iter().flat_map(|w| w.text.chars());
-    text().filter(|c| c.is_numeric()).count() > text().filter(|c| c.is_alphabetic()).count()
+    !text().any(|c| matches!(c, '=' | ';' | '{' | '}'))
+        && text().filter(|c| c.is_numeric()).count() > text().filter(|c| c.is_alphabetic()).count()
 }
 
 /// Sorts the words of a cell: lines from top to bottom, and words in a line from left to right.

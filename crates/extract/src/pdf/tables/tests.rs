@@ -196,6 +196,13 @@ fn a_list_is_no_table() {
 }
 
 #[test]
+fn a_listing_is_no_table() {
+    let code: [&[&str]; 5] =
+        [&["static int", "= 1;"], &["static long", "= 22;"], &["int", "= 3;"], &["char", "= 4;"], &["int", "= 5;"]];
+    assert_eq!(found(&table(&[50.0, 180.0], 50.0, 14.0, &code), &[], &[]).0, []);
+}
+
+#[test]
 fn a_frame_around_text_is_no_table() {
     let (tables, left) = found(&[(55.0, 62.0, "boxed text".into())], &grid(&[50.0, 200.0], &[50.0, 80.0]), &[]);
     assert_eq!(tables, []);
