@@ -147,7 +147,7 @@ impl Structure {
         let mut running = vec![false; parts.len()];
         for (i, (block, furniture)) in parts.iter_mut().enumerate().filter(|(_, (_, furniture))| *furniture) {
             let text = block.lines().iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
-            if is_page_number(&text) || self.kept.len() >= MAX_KEYS {
+            if (is_page_number(&text) && !alone) || self.kept.len() >= MAX_KEYS {
                 continue;
             }
             let first = self.kept.insert(without_digits(&text));
@@ -418,7 +418,7 @@ mod tests {
         let page = |text: &str| vec![block(20.0, 10.0, 80.0, text)];
         let (p, f) = (BlockKind::Paragraph, BlockKind::PageFurniture);
         let pages = ["Label 1", "Label 2", "Label 3", "Label 3", "4"].map(page).to_vec();
-        assert_eq!(judge(pages), [[p], [p], [p], [f], [f]]);
+        assert_eq!(judge(pages), [[p], [p], [p], [f], [p]]);
     }
 
     #[test]
