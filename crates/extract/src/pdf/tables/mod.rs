@@ -126,8 +126,8 @@ fn without_title(segments: &[Segment], members: Vec<usize>, bbox: &Box4) -> Vec<
     text.into_iter().skip(titles).flat_map(|line| line.segments).collect()
 }
 
-/// Adds the rows that follow below the last ruled line: lines of several texts in the same columns and at the same
-/// distance as above.
+/// Adds the rows that follow below the last ruled line (lines of several texts at the same distance as above), and a head
+/// above the first.
 fn extended(segments: &[Segment], taken: &[bool], mut members: Vec<usize>, mut bbox: Box4) -> (Vec<usize>, Box4) {
     let text = lines(segments, &members);
     let step = text.windows(2).map(|w| w[1].bbox[1] - w[0].bbox[3]).fold(0.0, f32::max);
@@ -145,6 +145,20 @@ fn extended(segments: &[Segment], taken: &[bool], mut members: Vec<usize>, mut b
         }
         bottom = line.bbox[3];
         bbox[3] = bbox[3].max(bottom);
+        members.extend(line.segments);
+    }
+    // The head may stand above the first line, in a style of its own.
+    let Some(first) = text.first() else { return (members, bbox) };
+    let over = |i: &usize| {
+        let b = &segments[*i].bbox;
+        let middle = (b[0] + b[2]) / 2.0;
+        let near = first.bbox[1] - b[3] < 1.3 * size && b[3] < first.bbox[1] + 0.3 * size;
+        near && !taken[*i] && b[0] > bbox[0] - size && b[2] < bbox[2] + size && middle > bbox[0] && !members.contains(i)
+    };
+    let above: Vec<usize> = (0..segments.len()).filter(over).collect();
+    let head = lines(segments, &above).into_iter().next_back();
+    if let Some(line) = head.filter(|line| line.segments.len() > 2 && line.segments.len() >= first.segments.len()) {
+        bbox[1] = bbox[1].min(line.bbox[1]);
         members.extend(line.segments);
     }
     (members, bbox)

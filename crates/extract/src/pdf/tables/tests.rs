@@ -94,6 +94,22 @@ fn lines_above_and_below_make_a_table_of_two_columns() {
 }
 
 #[test]
+fn a_head_above_the_first_line_and_a_row_below_the_last_belong_to_the_table() {
+    let cells: [&[&str]; 4] = [
+        &["Item", "Unit", "Price"],
+        &["ledgers", "page", "0.19"],
+        &["letters", "sheet", "0.14"],
+        &["return", "trip", "65"],
+    ];
+    let texts = table(&[50.0, 150.0, 250.0], 62.0, 14.0, &cells);
+    let (tables, left) =
+        found(&texts, &[line(48.0, 300.0, 66.0), line(48.0, 300.0, 80.0), line(48.0, 300.0, 94.0)], &[]);
+    assert_eq!(tables.len(), 1);
+    assert_eq!(rows(&tables[0]), cells);
+    assert!(left.is_empty());
+}
+
+#[test]
 fn shaded_rows_make_a_table_with_the_rows_between_them() {
     let cells: [&[&str]; 4] = [&["Channel", "Medium"], &["Direct", "Mail"], &["Events", "Booth"], &["Goods", "Pens"]];
     let texts = table(&[50.0, 150.0], 62.0, 14.0, &cells);
