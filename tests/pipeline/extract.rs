@@ -61,19 +61,20 @@ fn pages_are_chosen_and_what_does_not_exist_is_named() {
 }
 
 #[test]
-fn standard_input_is_read_and_a_scan_is_refused_by_name() {
+fn standard_input_is_read_and_what_is_no_document_is_refused_by_name() {
     let place = place();
-    let from_input = |name: &str| {
+    let from_input = |content: &[u8]| {
         let mut command = place.command(["extract", "-", "--format", "text"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&example(name)).unwrap();
+        child.stdin.take().unwrap().write_all(content).unwrap();
         child.wait_with_output().unwrap()
     };
-    let text = from_input("glossary.txt");
+    let text = from_input(&example("glossary.txt"));
     assert!(text.status.success());
     assert!(!text.stdout.is_empty());
-    let scan = from_input("scanned-memo.pdf");
-    let error = String::from_utf8(scan.stderr).unwrap();
-    assert!(!scan.status.success() && error.contains("cannot extract standard input: no_text"), "{error}");
+    let image = from_input(b"\x89PNG\r\n\x1a\n....");
+    let error = String::from_utf8(image.stderr).unwrap();
+    let expected = error.contains("cannot extract standard input: unknown_type") && error.contains("a PNG image");
+    assert!(!image.status.success() && expected, "{error}");
 }
