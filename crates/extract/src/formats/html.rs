@@ -22,6 +22,7 @@ pub fn html(document: &ExtractedDocument) -> String {
         }
         let text = escaped(&plain(document, page, block));
         let number = page.number;
+        let cells = cells(page, index);
         let _ = match block.kind {
             BlockKind::Heading { level } => {
                 let level = level.clamp(1, 6);
@@ -31,9 +32,9 @@ pub fn html(document: &ExtractedDocument) -> String {
             BlockKind::Code => write!(out, "<pre data-page=\"{number}\">{text}</pre>"),
             BlockKind::Quote => write!(out, "<blockquote data-page=\"{number}\">{text}</blockquote>"),
             BlockKind::Figure => write!(out, "<figure data-page=\"{number}\">{text}</figure>"),
-            BlockKind::Table if !cells(page, index).is_empty() => {
+            BlockKind::Table if !cells.is_empty() => {
                 let _ = write!(out, "<div data-page=\"{number}\">");
-                html_table(&mut out, page, &cells(page, index), true);
+                html_table(&mut out, page, &cells, true);
                 write!(out, "</div>")
             }
             BlockKind::Table => write!(out, "<pre data-page=\"{number}\">{text}</pre>"),

@@ -57,7 +57,8 @@ impl Attached {
     }
 }
 
-fn catalog(pdf: &Pdf) -> Option<Dict<'_>> {
+/// Returns the catalog of a document.
+pub(super) fn catalog(pdf: &Pdf) -> Option<Dict<'_>> {
     pdf.xref().get::<Dict<'_>>(pdf.xref().root_id())
 }
 
@@ -88,7 +89,7 @@ fn collect<'a>(node: &Dict<'a>, xref: &'a XRef, depth: usize, left: &mut usize, 
             match (key.take(), item) {
                 (None, Object::String(name)) => key = Some(text_string(name.as_bytes())),
                 (Some(name), Object::Dict(file)) => files.push(file_name(&file).unwrap_or(name)),
-                (key_again, _) => key = key_again.and(None),
+                _ => {}
             }
         }
     }

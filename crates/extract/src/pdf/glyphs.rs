@@ -43,6 +43,11 @@ impl Rule {
     pub fn horizontal(&self) -> bool {
         self.x1 - self.x0 >= self.y1 - self.y0
     }
+
+    /// Returns the position of the line: its `y` if it is horizontal, or else its `x`.
+    pub fn at(&self) -> f32 {
+        if self.horizontal() { (self.y0 + self.y1) / 2.0 } else { (self.x0 + self.x1) / 2.0 }
+    }
 }
 
 /// Holds the glyphs, the text and the ruled lines of one page.

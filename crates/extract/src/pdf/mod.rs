@@ -16,6 +16,7 @@ mod device;
 mod fonts;
 mod glyphs;
 mod gutters;
+mod joins;
 pub(crate) mod order;
 pub(super) mod render;
 mod replaced;
@@ -76,12 +77,13 @@ pub(super) fn extract(
         totals: PageTotals::default(),
         attached: Attached::of(&pdf),
     };
+    let form = attached::form(&pdf);
     let mut cache = InterpreterCache::new();
     for (i, (page, number)) in pages.iter().zip(1u32..).enumerate() {
         if i % CACHE_PAGES == CACHE_PAGES - 1 {
             cache = InterpreterCache::new();
         }
-        if reader.page(&pdf, page, number, &cache)? {
+        if reader.page(&pdf, page, number, form.as_ref(), &cache)? {
             cache = InterpreterCache::new();
         }
     }
@@ -151,6 +153,7 @@ impl Reader<'_> {
         pdf: &'a Pdf,
         page: &HayroPage<'a>,
         number: u32,
+        form: Option<&Dict<'a>>,
         cache: &InterpreterCache<'a>,
     ) -> Result<bool, StageError> {
         let (width, height) = page.render_dimensions();
@@ -161,7 +164,7 @@ impl Reader<'_> {
         };
         let fonts = &mut self.fonts;
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let (mut drawn, annotations) = draw(pdf, page, cache, fonts, limits);
+            let (mut drawn, annotations) = draw(pdf, page, form, cache, fonts, limits);
             let comments: usize = annotations.comments.iter().map(|c| c.text.len() + c.author.len()).sum();
             let text_bytes = (drawn.text.len() + comments) as u64;
             if text_bytes > limits.text_bytes {
@@ -213,6 +216,7 @@ impl Reader<'_> {
 fn draw<'a>(
     pdf: &'a Pdf,
     page: &HayroPage<'a>,
+    form: Option<&Dict<'a>>,
     cache: &InterpreterCache<'a>,
     fonts: &mut Fonts,
     limits: PageLimits,
@@ -223,7 +227,7 @@ fn draw<'a>(
     let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
     let mut collector = Collector::new(fonts, page.resources(), limits);
     interpret_page(page, &mut context, &mut collector);
-    let annotations = annotations::read(page, attached::form(pdf).as_ref(), transform, limits.text_bytes);
+    let annotations = annotations::read(page, form, transform, limits.text_bytes);
     annotations.values.iter().for_each(|value| collector.value(value));
     (collector.finish(), annotations)
 }
@@ -318,7 +322,7 @@ fn page_list(pages: &[u32]) -> String {
 /// module `info` reads the complete outline, with destinations, at the end.
 fn outline_titles(pdf: &Pdf, max: u32) -> Vec<(u8, String)> {
     let mut titles = Vec::new();
-    let Some(catalog) = pdf.xref().get::<Dict<'_>>(pdf.xref().root_id()) else { return titles };
+    let Some(catalog) = attached::catalog(pdf) else { return titles };
     fn first<'a>(dict: &Dict<'a>) -> Option<Dict<'a>> {
         dict.get(b"First".as_slice())
     }

@@ -146,7 +146,7 @@ impl Structure {
         let alone = parts.iter().all(|(_, furniture)| *furniture);
         let mut running = vec![false; parts.len()];
         for (i, (block, furniture)) in parts.iter_mut().enumerate().filter(|(_, (_, furniture))| *furniture) {
-            let text = block.lines().iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
+            let text = block.text();
             if (is_page_number(&text) && !alone) || self.kept.len() >= MAX_KEYS {
                 continue;
             }
@@ -200,7 +200,7 @@ impl Structure {
     fn is_heading(&self, block: &DraftBlock, page: &Draft, body: &Body, at_end: bool) -> bool {
         let (body, body_weight) = (body.size, body.weight);
         let lines = block.lines();
-        let text = lines.iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
+        let text = block.text();
         let letters = text.chars().filter(|c| c.is_alphabetic()).count();
         let n = text.chars().count();
         // The number of a chapter may stand alone, in large digits.
@@ -245,7 +245,7 @@ impl Structure {
         self.levels.sort_unstable_by(|a, b| b.cmp(a));
         for judged in pages.iter_mut().flat_map(|(_, b)| b) {
             if let BlockKind::Heading { level } = &mut judged.kind {
-                let text = judged.block.lines().iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
+                let text = judged.block.text();
                 let size = half_points(judged.block.size);
                 let larger = self.levels.iter().filter(|&&l| l > size + 1).count();
                 let by_size = u8::try_from(larger + 1).unwrap_or(6).min(6);

@@ -33,9 +33,9 @@ impl<'r> Borders<'r> {
         for rule in &region.rules {
             match rule.horizontal() {
                 // A short line underlines one text.
-                true if rule.x1 - rule.x0 > 0.3 * width => ys.push((rule.y0 + rule.y1) / 2.0),
+                true if rule.x1 - rule.x0 > 0.3 * width => ys.push(rule.at()),
                 true => {}
-                false => xs.push((rule.x0 + rule.x1) / 2.0),
+                false => xs.push(rule.at()),
             }
         }
         for positions in [&mut xs, &mut ys] {
@@ -83,11 +83,8 @@ impl<'r> Borders<'r> {
     pub fn covered(&self, horizontal: bool, at: f32, (from, to): (f32, f32)) -> f32 {
         let mut ranges: Vec<(f32, f32)> = Vec::new();
         for rule in self.rules.iter().filter(|r| r.horizontal() == horizontal) {
-            let (position, range) = match horizontal {
-                true => ((rule.y0 + rule.y1) / 2.0, (rule.x0, rule.x1)),
-                false => ((rule.x0 + rule.x1) / 2.0, (rule.y0, rule.y1)),
-            };
-            if (position - at).abs() < NEAR {
+            let range = if horizontal { (rule.x0, rule.x1) } else { (rule.y0, rule.y1) };
+            if (rule.at() - at).abs() < NEAR {
                 ranges.push((range.0.max(from), range.1.min(to)));
             }
         }

@@ -102,7 +102,7 @@ fn underlined(b: &Box4, size: f32, columns: &[Strip], borders: &Borders<'_>) -> 
     let whole = columns.last()?.x1 - columns.first()?.x0;
     let below = borders.rules.iter().filter(|r| {
         r.horizontal()
-            && (b[3] - 0.3 * size..b[3] + 0.8 * size).contains(&((r.y0 + r.y1) / 2.0))
+            && (b[3] - 0.3 * size..b[3] + 0.8 * size).contains(&r.at())
             && r.x0 < b[0] + 0.5 * size
             && r.x1 > b[2] - 0.5 * size
             && r.x1 - r.x0 < 0.9 * whole

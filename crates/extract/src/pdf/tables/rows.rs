@@ -62,7 +62,7 @@ fn header_rows(text: &[Line], placed: &[Vec<Placed>], band: Vec<usize>, borders:
     let first = band.first().map_or(0.0, |&l| text[l].bbox[3]);
     let last = band.last().map_or(0.0, |&l| text[l].bbox[1]);
     // A short ruled line underlines a head of several columns.
-    let short = borders.rules.iter().filter(|r| r.horizontal()).map(|r| (r.y0 + r.y1) / 2.0);
+    let short = borders.rules.iter().filter(|r| r.horizontal()).map(|r| r.at());
     let cut = short.filter(|y| (first - NEAR..last + NEAR).contains(y)).reduce(f32::max);
     let at = match cut {
         Some(y) => band.iter().position(|&l| (text[l].bbox[1] + text[l].bbox[3]) / 2.0 > y),
@@ -108,15 +108,16 @@ fn text_rows(
             None => groups.push(vec![line]),
         }
     }
-    let gap = |a: &[usize], b: &[usize]| -> f32 {
-        let bottom = a.iter().map(|&l| text[l].bbox[3]).fold(f32::MIN, f32::max);
-        let top = b.iter().map(|&l| text[l].bbox[1]).fold(f32::MAX, f32::min);
-        top - bottom
+    let gap = |w: &[Vec<usize>]| {
+        let bottom = w[0].iter().map(|&l| text[l].bbox[3]).fold(f32::MIN, f32::max);
+        w[1].iter().map(|&l| text[l].bbox[1]).fold(f32::MAX, f32::min) - bottom
     };
-    if let Some(rows) = rows_by_gaps(segments, text, placed, &groups, columns) {
+    let gaps: Vec<f32> = groups.windows(2).map(gap).collect();
+    let size = groups.first().and_then(|g| g.first()).map_or(0.0, |&l| text[l].size);
+    let lists = |row: &[usize]| lists_values(segments, placed, row, columns);
+    if let Some(rows) = rows_by_gaps(&groups, &gaps, size).filter(|rows| !rows.iter().any(|row| lists(row))) {
         return rows;
     }
-    let gaps: Vec<f32> = groups.windows(2).map(|w| gap(&w[0], &w[1])).collect();
     let filled = |g: &[usize]| -> Vec<bool> {
         let mut filled = vec![false; columns];
         for p in g.iter().flat_map(|&l| &placed[l]) {
@@ -159,21 +160,10 @@ fn conflict(a: &[Placed], b: &[Placed]) -> bool {
     a.iter().any(|p| b.iter().any(|q| p.first <= q.last && q.first <= p.last))
 }
 
-/// Cuts lines into rows at wide gaps, if there are wide and narrow gaps and no column then has two numbers in one row.
-fn rows_by_gaps(
-    segments: &[Segment],
-    text: &[Line],
-    placed: &[Vec<Placed>],
-    groups: &[Vec<usize>],
-    columns: usize,
-) -> Option<Vec<Vec<usize>>> {
-    let gap = |w: &[Vec<usize>]| {
-        let bottom = w[0].iter().map(|&l| text[l].bbox[3]).fold(f32::MIN, f32::max);
-        w[1].iter().map(|&l| text[l].bbox[1]).fold(f32::MAX, f32::min) - bottom
-    };
-    let gaps: Vec<f32> = groups.windows(2).map(gap).collect();
-    let size = groups.first().and_then(|g| g.first()).map(|&l| text[l].size)?;
-    let mut sorted = gaps.clone();
+/// Cuts groups of lines into rows at wide gaps. Returns `None` if there are no wide and narrow gaps. `size` is the font
+/// size.
+fn rows_by_gaps(groups: &[Vec<usize>], gaps: &[f32], size: f32) -> Option<Vec<Vec<usize>>> {
+    let mut sorted = gaps.to_vec();
     sorted.sort_by(f32::total_cmp);
     let (at, jump) = (1..sorted.len()).map(|i| (i, sorted[i] - sorted[i - 1])).max_by(|a, b| a.1.total_cmp(&b.1))?;
     if jump < 0.2 * size || sorted[at - 1] > 0.6 * size {
@@ -181,12 +171,11 @@ fn rows_by_gaps(
     }
     let limit = (sorted[at - 1] + sorted[at]) / 2.0;
     let mut rows: Vec<Vec<usize>> = vec![groups.first()?.clone()];
-    for (group, gap) in groups.iter().skip(1).zip(&gaps) {
+    for (group, gap) in groups.iter().skip(1).zip(gaps) {
         match rows.last_mut().filter(|_| *gap < limit) {
             Some(row) => row.extend(group),
             None => rows.push(group.clone()),
         }
     }
-    let clean = rows.iter().all(|row| !lists_values(segments, placed, row, columns));
-    (rows.len() >= 2 && clean).then_some(rows)
+    (rows.len() >= 2).then_some(rows)
 }

@@ -32,14 +32,13 @@ pub(super) fn joined(rules: &[Rule]) -> Vec<Rule> {
     let mut out: Vec<Rule> = Vec::new();
     for horizontal in [true, false] {
         let mut part: Vec<Rule> = rules.iter().filter(|r| r.horizontal() == horizontal).copied().collect();
-        let at = |r: &Rule| if horizontal { (r.y0 + r.y1) / 2.0 } else { (r.x0 + r.x1) / 2.0 };
         let from = |r: &Rule| if horizontal { r.x0 } else { r.y0 };
-        part.sort_by(|a, b| at(a).total_cmp(&at(b)).then(from(a).total_cmp(&from(b))));
+        part.sort_by(|a, b| a.at().total_cmp(&b.at()).then(from(a).total_cmp(&from(b))));
         let start = out.len();
         for rule in part {
             let continues = |last: &&mut Rule| {
                 let (end, begin) = if horizontal { (last.x1, rule.x0) } else { (last.y1, rule.y0) };
-                (at(last) - at(&rule)).abs() < 1.0 && begin < end + 1.5
+                (last.at() - rule.at()).abs() < 1.0 && begin < end + 1.5
             };
             // A line at nearly the same place may lie between two that continue each other.
             match out[start..].iter_mut().rev().take(8).find(continues) {
@@ -57,7 +56,7 @@ pub(super) fn joined(rules: &[Rule]) -> Vec<Rule> {
 /// Splits segments at the vertical ruled lines between their words.
 pub(super) fn split_at_rules(segments: &mut Vec<Segment>, rules: &[Rule]) {
     for rule in rules.iter().filter(|r| !r.horizontal()) {
-        let x = (rule.x0 + rule.x1) / 2.0;
+        let x = rule.at();
         for i in 0..segments.len() {
             let b = segments[i].bbox;
             let middle = (b[1] + b[3]) / 2.0;
